@@ -1,0 +1,2 @@
+//! fairface
+fn main() {}

@@ -1,0 +1,1 @@
+//! Workspace tests live beside this file, one file a subject.
