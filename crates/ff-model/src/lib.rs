@@ -1,1 +1,39 @@
-//! ff-model
+//! The FairFace network: a ResNet-34 backbone, a shared projection and one head a task; its weights in and out.
+//!
+//! It knows tensors, not CSV files: somebody who wants embeddings only takes this crate alone.
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use ff_model::{Engine, FaceModel, HeadSpec};
+//!
+//! # fn main() -> ff_model::Result<()> {
+//! let heads = [HeadSpec::new("age", 9), HeadSpec::new("gender", 2), HeadSpec::new("race", 7)];
+//! let mut model = FaceModel::new(&heads, Engine::Reference, 0, &Device::Cpu)?;
+//! let images = Tensor::zeros((2, 3, 64, 64), DType::F32, &Device::Cpu)?;
+//! let prediction = model.predict(&images)?;
+//! assert_eq!(prediction.embedding.dims(), [2, 512]);
+//! assert_eq!(prediction.logits[0].dims(), [2, 9]);
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod architecture;
+mod backbone;
+mod device;
+mod error;
+pub mod heads;
+pub mod init;
+pub mod layout;
+mod model;
+mod parameters;
+pub mod reference;
+pub mod summary;
+pub mod weights;
+
+pub use backbone::{Backbone, Engine};
+pub use device::DeviceSpec;
+pub use error::{Error, Result};
+pub use heads::{Dropout, HeadSpec};
+pub use layout::ParameterLayout;
+pub use model::{BackboneMode, FaceModel, Prediction, TrainPass};
+pub use parameters::Parameters;

@@ -1,0 +1,51 @@
+//! What can go wrong in this crate.
+
+use std::path::PathBuf;
+
+/// Result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong between weights, images and logits.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A tensor operation failed: wrong shapes, no memory, no kernel on this device.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+    /// A file could not be read or written; the message carries its path.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// Not a readable safetensors file.
+    #[error("{}: not a readable safetensors file: {source}", path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// What its parser says.
+        source: safetensors::SafeTensorError,
+    },
+    /// The tensors of a file do not fit the network.
+    #[error("{}: weights do not fit the network:{}", path.display(), problems.iter().map(|p| format!("\n  {p}")).collect::<String>())]
+    Mismatch {
+        /// The file.
+        path: PathBuf,
+        /// One line for every missing, extra or wrongly shaped tensor.
+        problems: Vec<String>,
+    },
+    /// No tensor of this name in the model.
+    #[error("the model has no tensor named `{name}`")]
+    UnknownTensor {
+        /// The name asked for.
+        name: String,
+    },
+    /// The images cannot go through the network.
+    #[error("expected images of shape (B, 3, H, W) with H and W of at least {min}, found {found:?}", min = crate::architecture::MIN_IMAGE_SIZE)]
+    ImageShape {
+        /// The shape found.
+        found: Vec<usize>,
+    },
+    /// `backward` without a `forward_train` before it.
+    #[error("backward needs a training forward pass of its own before it")]
+    NoForward,
+    /// The device asked for cannot be used.
+    #[error("{0}")]
+    Device(String),
+}

@@ -1,0 +1,173 @@
+//! The whole network: backbone, shared projection and heads over one set of parameters.
+//!
+//! `images (B,3,H,W) f32 -> embedding (B,512) -> logits (B, classes) a task`, and back: a loss on the logits becomes
+//! one flat gradient. It does not know datasets, losses or optimisers.
+
+use candle_core::{Device, Tensor, Var};
+
+use crate::heads::{self, Dropout};
+use crate::{Backbone, Engine, Error, HeadSpec, Parameters, Result};
+
+/// Whether the backbone learns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BackboneMode {
+    /// Trains with everything else.
+    #[default]
+    Trainable,
+    /// A fixed feature extractor: no gradients, BatchNorm on its running statistics, which stay as they are.
+    Frozen,
+}
+
+/// ResNet-34, Linear(512,512) + ReLU + dropout, and one linear head a task.
+pub struct FaceModel {
+    heads: Vec<HeadSpec>,
+    parameters: Parameters,
+    gradient: Tensor,
+    backbone: Box<dyn Backbone>,
+    backbone_mode: BackboneMode,
+}
+
+/// Embedding and logits of a batch.
+#[derive(Debug, Clone)]
+pub struct Prediction {
+    /// (B,512).
+    pub embedding: Tensor,
+    /// (B, classes) for each head, in the heads' order.
+    pub logits: Vec<Tensor>,
+}
+
+/// A training forward pass: its logits, and what [`FaceModel::backward`] needs.
+#[derive(Debug)]
+pub struct TrainPass {
+    /// (B, classes) for each head, in the heads' order; compute the loss from these.
+    pub logits: Vec<Tensor>,
+    /// (B,512), a leaf of the logits' graph.
+    pub embedding: Var,
+    variables: Vec<(String, Var)>,
+}
+
+impl FaceModel {
+    /// A model with seeded initial values.
+    pub fn new(heads: &[HeadSpec], engine: Engine, seed: u64, device: &Device) -> Result<Self> {
+        let parameters = Parameters::initialise(heads, seed, device)?;
+        let gradient = parameters.zero_gradient()?;
+        let backbone = engine.build();
+        Ok(Self {
+            heads: heads.to_vec(),
+            parameters,
+            gradient,
+            backbone,
+            backbone_mode: BackboneMode::default(),
+        })
+    }
+
+    /// The tasks in the order of the logits.
+    pub fn heads(&self) -> &[HeadSpec] {
+        &self.heads
+    }
+
+    /// Where the model computes; images must be there too.
+    pub fn device(&self) -> &Device {
+        self.gradient.device()
+    }
+
+    /// The values of the model.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The values of the model, to write to.
+    pub fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    /// The flat gradient (N,) that the last [`FaceModel::backward`] wrote.
+    pub fn gradient(&self) -> &Tensor {
+        &self.gradient
+    }
+
+    /// The gradient of one parameter in its own shape.
+    pub fn gradient_of(&self, name: &str) -> Result<Tensor> {
+        let entry =
+            self.parameters.layout().get(name).ok_or(Error::UnknownTensor { name: name.to_owned() })?;
+        Ok(self.gradient.narrow(0, entry.offset, entry.len())?.reshape(entry.shape.as_slice())?)
+    }
+
+    /// Whether the backbone learns.
+    pub fn backbone_mode(&self) -> BackboneMode {
+        self.backbone_mode
+    }
+
+    /// Freezes or thaws the backbone.
+    pub fn set_backbone_mode(&mut self, mode: BackboneMode) {
+        self.backbone_mode = mode;
+    }
+
+    /// Number of parameters that learn.
+    pub fn trainable_parameters(&self) -> usize {
+        let layout = self.parameters.layout();
+        match self.backbone_mode {
+            BackboneMode::Trainable => layout.len(),
+            BackboneMode::Frozen => layout.len() - layout.backbone().len(),
+        }
+    }
+
+    /// Evaluation: images (B,3,H,W) -> embedding (B,512).
+    pub fn embed(&mut self, images: &Tensor) -> Result<Tensor> {
+        self.backbone.embed(images, &self.parameters)
+    }
+
+    /// Evaluation: images (B,3,H,W) -> embedding and logits. No dropout, running statistics, no gradients.
+    pub fn predict(&mut self, images: &Tensor) -> Result<Prediction> {
+        let embedding = self.embed(images)?;
+        let logits = heads::logits(&embedding, &self.heads, None, |name| self.parameters.get(name))?;
+        Ok(Prediction { embedding, logits })
+    }
+
+    /// Training: images (B,3,H,W) -> logits with their graph. Moves the running statistics of a trainable backbone.
+    pub fn forward_train(&mut self, images: &Tensor, dropout: Dropout) -> Result<TrainPass> {
+        let embedding = match self.backbone_mode {
+            BackboneMode::Trainable => self.backbone.forward_train(images, &mut self.parameters)?,
+            BackboneMode::Frozen => self.backbone.embed(images, &self.parameters)?,
+        };
+        let embedding = Var::from_tensor(&embedding)?;
+        let layout = self.parameters.layout();
+        let first = layout.backbone().end;
+        let mut variables = Vec::new();
+        for entry in layout.entries().iter().skip_while(|e| e.offset < first) {
+            variables.push((entry.name.clone(), Var::from_tensor(&self.parameters.get(&entry.name)?)?));
+        }
+        let logits = heads::logits(embedding.as_tensor(), &self.heads, Some(dropout), |name| {
+            let variable = variables.iter().find(|(n, _)| n == name);
+            let (_, variable) = variable.ok_or(Error::UnknownTensor { name: name.to_owned() })?;
+            Ok(variable.as_tensor().clone())
+        })?;
+        Ok(TrainPass { logits, embedding, variables })
+    }
+
+    /// From a scalar `loss` on `pass.logits`, writes the gradient of every parameter over [`FaceModel::gradient`];
+    /// zero for those that the loss does not reach or that are frozen.
+    pub fn backward(&mut self, pass: &TrainPass, loss: &Tensor) -> Result<()> {
+        let grads = loss.backward()?;
+        for (name, variable) in &pass.variables {
+            let entry =
+                self.parameters.layout().get(name).ok_or(Error::UnknownTensor { name: name.clone() })?;
+            let grad = match grads.get(variable) {
+                Some(grad) => grad.flatten_all()?.contiguous()?,
+                None => variable.zeros_like()?.flatten_all()?,
+            };
+            self.gradient.slice_set(&grad, 0, entry.offset)?;
+        }
+        if self.backbone_mode == BackboneMode::Trainable {
+            let grad_embedding = match grads.get(&pass.embedding) {
+                Some(grad) => grad.contiguous()?,
+                None => pass.embedding.zeros_like()?,
+            };
+            self.backbone.backward(&grad_embedding, &self.parameters, &self.gradient)?;
+        } else {
+            let frozen = self.parameters.layout().backbone().len();
+            self.gradient.slice_set(&Tensor::zeros(frozen, self.gradient.dtype(), self.device())?, 0, 0)?;
+        }
+        Ok(())
+    }
+}

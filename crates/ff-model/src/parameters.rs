@@ -1,0 +1,86 @@
+//! The model's values: one flat vector of parameters and one of BatchNorm statistics, on a device.
+//!
+//! These two vectors are the only truth. Whatever an execution derives from them (a variable per tensor, transformed
+//! filters) it keeps under the [`Parameters::version`] that it was derived from. Values are f32 always.
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::{Error, HeadSpec, ParameterLayout, Result, init};
+
+/// Parameters (N,) and BatchNorm statistics (M,) with the layouts that name their parts.
+#[derive(Debug)]
+pub struct Parameters {
+    layout: ParameterLayout,
+    values: Tensor,
+    statistics_layout: ParameterLayout,
+    statistics: Tensor,
+    version: u64,
+}
+
+impl Parameters {
+    /// Seeded initial values: see [`init`].
+    pub fn initialise(heads: &[HeadSpec], seed: u64, device: &Device) -> Result<Self> {
+        let (layout, statistics_layout) = (ParameterLayout::parameters(heads), ParameterLayout::statistics());
+        let values = Tensor::new(init::values(&layout, seed), device)?;
+        let statistics = Tensor::new(init::values(&statistics_layout, seed), device)?;
+        Ok(Self { layout, values, statistics_layout, statistics, version: 0 })
+    }
+
+    /// Names and places of the parameters.
+    pub fn layout(&self) -> &ParameterLayout {
+        &self.layout
+    }
+
+    /// Names and places of the statistics.
+    pub fn statistics_layout(&self) -> &ParameterLayout {
+        &self.statistics_layout
+    }
+
+    /// All parameters, (N,) f32. Write to it only inside [`Parameters::update`].
+    pub fn values(&self) -> &Tensor {
+        &self.values
+    }
+
+    /// All BatchNorm statistics, (M,) f32. Write to it only inside [`Parameters::update`].
+    pub fn statistics(&self) -> &Tensor {
+        &self.statistics
+    }
+
+    /// Changes whenever the values may have changed.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Lets `change` write to the values and the statistics in place, and moves the version on.
+    pub fn update<T, E>(
+        &mut self,
+        change: impl FnOnce(&Tensor, &Tensor) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        self.version += 1;
+        change(&self.values, &self.statistics)
+    }
+
+    /// A view of one parameter or statistic in its own shape.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`] when nothing has this name.
+    pub fn get(&self, name: &str) -> Result<Tensor> {
+        for (layout, values) in [(&self.layout, &self.values), (&self.statistics_layout, &self.statistics)] {
+            if let Some(entry) = layout.get(name) {
+                return Ok(values.narrow(0, entry.offset, entry.len())?.reshape(entry.shape.as_slice())?);
+            }
+        }
+        Err(Error::UnknownTensor { name: name.to_owned() })
+    }
+
+    /// Every tensor under its checkpoint name, parameters first.
+    pub fn named(&self) -> Result<Vec<(String, Tensor)>> {
+        let entries = self.layout.entries().iter().chain(self.statistics_layout.entries());
+        entries.map(|e| Ok((e.name.clone(), self.get(&e.name)?))).collect()
+    }
+
+    /// A flat gradient to write to, (N,) of zeros.
+    pub fn zero_gradient(&self) -> Result<Tensor> {
+        Ok(Tensor::zeros(self.layout.len(), DType::F32, self.values.device())?)
+    }
+}
