@@ -1,0 +1,63 @@
+//! What can go wrong in this crate.
+
+use std::path::PathBuf;
+
+/// Result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong while training and evaluating.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A configuration that cannot be used: unknown key, wrong type, value out of range.
+    #[error("{origin}: {message}")]
+    Config {
+        /// The file, flag or preset that it came from.
+        origin: String,
+        /// What was expected and what was found.
+        message: String,
+    },
+    /// Labels, images or splits.
+    #[error(transparent)]
+    Data(#[from] ff_data::Error),
+    /// Network or weights.
+    #[error(transparent)]
+    Model(#[from] ff_model::Error),
+    /// A tensor operation.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+    /// A file could not be read or written; the message carries its path.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A file of a run or checkpoint is not what it should be.
+    #[error("{}: {message}", path.display())]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        message: String,
+    },
+    /// `--init pretrained` without weights at hand.
+    #[error("no pretrained weights: looked for {looked_for}; {how}", how = crate::setup::HOW_TO_GET_WEIGHTS)]
+    NoPretrained {
+        /// The places tried.
+        looked_for: String,
+    },
+    /// The loss is not a number any more.
+    #[error("step {step}: the loss is {loss}; batch: {}; {advice}", files.join(", "), advice = "lower optimizer.lr, or look at these images")]
+    NonFiniteLoss {
+        /// The step that it happened at.
+        step: u64,
+        /// NaN or an infinity.
+        loss: f64,
+        /// The batch's files.
+        files: Vec<String>,
+    },
+    /// The run folder cannot be used as asked.
+    #[error("{}: {message}", path.display())]
+    RunDir {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
+}

@@ -1,0 +1,82 @@
+//! Files that matter are written whole or not at all.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+/// Writes `path` by a temporary sibling, fsync and rename: a reader sees the old bytes or the new, never a part.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let temporary = sibling(path, "tmp");
+    let mut file = fs::File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(&temporary, path)?;
+    sync_parent(path)
+}
+
+/// Replaces the folder `path` by one that `fill` writes into: under its name there is the old folder or the new, and
+/// for the instant between two renames the old one under [`previous`]'s name.
+pub fn replace_dir<E: From<std::io::Error>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
+    let temporary = sibling(path, "tmp");
+    remove_dir(&temporary)?;
+    fs::create_dir_all(&temporary)?;
+    fill(&temporary)?;
+    let old = previous(path);
+    if path.exists() {
+        remove_dir(&old)?;
+        fs::rename(path, &old)?;
+    }
+    fs::rename(&temporary, path)?;
+    sync_parent(path)?;
+    remove_dir(&old)?;
+    Ok(())
+}
+
+/// Where [`replace_dir`] keeps the old folder while it puts the new one in place.
+pub fn previous(path: &Path) -> PathBuf {
+    sibling(path, "previous")
+}
+
+fn sibling(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
+fn remove_dir(path: &Path) -> std::io::Result<()> {
+    if path.exists() { fs::remove_dir_all(path) } else { Ok(()) }
+}
+
+/// A rename is on the disk once its folder is.
+fn sync_parent(path: &Path) -> std::io::Result<()> {
+    match path.parent() {
+        #[cfg(unix)]
+        Some(parent) if !parent.as_os_str().is_empty() => fs::File::open(parent)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_replacement_leaves_the_old_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("last");
+        let write = |text: &'static str| move |dir: &Path| write_atomic(&dir.join("a"), text.as_bytes());
+        replace_dir(&path, write("one")).unwrap();
+        let failed: std::io::Result<()> = replace_dir(&path, |dir| {
+            write("half")(dir)?;
+            Err(std::io::Error::other("disk full"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "one");
+        replace_dir(&path, write("two")).unwrap();
+        assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "two");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no leftovers");
+    }
+}

@@ -1,0 +1,271 @@
+//! AdamW and SGD over the flat parameter vector, with a state that can be saved.
+//!
+//! Parameter groups are runs of the flat vector: with or without weight decay, frozen parts left out. On the CPU a
+//! step is one pass of `ff_kernels::optim`; on other devices the same arithmetic in candle operations.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Tensor};
+use ff_kernels::optim::{AdamW, Sgd};
+use ff_model::{BackboneMode, ParameterLayout, Parameters};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// `[optimizer]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizerConfig {
+    /// Which optimiser.
+    pub kind: OptimizerKind,
+    /// Learning rate.
+    pub lr: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// What decays.
+    pub decay: DecayScope,
+    /// AdamW's decay of the first moment.
+    pub beta1: f64,
+    /// AdamW's decay of the second moment.
+    pub beta2: f64,
+    /// AdamW's addition to the root of the second moment.
+    pub eps: f64,
+    /// SGD's decay of the velocity.
+    pub momentum: f64,
+    /// Whether SGD looks ahead.
+    pub nesterov: bool,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self {
+            kind: OptimizerKind::AdamW,
+            lr: 1e-4,
+            weight_decay: 1e-2,
+            decay: DecayScope::Weights,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            momentum: 0.9,
+            nesterov: false,
+        }
+    }
+}
+
+/// Which optimiser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Adam with decoupled weight decay.
+    AdamW,
+    /// Stochastic gradient descent with momentum.
+    Sgd,
+}
+
+/// Which parameters decay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DecayScope {
+    /// Weights of convolutions and linear layers; not norms and biases.
+    Weights,
+    /// Everything, as PyTorch does when it is given no groups.
+    All,
+}
+
+/// The optimiser and its state.
+#[derive(Debug)]
+pub struct Optimizer {
+    config: OptimizerConfig,
+    steps: u64,
+    slots: Slots,
+}
+
+/// AdamW: first and second moment. SGD: velocity. Each (N,) beside the parameters.
+#[derive(Debug)]
+enum Slots {
+    Host(Vec<Vec<f32>>),
+    Device(Vec<Tensor>),
+}
+
+/// A run of parameters that are updated alike.
+#[derive(Debug, Clone, PartialEq)]
+struct Group {
+    range: Range<usize>,
+    weight_decay: f64,
+}
+
+impl Optimizer {
+    /// An optimiser at step 0 for these parameters.
+    pub fn new(config: OptimizerConfig, parameters: &Parameters) -> Result<Self> {
+        let n_slots = slot_names(config.kind).len();
+        let slots = match parameters.values().device() {
+            Device::Cpu => Slots::Host(vec![vec![0.0; parameters.layout().len()]; n_slots]),
+            _ => Slots::Device((0..n_slots).map(|_| parameters.zero_gradient()).collect::<Result<_, _>>()?),
+        };
+        Ok(Self { config, steps: 0, slots })
+    }
+
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Moves the parameters by one step along the flat `gradient` (N,).
+    pub fn step(&mut self, parameters: &mut Parameters, gradient: &Tensor, mode: BackboneMode) -> Result<()> {
+        self.steps += 1;
+        let groups = groups(parameters.layout(), mode, &self.config);
+        let (config, steps) = (&self.config, self.steps);
+        parameters.update(|values, _| match &mut self.slots {
+            Slots::Host(slots) => {
+                let update = HostUpdate { config, steps, groups: &groups, slots: RefCell::new(slots) };
+                Ok(values.inplace_op2(gradient, &update)?)
+            }
+            Slots::Device(slots) => {
+                groups.iter().try_for_each(|group| device_update(config, steps, group, values, slots, gradient))
+            }
+        })
+    }
+
+    /// The state's tensors (N,) under their checkpoint names; [`Optimizer::steps`] belongs to it.
+    pub fn state(&self) -> Result<Vec<(String, Tensor)>> {
+        let names = slot_names(self.config.kind).iter().map(|name| (*name).to_owned());
+        let tensors: Vec<Tensor> = match &self.slots {
+            Slots::Host(slots) => {
+                slots.iter().map(|s| Tensor::from_slice(s, s.len(), &Device::Cpu)).collect::<Result<_, _>>()?
+            }
+            Slots::Device(slots) => slots.iter().map(|s| s.to_device(&Device::Cpu)).collect::<Result<_, _>>()?,
+        };
+        Ok(names.zip(tensors).collect())
+    }
+
+    /// Takes on a saved state: `tensor(name)` gives the tensors that [`Optimizer::state`] gave.
+    ///
+    /// # Errors
+    /// What `tensor` returns, or a length that is not the parameters'.
+    pub fn restore(&mut self, steps: u64, mut tensor: impl FnMut(&str) -> Result<Tensor>) -> Result<()> {
+        for (i, name) in slot_names(self.config.kind).iter().enumerate() {
+            let saved = tensor(name)?;
+            match &mut self.slots {
+                Slots::Host(slots) => {
+                    let values = saved.to_vec1::<f32>()?;
+                    let (expected, found) = (slots[i].len(), values.len());
+                    if expected != found {
+                        let message = format!("expected {expected} values, found {found}");
+                        return Err(Error::Config { origin: (*name).to_owned(), message });
+                    }
+                    slots[i] = values;
+                }
+                Slots::Device(slots) => slots[i].slice_set(&saved.to_device(slots[i].device())?, 0, 0)?,
+            }
+        }
+        self.steps = steps;
+        Ok(())
+    }
+}
+
+fn slot_names(kind: OptimizerKind) -> &'static [&'static str] {
+    match kind {
+        OptimizerKind::AdamW => &["optimizer.first_moment", "optimizer.second_moment"],
+        OptimizerKind::Sgd => &["optimizer.velocity"],
+    }
+}
+
+/// The runs of the flat vector that move, neighbours of one kind joined.
+fn groups(layout: &ParameterLayout, mode: BackboneMode, config: &OptimizerConfig) -> Vec<Group> {
+    let first = match mode {
+        BackboneMode::Trainable => 0,
+        BackboneMode::Frozen => layout.backbone().end,
+    };
+    let mut groups: Vec<Group> = Vec::new();
+    for entry in layout.entries().iter().filter(|e| e.offset >= first) {
+        let decays = config.decay == DecayScope::All || entry.role.decays();
+        let weight_decay = if decays { config.weight_decay } else { 0.0 };
+        match groups.last_mut() {
+            Some(last) if last.weight_decay == weight_decay => last.range.end = entry.range().end,
+            _ => groups.push(Group { range: entry.range(), weight_decay }),
+        }
+    }
+    groups
+}
+
+fn adamw(config: &OptimizerConfig, group: &Group, step: u64) -> AdamW {
+    let OptimizerConfig { lr, beta1, beta2, eps, .. } = *config;
+    AdamW { lr, beta1, beta2, eps, weight_decay: group.weight_decay, step }
+}
+
+fn sgd(config: &OptimizerConfig, group: &Group) -> Sgd {
+    let OptimizerConfig { lr, momentum, nesterov, .. } = *config;
+    Sgd { lr, momentum, weight_decay: group.weight_decay, nesterov }
+}
+
+/// One step as an in-place operation on (parameters, gradient) in host memory.
+struct HostUpdate<'a> {
+    config: &'a OptimizerConfig,
+    steps: u64,
+    groups: &'a [Group],
+    slots: RefCell<&'a mut Vec<Vec<f32>>>,
+}
+
+impl InplaceOp2 for HostUpdate<'_> {
+    fn name(&self) -> &'static str {
+        "optimizer-step"
+    }
+
+    fn cpu_fwd(&self, values: &mut CpuStorage, _: &Layout, gradient: &CpuStorage, _: &Layout) -> candle_core::Result<()> {
+        let CpuStorage::F32(values) = values else { candle_core::bail!("parameters are f32") };
+        let gradient = gradient.as_slice::<f32>()?;
+        let mut slots = self.slots.borrow_mut();
+        for group in self.groups {
+            let range = group.range.clone();
+            let (params, grads) = (&mut values[range.clone()], &gradient[range.clone()]);
+            match &mut slots[..] {
+                [first, second] => adamw(self.config, group, self.steps).apply(
+                    params,
+                    &mut first[range.clone()],
+                    &mut second[range],
+                    grads,
+                ),
+                [velocity] => sgd(self.config, group).apply(params, &mut velocity[range], grads),
+                slots => candle_core::bail!("no optimiser keeps {} slots", slots.len()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The same step in candle operations, for one group on any device.
+fn device_update(
+    config: &OptimizerConfig,
+    steps: u64,
+    group: &Group,
+    values: &Tensor,
+    slots: &[Tensor],
+    gradient: &Tensor,
+) -> Result<()> {
+    let Range { start, end } = group.range;
+    let run = |t: &Tensor| t.narrow(0, start, end - start);
+    let (params, grads) = (run(values)?, run(gradient)?);
+    let new_params = match slots {
+        [first, second] => {
+            let AdamW { lr, beta1, beta2, eps, weight_decay, step } = adamw(config, group, steps);
+            let m = ((run(first)? * beta1)? + (&grads * (1.0 - beta1))?)?;
+            let v = ((run(second)? * beta2)? + (grads.sqr()? * (1.0 - beta2))?)?;
+            first.slice_set(&m, 0, start)?;
+            second.slice_set(&v, 0, start)?;
+            let root = (v.sqrt()? / (1.0 - beta2.powi(step as i32)).sqrt())?;
+            let update = (m / (root + eps)?)?;
+            ((params * (1.0 - lr * weight_decay))? - (update * (lr / (1.0 - beta1.powi(step as i32))))?)?
+        }
+        [velocity] => {
+            let Sgd { lr, momentum, weight_decay, nesterov } = sgd(config, group);
+            let grads = (grads + (&params * weight_decay)?)?;
+            let v = ((run(velocity)? * momentum)? + &grads)?;
+            velocity.slice_set(&v, 0, start)?;
+            let update = if nesterov { (grads + (v * momentum)?)? } else { v };
+            (params - (update * lr)?)?
+        }
+        slots => candle_core::bail!("no optimiser keeps {} slots", slots.len()),
+    };
+    Ok(values.slice_set(&new_params, 0, start)?)
+}
