@@ -1,1 +1,57 @@
-//! ff-data
+//! Labelled face crops, from CSV files to batches.
+//!
+//! ```text
+//! ff_train.csv -> Manifest (checked rows) -> EpochOrder(seed, epoch) -> workers: read, decode, augment -> slot -> Batch
+//! ```
+//!
+//! Knows images, not networks: a [`Batch`] is plain memory, `(B,3,H,W)` f32 normalised as ImageNet models expect it,
+//! with class ids for age, gender and race. Class counts come from the labels of the training split, so another face
+//! set with, say, five races needs no change.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use ff_data::{Augment, Dataset, Loader, LoaderConfig, Mode, Splits};
+//!
+//! # fn main() -> ff_data::Result<()> {
+//! # let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/sample");
+//! let splits = Splits::read(format!("{sample}/splits"))?; // ff_train.csv, ff_val.csv, ff_test.csv
+//! println!("heads: {:?}", splits.encoders.n_classes()); // age 9, gender 2, race 7: from the labels
+//!
+//! let mode = Mode::train(Augment::Fast, 42);
+//! let dataset = Dataset::open(splits.train, format!("{sample}/images"), &splits.encoders, mode)?;
+//! let mut loader = Loader::new(Arc::new(dataset), LoaderConfig::train(32))?;
+//! for batch in loader.epoch(0, 0).take(2) {
+//!     let batch = batch?;
+//!     assert_eq!(batch.shape, [32, 3, 224, 224]);
+//!     println!("{}: race {}", batch.files[0], batch.targets.race[0]);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod age;
+mod dataset;
+mod decode;
+mod error;
+mod labels;
+mod loader;
+mod manifest;
+mod order;
+mod random;
+mod resize;
+mod splits;
+mod task;
+pub mod transforms;
+
+pub use age::{AgeBin, age_order};
+pub use dataset::{Dataset, Mode, Scratch};
+pub use decode::{RgbImage, decode, decode_into};
+pub use error::{Error, Result};
+pub use labels::{Encoders, LabelEncoder};
+pub use loader::{Batch, BatchImages, Epoch, LastBatch, Loader, LoaderConfig, default_workers};
+pub use manifest::{Manifest, Row};
+pub use order::EpochOrder;
+pub use resize::{ImageSize, resize};
+pub use splits::{Split, Splits};
+pub use task::{PerTask, Task};
+pub use transforms::{Augment, AugmentSpec};

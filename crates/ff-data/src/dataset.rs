@@ -1,0 +1,219 @@
+//! A split, its images and what is done to them: one sample at a time, into the caller's memory.
+//!
+//! A sample is a function of (dataset, epoch, sample index) and of nothing else. Threads, order and batches are the
+//! loader's.
+
+use std::path::{Path, PathBuf};
+
+use fs_err::File;
+use rand_chacha::ChaCha8Rng;
+use std::io::Read;
+
+use crate::{
+    decode::{RgbImage, decode_into},
+    error::{Error, Result},
+    labels::Encoders,
+    manifest::{Manifest, Row},
+    order::EpochOrder,
+    random::{Purpose, generator},
+    resize::{ImageSize, resize_into},
+    task::PerTask,
+    transforms::{self, AugmentParams, AugmentSpec},
+};
+
+/// What is done with the samples.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Mode {
+    /// Shuffled and augmented, both by `(seed, epoch)`.
+    Train {
+        /// What may be drawn for a sample.
+        augment: AugmentSpec,
+        /// The run's seed.
+        seed: u64,
+    },
+    /// In file order, not augmented.
+    Eval,
+}
+
+impl Mode {
+    /// Training with a preset (or a spec of one's own).
+    pub fn train(augment: impl Into<AugmentSpec>, seed: u64) -> Self {
+        Mode::Train { augment: augment.into(), seed }
+    }
+}
+
+/// The rows of a manifest with their class ids and images.
+#[derive(Debug)]
+pub struct Dataset {
+    manifest: Manifest,
+    images_root: PathBuf,
+    targets: PerTask<Vec<u32>>,
+    mode: Mode,
+    size: ImageSize,
+}
+
+/// A worker's memory, used again for every image.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    file: Vec<u8>,
+    decoded: RgbImage,
+    narrow: RgbImage,
+    resized: RgbImage,
+    planes: Vec<f32>,
+}
+
+impl Dataset {
+    /// Encodes all labels and checks that the images folder is there with the first image in it.
+    /// Images are 224 x 224 unless [`Dataset::with_size`] says otherwise.
+    ///
+    /// # Errors
+    /// No rows; a label that the encoders do not know (with its row); no such folder; the first image missing (with
+    /// its path, CSV, line and folder).
+    pub fn open(
+        manifest: Manifest,
+        images_root: impl Into<PathBuf>,
+        encoders: &Encoders,
+        mode: Mode,
+    ) -> Result<Self> {
+        let images_root = images_root.into();
+        if manifest.is_empty() {
+            return Err(Error::NoRows { path: manifest.path().to_owned() });
+        }
+        let targets = PerTask::try_from_fn(|task| {
+            let encode = |row: &Row| {
+                encoders[task].encode(&row.labels[task]).map_err(|error| Error::BadRow {
+                    path: manifest.path().to_owned(),
+                    line: row.line,
+                    reason: error.to_string(),
+                })
+            };
+            manifest.rows().iter().map(encode).collect::<Result<Vec<u32>>>()
+        })?;
+        if !images_root.is_dir() {
+            return Err(Error::NoImagesRoot(images_root));
+        }
+        let dataset = Dataset { manifest, images_root, targets, mode, size: ImageSize::DEFAULT };
+        let first = dataset.image_path(0);
+        fs_err::metadata(&first).map_err(|error| dataset.image_error(0, error.into()))?;
+        Ok(dataset)
+    }
+
+    /// The same data at another image size.
+    #[must_use]
+    pub fn with_size(mut self, size: ImageSize) -> Self {
+        self.size = size;
+        self
+    }
+
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.manifest.len()
+    }
+
+    /// Never true: a dataset without rows does not open.
+    pub fn is_empty(&self) -> bool {
+        self.manifest.is_empty()
+    }
+
+    /// The rows.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Class ids, each `(N)`, in row order.
+    pub fn targets(&self) -> &PerTask<Vec<u32>> {
+        &self.targets
+    }
+
+    /// What is done with the samples.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The size of the images it gives.
+    pub fn size(&self) -> ImageSize {
+        self.size
+    }
+
+    /// f32 values per image, `3 * H * W`.
+    pub fn image_len(&self) -> usize {
+        3 * self.size.area()
+    }
+
+    /// Where the image of a sample lies.
+    pub fn image_path(&self, sample_idx: usize) -> PathBuf {
+        self.images_root.join(&self.manifest.rows()[sample_idx].file)
+    }
+
+    /// The folder that `file` columns are relative to.
+    pub fn images_root(&self) -> &Path {
+        &self.images_root
+    }
+
+    /// The order of an epoch: shuffled in training, file order in evaluation.
+    pub fn order(&self, epoch: u64) -> EpochOrder {
+        match self.mode {
+            Mode::Train { seed, .. } => EpochOrder::shuffled(self.len(), seed, epoch),
+            Mode::Eval => EpochOrder::identity(self.len()),
+        }
+    }
+
+    /// What augmentation does to a sample in an epoch; nothing in evaluation.
+    pub fn augment_params(&self, epoch: u64, sample_idx: usize) -> AugmentParams {
+        match self.mode {
+            Mode::Train { augment, seed } => {
+                let mut rng: ChaCha8Rng = generator(Purpose::Augment, seed, epoch, sample_idx as u64);
+                augment.draw(&mut rng, self.size)
+            }
+            Mode::Eval => AugmentParams::default(),
+        }
+    }
+
+    /// Reads, decodes and resizes a sample's image: `(H,W,3)` u8, neither augmented nor normalised.
+    ///
+    /// # Errors
+    /// [`Error::Image`]: the file is missing or does not decode.
+    ///
+    /// # Panics
+    /// There is no such sample.
+    pub fn read_rgb<'s>(&self, sample_idx: usize, scratch: &'s mut Scratch) -> Result<&'s RgbImage> {
+        let read = |scratch: &mut Scratch| -> Result<()> {
+            scratch.file.clear();
+            File::open(self.image_path(sample_idx))?.read_to_end(&mut scratch.file)?;
+            decode_into(&scratch.file, &mut scratch.decoded)
+        };
+        read(scratch).map_err(|error| self.image_error(sample_idx, error))?;
+        let Scratch { decoded, narrow, resized, .. } = scratch;
+        if decoded.width == self.size.width && decoded.height == self.size.height {
+            return Ok(decoded);
+        }
+        resize_into(decoded, self.size, narrow, resized);
+        Ok(resized)
+    }
+
+    /// Writes a sample's image `(3,H,W)` into `out`: decoded, resized, augmented in training, normalised.
+    ///
+    /// # Errors
+    /// [`Error::Image`]: the file is missing or does not decode.
+    ///
+    /// # Panics
+    /// There is no such sample, or `out` is not [`Dataset::image_len`] long.
+    pub fn load(&self, epoch: u64, sample_idx: usize, scratch: &mut Scratch, out: &mut [f32]) -> Result<()> {
+        let params = self.augment_params(epoch, sample_idx);
+        transforms::to_planes(self.read_rgb(sample_idx, scratch)?, out);
+        transforms::apply(&params, out, self.size, &mut scratch.planes);
+        transforms::normalize(out);
+        Ok(())
+    }
+
+    /// Names the file and the row in an error about a sample's image.
+    pub(crate) fn image_error(&self, sample_idx: usize, reason: Error) -> Error {
+        Error::Image {
+            path: self.image_path(sample_idx),
+            csv: self.manifest.path().to_owned(),
+            line: self.manifest.rows()[sample_idx].line,
+            root: self.images_root.clone(),
+            reason: Box::new(reason),
+        }
+    }
+}

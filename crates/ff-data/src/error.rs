@@ -1,0 +1,148 @@
+//! Everything that can go wrong between a CSV file and a batch, as one enum.
+//!
+//! Messages name the file, the row or the label, and say what was expected and what was found. `Display` gives the
+//! whole message: nothing is left to a `source()` chain that a caller may forget to print.
+
+use std::path::PathBuf;
+
+use crate::task::Task;
+
+/// The crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, where.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read or written; the message carries its path.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+
+    /// A CSV lacks required columns.
+    #[error("{}: missing column {}: expected file, age, gender, race, found {}", path.display(), missing.join(", "), list(found))]
+    MissingColumns {
+        /// The CSV.
+        path: PathBuf,
+        /// Every required column that is not there.
+        missing: Vec<String>,
+        /// The columns that are there.
+        found: Vec<String>,
+    },
+
+    /// A required column stands twice in the header.
+    #[error("{}: expected one column {column:?}, found {count}", path.display())]
+    DuplicateColumn {
+        /// The CSV.
+        path: PathBuf,
+        /// The column's name.
+        column: String,
+        /// How often it stands there.
+        count: usize,
+    },
+
+    /// A row that cannot be used.
+    #[error("{}:{line}: {reason}", path.display())]
+    BadRow {
+        /// The CSV.
+        path: PathBuf,
+        /// 1-based line in the file.
+        line: u64,
+        /// What was expected and found.
+        reason: String,
+    },
+
+    /// A manifest without rows where some are needed.
+    #[error("{}: expected at least one row, found none", path.display())]
+    NoRows {
+        /// The CSV.
+        path: PathBuf,
+    },
+
+    /// One of the three split CSVs is missing.
+    #[error("{}: split file not found: expected ff_train.csv, ff_val.csv, ff_test.csv in {}, found {}", path.display(), dir.display(), list(found))]
+    MissingSplit {
+        /// The file looked for.
+        path: PathBuf,
+        /// The folder looked in.
+        dir: PathBuf,
+        /// The CSV files that are there.
+        found: Vec<String>,
+    },
+
+    /// A label that the encoder has never seen.
+    #[error("{task} label {label:?} is not in the training split: expected one of {}", known.join(", "))]
+    UnseenLabel {
+        /// The column.
+        task: Task,
+        /// The label found.
+        label: String,
+        /// The labels of the training split.
+        known: Vec<String>,
+    },
+
+    /// A label list that is not a label encoder: empty, unsorted, or with a label twice.
+    #[error("{task} encoder: {reason}")]
+    BadEncoder {
+        /// The column.
+        task: Task,
+        /// What was expected and found.
+        reason: String,
+    },
+
+    /// JSON that does not hold what it should.
+    #[error("label encoders: {0}")]
+    Json(#[from] serde_json::Error),
+
+    /// A label that is no age bin.
+    #[error("expected an age bin such as \"20-29\", \"70+\" or \"more than 70\", found {0:?}")]
+    BadAgeBin(String),
+
+    /// A name that is none of the known ones.
+    #[error("expected {expected}, found {found:?}")]
+    UnknownName {
+        /// The names known.
+        expected: &'static str,
+        /// The name given.
+        found: String,
+    },
+
+    /// The images folder is not there.
+    #[error("images folder not found: expected a folder at {}", .0.display())]
+    NoImagesRoot(PathBuf),
+
+    /// Bytes that do not decode into an image.
+    #[error("{0}")]
+    Decode(String),
+
+    /// An image that a row names could not be used.
+    #[error("image {}: {reason} (named in {} line {line}, images folder {})", path.display(), csv.display(), root.display())]
+    Image {
+        /// The image file.
+        path: PathBuf,
+        /// The CSV that names it.
+        csv: PathBuf,
+        /// 1-based line in the CSV.
+        line: u64,
+        /// The images folder.
+        root: PathBuf,
+        /// What is wrong with it.
+        reason: Box<Error>,
+    },
+
+    /// A setting that cannot work.
+    #[error("{0}")]
+    Config(String),
+
+    /// The loader's threads are gone (one of them panicked).
+    #[error("loader stopped: expected batch {batch_idx} of epoch {epoch}, found its threads gone")]
+    LoaderStopped {
+        /// The epoch.
+        epoch: u64,
+        /// The batch waited for.
+        batch_idx: usize,
+    },
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}

@@ -1,0 +1,101 @@
+//! The three split CSVs of a folder, and the encoders fitted on the first.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    error::{Error, Result},
+    labels::Encoders,
+    manifest::Manifest,
+};
+
+/// Train, validation and test rows, and the encoders that the training rows fix.
+#[derive(Debug, Clone)]
+pub struct Splits {
+    /// `ff_train.csv`.
+    pub train: Manifest,
+    /// `ff_val.csv`.
+    pub val: Manifest,
+    /// `ff_test.csv`.
+    pub test: Manifest,
+    /// Fitted on `train` only.
+    pub encoders: Encoders,
+}
+
+/// Which split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Split {
+    /// The rows that train the model and fix the encoders.
+    Train,
+    /// The rows that choose the best checkpoint.
+    Val,
+    /// The rows that are looked at once.
+    Test,
+}
+
+impl Split {
+    /// Every split.
+    pub const ALL: [Split; 3] = [Split::Train, Split::Val, Split::Test];
+
+    /// `train`, `val` or `test`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Split::Train => "train",
+            Split::Val => "val",
+            Split::Test => "test",
+        }
+    }
+
+    /// The file's name in a splits folder.
+    pub const fn file_name(self) -> &'static str {
+        match self {
+            Split::Train => "ff_train.csv",
+            Split::Val => "ff_val.csv",
+            Split::Test => "ff_test.csv",
+        }
+    }
+
+    /// The file's path in a splits folder.
+    pub fn path(self, dir: impl AsRef<Path>) -> PathBuf {
+        dir.as_ref().join(self.file_name())
+    }
+}
+
+impl Splits {
+    /// Reads `ff_train.csv`, `ff_val.csv` and `ff_test.csv` from a folder and fits the encoders.
+    ///
+    /// # Errors
+    /// A file is missing (the message says what was looked for and which CSVs are there), is bad as
+    /// [`Manifest::read`] says, or the training split has no rows. Labels of the other splits are checked when a
+    /// [`Dataset`](crate::Dataset) is opened.
+    pub fn read(dir: impl AsRef<Path>) -> Result<Self> {
+        let dir = dir.as_ref();
+        let read = |split: Split| {
+            let path = split.path(dir);
+            if path.is_file() {
+                return Manifest::read(path);
+            }
+            Err(Error::MissingSplit { path, dir: dir.to_owned(), found: csv_files(dir) })
+        };
+        let (train, val, test) = (read(Split::Train)?, read(Split::Val)?, read(Split::Test)?);
+        let encoders = Encoders::fit(&train)?;
+        Ok(Splits { train, val, test, encoders })
+    }
+
+    /// The rows of one split.
+    pub fn get(&self, split: Split) -> &Manifest {
+        match split {
+            Split::Train => &self.train,
+            Split::Val => &self.val,
+            Split::Test => &self.test,
+        }
+    }
+}
+
+/// Names of the CSV files in a folder, sorted; empty where it cannot be read. Only for an error's message.
+fn csv_files(dir: &Path) -> Vec<String> {
+    let entries = fs_err::read_dir(dir).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(|name| name.ends_with(".csv")).collect();
+    names.sort();
+    names
+}

@@ -1,0 +1,81 @@
+//! Flip, rotation and affine maps, as torchvision's tensor functions: nearest neighbour, fill 0.
+//!
+//! An output pixel looks up its source through the inverse map, about the image's centre, with pixel centres at
+//! half-integers (`grid_sample(align_corners=False)`), rounded half to even. The arithmetic follows torchvision's
+//! normalised grid in f32, so that only pixels within an ulp of a tie can differ.
+
+use super::params::AffineParams;
+use crate::resize::ImageSize;
+
+/// Mirrors left and right, in place.
+pub fn hflip(planes: &mut [f32], size: ImageSize) {
+    for row in planes.chunks_exact_mut(size.width) {
+        row.reverse();
+    }
+}
+
+/// Rotates by `degrees` counter-clockwise about the centre, in place.
+pub fn rotate(planes: &mut [f32], size: ImageSize, degrees: f32, spare: &mut Vec<f32>) {
+    InverseAffine::rotation(degrees).resample(planes, size, spare);
+}
+
+/// Scales about the centre, then shifts, in place.
+pub fn affine(planes: &mut [f32], size: ImageSize, params: &AffineParams, spare: &mut Vec<f32>) {
+    InverseAffine::translation_scale(params).resample(planes, size, spare);
+}
+
+/// The map from an output pixel to its source, about the centre: `x' = m0 x + m1 y + m2`, `y' = m3 x + m4 y + m5`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct InverseAffine(pub [f32; 6]);
+
+impl InverseAffine {
+    /// Undoes a counter-clockwise rotation.
+    pub fn rotation(degrees: f32) -> Self {
+        let (sin, cos) = (-f64::from(degrees)).to_radians().sin_cos();
+        InverseAffine([cos, sin, 0.0, -sin, cos, 0.0].map(|m| m as f32))
+    }
+
+    /// Undoes a scale about the centre followed by a shift.
+    pub fn translation_scale(params: &AffineParams) -> Self {
+        let inverse = 1.0 / f64::from(params.scale);
+        let (x, y) = params.translate;
+        let shift = |pixels: i32| -f64::from(pixels) * inverse;
+        InverseAffine([inverse, 0.0, shift(x), 0.0, inverse, shift(y)].map(|m| m as f32))
+    }
+
+    /// Resamples three planes in place.
+    fn resample(&self, planes: &mut [f32], size: ImageSize, spare: &mut Vec<f32>) {
+        spare.clear();
+        spare.extend_from_slice(planes);
+        let area = size.area();
+        let (from_r, rest) = spare.split_at(area);
+        let (from_g, from_b) = rest.split_at(area);
+        let (r, rest) = planes.split_at_mut(area);
+        let (g, b) = rest.split_at_mut(area);
+
+        let (width, height) = (size.width as f32, size.height as f32);
+        let [xx, xy, x0, yx, yy, y0] = self.0;
+        let [xx, xy, x0] = [xx, xy, x0].map(|m| m / (0.5 * width));
+        let [yx, yy, y0] = [yx, yy, y0].map(|m| m / (0.5 * height));
+        let rows = r.chunks_exact_mut(size.width).zip(g.chunks_exact_mut(size.width));
+        for (row, ((r, g), b)) in rows.zip(b.chunks_exact_mut(size.width)).enumerate() {
+            let y = row as f32 + 0.5 - 0.5 * height;
+            for (column, ((r, g), b)) in r.iter_mut().zip(g).zip(b).enumerate() {
+                let x = column as f32 + 0.5 - 0.5 * width;
+                let from_x = round(((x * xx + y * xy + x0 + 1.0) * width - 1.0) * 0.5);
+                let from_y = round(((x * yx + y * yy + y0 + 1.0) * height - 1.0) * 0.5);
+                let inside = from_x >= 0.0 && from_x < width && from_y >= 0.0 && from_y < height;
+                let i = if inside { from_y as usize * size.width + from_x as usize } else { 0 };
+                let keep = if inside { 1.0 } else { 0.0 };
+                (*r, *g, *b) = (from_r[i] * keep, from_g[i] * keep, from_b[i] * keep);
+            }
+        }
+    }
+}
+
+/// Half to even, for `|x| < 2^22`: beyond 2^23 f32 has no fraction bits left, so the addition rounds. Without SSE4.1,
+/// which is not in the x86-64 baseline, `round_ties_even` is a library call per pixel.
+fn round(x: f32) -> f32 {
+    const BIG: f32 = 1.5 * (1 << 23) as f32;
+    (x + BIG) - BIG
+}

@@ -1,0 +1,76 @@
+//! Augmentation and normalisation as torchvision defines them, on planar `(3,H,W)` f32 images.
+//!
+//! First draw, then apply: [`AugmentSpec::draw`] turns a sample's generator into a plain [`AugmentParams`], and
+//! [`apply`] does what it says. So another executor (a fused pass, a GPU) can apply the very same draw. This is the
+//! readable reference, kept for ever: one plain pass per operation.
+//!
+//! Order: [0,1] -> flip -> jitter -> rotation -> affine -> normalise. Values stay in [0,1] until normalised, and
+//! pixels that come from outside the image are 0 before normalisation (black, not the mean).
+
+mod color;
+mod geometry;
+mod params;
+
+pub use color::{adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation};
+pub use geometry::{InverseAffine, affine, hflip, rotate};
+pub use params::{
+    AffineParams, AffineSpec, Augment, AugmentParams, AugmentSpec, ColorOp, JitterParams, JitterSpec,
+};
+
+use crate::{decode::RgbImage, resize::ImageSize};
+
+/// ImageNet's channel means, in [0,1].
+pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+/// ImageNet's channel standard deviations, in [0,1].
+pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
+
+/// `(H,W,3)` u8 -> `(3,H,W)` f32 in [0,1], as `ToTensor` gives it.
+///
+/// # Panics
+/// `planes` does not hold three planes of the image's size.
+pub fn to_planes(image: &RgbImage, planes: &mut [f32]) {
+    let area = image.width * image.height;
+    assert_eq!(planes.len(), 3 * area, "expected three planes of the image's size");
+    for (channel, plane) in planes.chunks_exact_mut(area).enumerate() {
+        for (value, pixel) in plane.iter_mut().zip(image.pixels.chunks_exact(3)) {
+            *value = f32::from(pixel[channel]) / 255.0;
+        }
+    }
+}
+
+/// Applies one draw in place; `spare` is room for an operation that cannot work in place.
+///
+/// # Panics
+/// `planes` does not hold three planes of that size.
+pub fn apply(params: &AugmentParams, planes: &mut [f32], size: ImageSize, spare: &mut Vec<f32>) {
+    assert_eq!(planes.len(), 3 * size.area(), "expected three planes of {size:?}");
+    if params.hflip {
+        hflip(planes, size);
+    }
+    if let Some(jitter) = &params.jitter {
+        for op in jitter.order {
+            match op {
+                ColorOp::Brightness => adjust_brightness(planes, jitter.brightness),
+                ColorOp::Contrast => adjust_contrast(planes, jitter.contrast),
+                ColorOp::Saturation => adjust_saturation(planes, jitter.saturation),
+                ColorOp::Hue => adjust_hue(planes, jitter.hue),
+            }
+        }
+    }
+    if let Some(degrees) = params.rotation {
+        rotate(planes, size, degrees, spare);
+    }
+    if let Some(params) = &params.affine {
+        affine(planes, size, params, spare);
+    }
+}
+
+/// `(x - mean) / std` per channel, in place.
+pub fn normalize(planes: &mut [f32]) {
+    let area = planes.len() / 3;
+    for ((plane, mean), std) in planes.chunks_exact_mut(area.max(1)).zip(IMAGENET_MEAN).zip(IMAGENET_STD) {
+        for value in plane {
+            *value = (*value - mean) / std;
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Metrics of one task from counts and sums, so that no figure is a mean of batch means.
+//!
+//! A [`Tally`] takes one sample at a time and forgets it; [`Tally::metrics`] says what the counts amount to. Definitions
+//! are scikit-learn's where it has them.
+
+use serde::Serialize;
+
+/// Confidence bins of the expected calibration error.
+const CALIBRATION_BINS: usize = 15;
+
+/// What one task's metrics are computed from.
+#[derive(Debug, Clone)]
+pub struct Tally {
+    n_classes: usize,
+    /// Rank of each class where classes have an order (age); one-off accuracy needs it.
+    ranks: Option<Vec<u32>>,
+    /// (classes, classes), row = target, column = prediction.
+    confusion: Vec<u64>,
+    n_one_off: u64,
+    nll_sum: f64,
+    bins: [CalibrationBin; CALIBRATION_BINS],
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct CalibrationBin {
+    n: u64,
+    n_correct: u64,
+    confidence_sum: f64,
+}
+
+/// Figures of one task; `NaN`-free: without samples everything is zero.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TaskMetrics {
+    /// Share of samples whose most probable class is the target.
+    pub accuracy: f64,
+    /// Share whose prediction is at most one rank from the target; only where classes have an order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub one_off: Option<f64>,
+    /// Mean recall over the classes that occur (`balanced_accuracy_score`).
+    pub balanced_accuracy: f64,
+    /// Mean F1 over the classes that occur or are predicted (`f1_score(average="macro")`).
+    pub macro_f1: f64,
+    /// Expected calibration error with 15 equal-width bins (Guo et al. 2017).
+    pub ece: f64,
+    /// Mean negative log-likelihood, natural logarithm.
+    pub nll: f64,
+}
+
+impl Tally {
+    /// An empty tally; `ranks[id]` is the place of class `id` in the order of classes, if there is one.
+    pub fn new(n_classes: usize, ranks: Option<Vec<u32>>) -> Self {
+        let confusion = vec![0; n_classes * n_classes];
+        Self { n_classes, ranks, confusion, n_one_off: 0, nll_sum: 0.0, bins: Default::default() }
+    }
+
+    /// Counts one sample: its class probabilities (classes) and its target.
+    ///
+    /// # Panics
+    /// The number of probabilities is not the number of classes, or the target is none of them.
+    pub fn add(&mut self, probabilities: &[f32], target: u32) {
+        assert_eq!(probabilities.len(), self.n_classes, "one probability a class");
+        let target = target as usize;
+        let predicted = argmax(probabilities);
+        self.confusion[target * self.n_classes + predicted] += 1;
+        if let Some(ranks) = &self.ranks {
+            self.n_one_off += u64::from(ranks[predicted].abs_diff(ranks[target]) <= 1);
+        }
+        // The smallest normal float bounds the loss of a sample whose probability underflowed.
+        self.nll_sum -= f64::from(probabilities[target].max(f32::MIN_POSITIVE)).ln();
+        let confidence = f64::from(probabilities[predicted]);
+        // Bins are (lower, upper], as in Guo et al.
+        let bin = ((confidence * CALIBRATION_BINS as f64).ceil() as usize).clamp(1, CALIBRATION_BINS) - 1;
+        let bin = &mut self.bins[bin];
+        bin.n += 1;
+        bin.n_correct += u64::from(predicted == target);
+        bin.confidence_sum += confidence;
+    }
+
+    /// Samples counted.
+    pub fn n(&self) -> u64 {
+        self.confusion.iter().sum()
+    }
+
+    /// Counts (classes, classes), row = target, column = prediction.
+    pub fn confusion(&self) -> &[u64] {
+        &self.confusion
+    }
+
+    /// The figures.
+    pub fn metrics(&self) -> TaskMetrics {
+        let (n, c) = (self.n(), self.n_classes);
+        let share = |count: u64| ratio(count as f64, n as f64);
+        let diagonal = |k: usize| self.confusion[k * c + k];
+        let n_target = |k: usize| self.confusion[k * c..(k + 1) * c].iter().sum::<u64>();
+        let n_predicted = |k: usize| self.confusion.iter().skip(k).step_by(c).sum::<u64>();
+        let recalls = (0..c).filter(|&k| n_target(k) > 0).map(|k| diagonal(k) as f64 / n_target(k) as f64);
+        let seen = (0..c).filter(|&k| n_target(k) + n_predicted(k) > 0);
+        let f1s = seen.map(|k| 2.0 * diagonal(k) as f64 / (n_target(k) + n_predicted(k)) as f64);
+        let gaps = self.bins.iter().map(|bin| (bin.confidence_sum - bin.n_correct as f64).abs());
+        TaskMetrics {
+            accuracy: share((0..c).map(diagonal).sum()),
+            one_off: self.ranks.is_some().then(|| share(self.n_one_off)),
+            balanced_accuracy: mean(recalls),
+            macro_f1: mean(f1s),
+            ece: ratio(gaps.sum(), n as f64),
+            nll: ratio(self.nll_sum, n as f64),
+        }
+    }
+}
+
+/// Class probabilities of one row of logits, computed in f64.
+pub fn softmax(logits: &[f32]) -> Vec<f32> {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let exps: Vec<f64> = logits.iter().map(|&x| f64::from(x - max).exp()).collect();
+    let sum: f64 = exps.iter().sum();
+    exps.iter().map(|e| (e / sum) as f32).collect()
+}
+
+/// The first largest value's place.
+fn argmax(values: &[f32]) -> usize {
+    (1..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, n) = values.fold((0.0, 0.0), |(sum, n), x| (sum + x, n + 1.0));
+    ratio(sum, n)
+}
+
+fn ratio(a: f64, b: f64) -> f64 {
+    if b == 0.0 { 0.0 } else { a / b }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Expected values: `tests/metrics_golden.py`, scikit-learn on the same six samples.
+    #[test]
+    fn figures_agree_with_scikit_learn() {
+        let samples: [([f32; 3], u32); 6] = [
+            ([0.7, 0.2, 0.1], 0),
+            ([0.1, 0.6, 0.3], 1),
+            ([0.2, 0.5, 0.3], 2),
+            ([0.3, 0.3, 0.4], 0),
+            ([0.8, 0.1, 0.1], 1),
+            ([0.9, 0.05, 0.05], 0),
+        ];
+        let mut tally = Tally::new(3, Some(vec![1, 0, 2]));
+        for (probabilities, target) in samples {
+            tally.add(&probabilities, target);
+        }
+        let m = tally.metrics();
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a} vs {b}");
+        close(m.accuracy, 0.5);
+        close(m.balanced_accuracy, 0.388_888_888_888_888_9);
+        close(m.macro_f1, 0.388_888_888_888_888_9);
+        close(m.nll, 0.989_294_594);
+        // Wrong ones: target 2 (rank 2) as 1 (rank 0); target 0 (rank 1) as 2 (rank 2); target 1 (rank 0) as 0 (rank 1).
+        close(m.one_off.unwrap(), 5.0 / 6.0);
+        // Bins of 1/15: .4 and .5 wrong, .6 and .7 right, .8 wrong, .9 right, each in a bin of its own.
+        close(m.ece, (0.4 + 0.5 + 0.4 + 0.3 + 0.8 + 0.1) / 6.0);
+    }
+
+    #[test]
+    fn without_samples_everything_is_zero() {
+        assert_eq!(Tally::new(2, None).metrics().accuracy, 0.0);
+    }
+
+    proptest! {
+        #[test]
+        fn softmax_is_a_distribution_and_ignores_shifts(logits in prop::collection::vec(-40.0f32..40.0, 1..9)) {
+            let p = softmax(&logits);
+            prop_assert!((p.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+            let shifted = softmax(&logits.iter().map(|x| x + 64.0).collect::<Vec<_>>());
+            for (a, b) in p.iter().zip(shifted) {
+                prop_assert!((a - b).abs() < 1e-4);
+            }
+        }
+    }
+}
