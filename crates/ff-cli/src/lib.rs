@@ -1,1 +1,87 @@
-//! ff-cli
+//! The command line: one file a command; flags become configuration, results become text or one JSON object.
+//!
+//! Human words go to stderr, results to stdout. Exit codes: 0 success, 1 failure, 2 a flag or configuration that
+//! cannot be used, 130 after Ctrl-C with the checkpoint written. Nothing here is logic that a library user would miss.
+
+mod commands;
+mod flags;
+mod output;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use commands::{bench, evaluate, sanity, summary, train};
+
+/// How the commands were reached.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// What the user typed before the command.
+    pub program: &'static str,
+    /// The folder that holds `data/sample`: the repository, or the current folder.
+    pub root: PathBuf,
+}
+
+/// How a command ended, if not with an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// As hoped.
+    Success,
+    /// It did its work and the answer is no.
+    Failure,
+    /// Ctrl-C, everything saved.
+    Interrupted,
+}
+
+/// Trains and audits face-attribute models: one ResNet-34 backbone, heads for age, gender and race.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, max_term_width = 110)]
+struct Cli {
+    /// Print the result as one JSON object on stdout.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Train(train::Args),
+    Evaluate(evaluate::Args),
+    Sanity(sanity::Args),
+    Summary(summary::Args),
+    Bench(bench::Args),
+}
+
+/// Runs the command that `args` asks for; the first of `args` is the program's name.
+pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitCode {
+    let parsed = Cli::command().bin_name(context.program).try_get_matches_from(args);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Nothing is left to do if the terminal is gone.
+            let _ = e.print();
+            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
+        }
+    };
+    output::init_logging();
+    let json = cli.json;
+    let ended = match cli.command {
+        Command::Train(args) => train::run(&args, context, json),
+        Command::Evaluate(args) => evaluate::run(&args, json),
+        Command::Sanity(args) => sanity::run(&args, context, json),
+        Command::Summary(args) => summary::run(&args, json),
+        Command::Bench(args) => bench::run(&args, context, json),
+    };
+    match ended {
+        Ok(Ending::Success) => ExitCode::SUCCESS,
+        Ok(Ending::Failure) => ExitCode::from(1),
+        Ok(Ending::Interrupted) => ExitCode::from(130),
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            let usage = matches!(e.downcast_ref(), Some(ff_train::Error::Config { .. }));
+            ExitCode::from(if usage { 2 } else { 1 })
+        }
+    }
+}

@@ -85,6 +85,10 @@ mod tests {
     /// first step and [-0.3, 0.1, 0.2] at the second, as `tests/optim_golden.py` prints them.
     const GRADS: [[f32; 3]; 2] = [[0.1, -0.2, 0.3], [-0.3, 0.1, 0.2]];
 
+    const ADAMW_AFTER_TWO: [f32; 3] = [0.947_519_96, -1.869_468_3, 0.302_065_28];
+    const SGD_AFTER_TWO: [f32; 3] = [1.008_111, -1.966_222, 0.421_580_5];
+    const NESTEROV_AFTER_TWO: [f32; 3] = [1.025_329_7, -1.955_659_4, 0.378_505_1];
+
     fn assert_close(actual: &[f32], expected: &[f32]) {
         for (a, e) in actual.iter().zip(expected) {
             assert!((a - e).abs() <= 1e-6 * e.abs().max(1.0), "{actual:?} vs {expected:?}");

@@ -27,12 +27,24 @@ pub trait Backbone: Send {
 /// Which execution runs the backbone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[derive(Default)]
 pub enum Engine {
     /// Plain candle operations: slow, on every device.
+    #[default]
     Reference,
 }
 
 impl Engine {
+    /// Every engine.
+    pub const ALL: [Self; 1] = [Self::Reference];
+
+    /// The name used on the command line and in configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+        }
+    }
+
     /// A fresh execution.
     pub fn build(self) -> Box<dyn Backbone> {
         match self {

@@ -63,7 +63,10 @@ impl Checkpoint {
     pub fn open(path: &Path) -> Result<Self> {
         let candidates = [path.to_owned(), files::previous(path)];
         let found = candidates.into_iter().find(|path| path.join(STATE).is_file());
-        let missing = || Error::BadFile { path: path.to_owned(), message: format!("expected a checkpoint with {STATE}, found none") };
+        let missing = || Error::BadFile {
+            path: path.to_owned(),
+            message: format!("expected a checkpoint with {STATE}, found none"),
+        };
         Ok(Self { path: found.ok_or_else(missing)? })
     }
 
@@ -120,7 +123,10 @@ impl Checkpoint {
         let tensors = candle_core::safetensors::load_buffer(&fs_err::read(&path)?, &Device::Cpu)
             .map_err(|e| Error::BadFile { path: path.clone(), message: e.to_string() })?;
         optimizer.restore(steps, |name| {
-            let missing = || Error::BadFile { path: path.clone(), message: format!("expected a tensor {name}, found none") };
+            let missing = || Error::BadFile {
+                path: path.clone(),
+                message: format!("expected a tensor {name}, found none"),
+            };
             tensors.get(name).cloned().ok_or_else(missing)
         })
     }

@@ -244,7 +244,8 @@ impl Config {
     /// # Errors
     /// The file cannot be read or is no complete configuration.
     pub fn read(path: &Path) -> Result<Self> {
-        toml::from_str(&fs_err::read_to_string(path)?).map_err(|e| config_error(path.display().to_string(), &e))
+        toml::from_str(&fs_err::read_to_string(path)?)
+            .map_err(|e| config_error(path.display().to_string(), &e))
     }
 }
 
@@ -315,7 +316,8 @@ mod tests {
     #[test]
     fn later_layers_win_and_the_rest_stays() {
         let (_dir, path) = file("[train]\nepochs = 7\nseed = 1\n[optimizer]\nkind = \"sgd\"\n");
-        let config = builder().file(&path).unwrap().set("train.epochs", Some(9)).set("train.seed", None::<u64>);
+        let config =
+            builder().file(&path).unwrap().set("train.epochs", Some(9)).set("train.seed", None::<u64>);
         let config = config.resolve().unwrap();
         assert_eq!((config.train.epochs, config.train.seed), (9, 1));
         assert_eq!(config.data.batch_size, DataConfig::default().batch_size);

@@ -2,12 +2,14 @@
 //!
 //! Every sample of the loader counts, once. Groups are made by target labels, and sum to the whole.
 
-use candle_core::Tensor;
-use ff_data::{Dataset, Encoders, Loader, PerTask, Task, age_order};
+use std::ops::ControlFlow;
+
+use ff_data::{Encoders, Loader, PerTask, Task, age_order};
 use ff_model::FaceModel;
 use serde::Serialize;
 
 use crate::Result;
+use crate::batch;
 use crate::metrics::{Tally, TaskMetrics, softmax};
 
 /// Class probabilities and targets of some samples, in order.
@@ -43,23 +45,28 @@ pub struct GroupMetrics {
     pub tasks: PerTask<TaskMetrics>,
 }
 
-/// Runs the model over every batch; `progress` hears the number of samples done.
-pub fn predict(model: &mut FaceModel, loader: &mut Loader, mut progress: impl FnMut(usize)) -> Result<Predictions> {
+/// Runs the model over every batch. `progress` hears the number of samples done and may break off: `None` then.
+pub fn predict(
+    model: &mut FaceModel,
+    loader: &mut Loader,
+    mut progress: impl FnMut(usize) -> ControlFlow<()>,
+) -> Result<Option<Predictions>> {
     let mut probabilities = PerTask::<Vec<f32>>::default();
     let mut targets = PerTask::<Vec<u32>>::default();
     for batch in loader.epoch(0, 0) {
         let batch = batch?;
-        let images = Tensor::from_slice(&batch.images, &batch.shape, model.device())?;
-        let logits = model.predict(&images)?.logits;
+        let logits = model.predict(&batch::images(&batch, model.device())?)?.logits;
         for ((task, rows), logits) in probabilities.iter_mut().zip(&logits) {
             for row in logits.to_vec2::<f32>()? {
                 rows.extend(softmax(&row));
             }
             targets[task].extend(&batch.targets[task]);
         }
-        progress(targets.age.len());
+        if progress(targets.age.len()).is_break() {
+            return Ok(None);
+        }
     }
-    Ok(Predictions { probabilities, targets })
+    Ok(Some(Predictions { probabilities, targets }))
 }
 
 impl Predictions {
@@ -83,7 +90,12 @@ impl Predictions {
             for (id, label) in encoders[by].labels().iter().enumerate() {
                 let member = |i: usize| self.targets[by][i] == id as u32;
                 let n = (0..self.len()).filter(|&i| member(i)).count();
-                groups.push(GroupMetrics { by, group: label.clone(), n, tasks: self.metrics(encoders, member) });
+                groups.push(GroupMetrics {
+                    by,
+                    group: label.clone(),
+                    n,
+                    tasks: self.metrics(encoders, member),
+                });
             }
         }
         Evaluation { n: self.len(), tasks: all, groups }
@@ -108,9 +120,4 @@ impl Evaluation {
     pub fn mean_accuracy(&self) -> f64 {
         self.tasks.values().map(|t| t.accuracy).sum::<f64>() / Task::ALL.len() as f64
     }
-}
-
-/// A line that says what a dataset is, for logs.
-pub fn describe(dataset: &Dataset) -> String {
-    format!("{} rows of {}", dataset.len(), dataset.manifest().path().display())
 }

@@ -18,7 +18,10 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 /// Replaces the folder `path` by one that `fill` writes into: under its name there is the old folder or the new, and
 /// for the instant between two renames the old one under [`previous`]'s name.
-pub fn replace_dir<E: From<std::io::Error>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
+pub fn replace_dir<E: From<std::io::Error>>(
+    path: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
     let temporary = sibling(path, "tmp");
     remove_dir(&temporary)?;
     fs::create_dir_all(&temporary)?;

@@ -1,1 +1,23 @@
-//! ff-train
+//! Training and auditing: losses, optimisers, the loop, checkpoints, metrics. Puts data and model together.
+//!
+//! [`config::Config`] says what to do, [`trainer::train`] does it and writes a run folder, [`evaluation`] says how good
+//! the result is, [`sanity`] proves that the pieces work. Nothing here prints: a [`trainer::Observer`] may.
+
+pub mod batch;
+pub mod checkpoint;
+pub mod config;
+mod error;
+pub mod evaluation;
+pub mod files;
+pub mod losses;
+pub mod machine;
+pub mod metrics;
+pub mod optimizer;
+pub mod run_dir;
+pub mod sanity;
+pub mod setup;
+pub mod trainer;
+
+pub use config::{Config, ConfigBuilder, Preset};
+pub use error::{Error, Result};
+pub use trainer::{Observer, Outcome, Start, train};

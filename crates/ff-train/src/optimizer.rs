@@ -121,9 +121,9 @@ impl Optimizer {
                 let update = HostUpdate { config, steps, groups: &groups, slots: RefCell::new(slots) };
                 Ok(values.inplace_op2(gradient, &update)?)
             }
-            Slots::Device(slots) => {
-                groups.iter().try_for_each(|group| device_update(config, steps, group, values, slots, gradient))
-            }
+            Slots::Device(slots) => groups
+                .iter()
+                .try_for_each(|group| device_update(config, steps, group, values, slots, gradient)),
         })
     }
 
@@ -131,10 +131,13 @@ impl Optimizer {
     pub fn state(&self) -> Result<Vec<(String, Tensor)>> {
         let names = slot_names(self.config.kind).iter().map(|name| (*name).to_owned());
         let tensors: Vec<Tensor> = match &self.slots {
-            Slots::Host(slots) => {
-                slots.iter().map(|s| Tensor::from_slice(s, s.len(), &Device::Cpu)).collect::<Result<_, _>>()?
+            Slots::Host(slots) => slots
+                .iter()
+                .map(|s| Tensor::from_slice(s, s.len(), &Device::Cpu))
+                .collect::<Result<_, _>>()?,
+            Slots::Device(slots) => {
+                slots.iter().map(|s| s.to_device(&Device::Cpu)).collect::<Result<_, _>>()?
             }
-            Slots::Device(slots) => slots.iter().map(|s| s.to_device(&Device::Cpu)).collect::<Result<_, _>>()?,
         };
         Ok(names.zip(tensors).collect())
     }
@@ -212,7 +215,13 @@ impl InplaceOp2 for HostUpdate<'_> {
         "optimizer-step"
     }
 
-    fn cpu_fwd(&self, values: &mut CpuStorage, _: &Layout, gradient: &CpuStorage, _: &Layout) -> candle_core::Result<()> {
+    fn cpu_fwd(
+        &self,
+        values: &mut CpuStorage,
+        _: &Layout,
+        gradient: &CpuStorage,
+        _: &Layout,
+    ) -> candle_core::Result<()> {
         let CpuStorage::F32(values) = values else { candle_core::bail!("parameters are f32") };
         let gradient = gradient.as_slice::<f32>()?;
         let mut slots = self.slots.borrow_mut();

@@ -1,0 +1,7 @@
+//! One file a command.
+
+pub mod bench;
+pub mod evaluate;
+pub mod sanity;
+pub mod summary;
+pub mod train;

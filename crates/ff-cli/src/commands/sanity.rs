@@ -1,0 +1,42 @@
+//! `sanity`: trust but verify.
+
+use anyhow::Result;
+
+use crate::flags::{ComputeFlags, DataFlags, sample_config, settle};
+use crate::{Context, Ending, output};
+
+/// Prove that the network learns as it should: shapes, gradients, BatchNorm, overfitting, checkpoints.
+///
+/// Each check is named and says what it saw; the exit code is 1 when any fails. With --freeze-backbone the gradient
+/// checks fail, as they should.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Freeze the backbone first, to see the gradient checks fail.
+    #[arg(long)]
+    freeze_backbone: bool,
+    /// Seed of the initial values.
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    #[command(flatten)]
+    data: DataFlags,
+    #[command(flatten)]
+    compute: ComputeFlags,
+}
+
+pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
+    let builder = sample_config(context, &args.data, &args.compute)
+        .set("train.seed", args.seed)
+        .set("model.freeze_backbone", args.freeze_backbone.then_some(true));
+    let config = settle(builder)?;
+    let report = ff_train::sanity::run(&config, |check| {
+        let mark = if check.passed { "ok  " } else { "FAIL" };
+        eprintln!("{mark} {:<32} {}", check.name, check.detail);
+    })?;
+    let n_passed = report.checks.iter().filter(|c| c.passed).count();
+    if json {
+        output::print_json(&report)?;
+    } else {
+        println!("{n_passed} of {} checks passed", report.checks.len());
+    }
+    Ok(if report.passed { Ending::Success } else { Ending::Failure })
+}

@@ -1,0 +1,101 @@
+//! Flags that several commands share, and how they become configuration.
+//!
+//! A flag that was not given changes nothing; names of engines and the like stay strings here, as the configuration
+//! checks them the same way wherever they come from.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, ValueEnum};
+use ff_data::Augment;
+use ff_model::{DeviceSpec, Engine};
+use ff_train::{Config, ConfigBuilder, Preset, Result};
+
+use crate::Context;
+
+/// Where to compute, and with what.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ComputeFlags {
+    /// Where to compute: cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<DeviceSpec>,
+    /// How the backbone is executed.
+    #[arg(long, value_parser = PossibleValuesParser::new(Engine::ALL.map(Engine::name)))]
+    pub engine: Option<String>,
+    /// Threads that compute [default: one a CPU].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// What to read, and how fast.
+#[derive(Debug, Clone, Default, Args)]
+pub struct DataFlags {
+    /// Folder with ff_train.csv, ff_val.csv and ff_test.csv.
+    #[arg(long, value_name = "DIR")]
+    pub splits: Option<PathBuf>,
+    /// Folder that the CSVs' `file` column is relative to.
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<PathBuf>,
+    /// Images in a batch.
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
+    /// Threads that decode and augment [default: CPUs - 2, at least 2, at most 8].
+    #[arg(long, value_name = "N")]
+    pub workers: Option<usize>,
+    /// What augmentation draws from.
+    #[arg(long, value_parser = PossibleValuesParser::new(Augment::ALL.map(Augment::name)))]
+    pub augment: Option<String>,
+}
+
+/// A named set of defaults.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub enum PresetFlag {
+    /// The bundled 799 faces.
+    #[default]
+    Sample,
+    /// The full FairFace, expected in data/fairface.
+    Fairface,
+}
+
+impl From<PresetFlag> for Preset {
+    fn from(flag: PresetFlag) -> Self {
+        match flag {
+            PresetFlag::Sample => Self::Sample,
+            PresetFlag::Fairface => Self::FairFace,
+        }
+    }
+}
+
+impl ComputeFlags {
+    /// Lays these flags over a configuration.
+    pub fn over(&self, builder: ConfigBuilder) -> ConfigBuilder {
+        builder
+            .set("train.device", self.device)
+            .set("train.engine", self.engine.as_deref())
+            .set("train.threads", self.threads)
+    }
+}
+
+impl DataFlags {
+    /// Lays these flags over a configuration.
+    pub fn over(&self, builder: ConfigBuilder) -> ConfigBuilder {
+        builder
+            .set("data.splits", self.splits.as_deref())
+            .set("data.images", self.images.as_deref())
+            .set("data.batch_size", self.batch_size)
+            .set("data.workers", self.workers)
+            .set("data.augment", self.augment.as_deref())
+    }
+}
+
+/// The sample's configuration under these flags, for commands without a run.
+pub fn sample_config(context: &Context, data: &DataFlags, compute: &ComputeFlags) -> ConfigBuilder {
+    compute.over(data.over(ConfigBuilder::new(Preset::Sample, &context.root)))
+}
+
+/// Resolves a configuration and gives candle its threads; to be called before the first tensor is made.
+pub fn settle(builder: ConfigBuilder) -> Result<Config> {
+    let config = builder.resolve()?;
+    ff_kernels::process::limit_threads(config.train.threads);
+    Ok(config)
+}

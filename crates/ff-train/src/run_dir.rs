@@ -1,0 +1,173 @@
+//! The folder that a run writes: configuration, provenance, metrics, checkpoints.
+//!
+//! `config.toml` and `run.json` stand before step 0; `metrics.jsonl` has a line a step and a line an epoch,
+//! `metrics.csv` a row an epoch. On resume, what was recorded after the checkpoint is cut off: those steps come again.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use fs_err::OpenOptions;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::files::write_atomic;
+use crate::machine::Machine;
+use crate::{Error, Result};
+
+/// A run's folder.
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+/// Which checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The newest.
+    Last,
+    /// The one with the best mean validation accuracy.
+    Best,
+}
+
+impl Which {
+    /// The folder's name under `checkpoints/`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Last => "last",
+            Self::Best => "best",
+        }
+    }
+}
+
+impl RunDir {
+    /// Makes the folder of a new run: the one asked for, or the next numbered one under `runs/`.
+    ///
+    /// # Errors
+    /// The folder holds a run already.
+    pub fn create(asked: Option<&Path>, name: &str) -> Result<Self> {
+        let path = match asked {
+            Some(path) => path.to_owned(),
+            None => (1..)
+                .map(|n| PathBuf::from(format!("runs/{name}-{n:03}")))
+                .find(|p| !p.exists())
+                .expect("endless"),
+        };
+        if path.join("config.toml").exists() {
+            let message =
+                "holds a run already; continue it with --resume, or choose another --run-dir".to_owned();
+            return Err(Error::RunDir { path, message });
+        }
+        fs::create_dir_all(path.join("checkpoints"))?;
+        Ok(Self { path })
+    }
+
+    /// The folder of an existing run.
+    ///
+    /// # Errors
+    /// There is no run in it.
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.join("config.toml").is_file() {
+            let message = "expected a run folder with config.toml, found none".to_owned();
+            return Err(Error::RunDir { path: path.to_owned(), message });
+        }
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder of one checkpoint.
+    pub fn checkpoint(&self, which: Which) -> PathBuf {
+        self.path.join("checkpoints").join(which.name())
+    }
+
+    /// The run's configuration.
+    pub fn config(&self) -> Result<Config> {
+        Config::read(&self.path.join("config.toml"))
+    }
+
+    /// Writes what the run is: `config.toml` and `run.json`.
+    pub fn describe(&self, config: &Config, init: &str, machine: &Machine) -> Result<()> {
+        write_atomic(&self.path.join("config.toml"), config.to_toml().as_bytes())?;
+        let provenance = serde_json::json!({
+            "commit": commit(),
+            "seed": config.train.seed,
+            "init": init,
+            "version": env!("CARGO_PKG_VERSION"),
+            "machine": machine,
+        });
+        Ok(write_atomic(&self.path.join("run.json"), format!("{provenance:#}\n").as_bytes())?)
+    }
+
+    /// Adds a line to `metrics.jsonl`.
+    pub fn record(&self, record: &impl Serialize) -> Result<()> {
+        let mut line = serde_json::to_string(record).expect("records are JSON");
+        line.push('\n');
+        self.append("metrics.jsonl", &line)
+    }
+
+    /// Adds a row to `metrics.csv`, and its header if it is the first.
+    pub fn record_epoch(&self, header: &str, row: &str) -> Result<()> {
+        let new = !self.path.join("metrics.csv").exists();
+        self.append("metrics.csv", &if new { format!("{header}\n{row}\n") } else { format!("{row}\n") })
+    }
+
+    fn append(&self, name: &str, text: &str) -> Result<()> {
+        let mut file = OpenOptions::new().create(true).append(true).open(self.path.join(name))?;
+        Ok(file.write_all(text.as_bytes())?)
+    }
+
+    /// Drops what was recorded after optimiser step `step`, and a half-written last line.
+    pub fn rewind(&self, step: u64) -> Result<()> {
+        let step_of_json = |line: &str| {
+            serde_json::from_str::<Value>(line).ok().and_then(|v| v.get("step").and_then(Value::as_u64))
+        };
+        self.keep_lines("metrics.jsonl", |_, line| step_of_json(line).is_some_and(|s| s <= step))?;
+        // `step` is the second column.
+        let step_of_csv = |line: &str| line.split(',').nth(1).and_then(|s| s.parse::<u64>().ok());
+        self.keep_lines("metrics.csv", |i, line| i == 0 || step_of_csv(line).is_some_and(|s| s <= step))
+    }
+
+    fn keep_lines(&self, name: &str, keep: impl Fn(usize, &str) -> bool) -> Result<()> {
+        let path = self.path.join(name);
+        if !path.exists() {
+            return Ok(());
+        }
+        let text = fs::read_to_string(&path)?;
+        let kept = text.lines().enumerate().filter(|(i, line)| keep(*i, line));
+        let kept: String = kept.map(|(_, line)| format!("{line}\n")).collect();
+        Ok(write_atomic(&path, kept.as_bytes())?)
+    }
+}
+
+/// The commit of the working folder, where git knows one.
+fn commit() -> Option<String> {
+    let output = std::process::Command::new("git").args(["rev-parse", "HEAD"]).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rewinding_drops_later_and_half_written_records() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::create(Some(dir.path()), "x").unwrap();
+        for step in 1..=4 {
+            run.record(&serde_json::json!({ "step": step })).unwrap();
+            run.record_epoch("epoch,step", &format!("{step},{step}")).unwrap();
+        }
+        run.append("metrics.jsonl", "{\"step\":").unwrap();
+        run.rewind(2).unwrap();
+        assert_eq!(
+            fs::read_to_string(dir.path().join("metrics.jsonl")).unwrap(),
+            "{\"step\":1}\n{\"step\":2}\n"
+        );
+        assert_eq!(fs::read_to_string(dir.path().join("metrics.csv")).unwrap(), "epoch,step\n1,1\n2,2\n");
+    }
+}

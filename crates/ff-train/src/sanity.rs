@@ -1,0 +1,259 @@
+//! Trust but verify: named checks that the network learns as it should, on real faces.
+//!
+//! Each check stands alone and says what it saw. They run on the device and engine of a configuration, from seeded
+//! random weights; a frozen backbone fails the gradient checks, and should.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use ff_data::{Batch, Dataset, ImageSize, Loader, LoaderConfig, Mode, PerTask, Splits, Task};
+use ff_model::{BackboneMode, Dropout, FaceModel};
+use serde::Serialize;
+
+use crate::batch;
+use crate::checkpoint::{Checkpoint, Position, State};
+use crate::config::Config;
+use crate::losses::multi_task;
+use crate::metrics::argmax;
+use crate::optimizer::{Optimizer, OptimizerConfig};
+use crate::setup::build_model;
+use crate::trainer::optimizer_step;
+use crate::{Error, Result};
+
+/// Faces in the batch of most checks.
+const BATCH: usize = 4;
+/// The overfitting check looks at more and smaller faces, for speed.
+const OVERFIT_BATCH: usize = 8;
+const OVERFIT_SIZE: usize = 64;
+const OVERFIT_STEPS: usize = 60;
+
+/// The result of one check.
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    /// What was checked.
+    pub name: String,
+    /// Whether it holds.
+    pub passed: bool,
+    /// What was seen.
+    pub detail: String,
+}
+
+/// The results of all checks.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Whether every check holds.
+    pub passed: bool,
+    /// In the order they ran.
+    pub checks: Vec<Check>,
+}
+
+/// Whether a check holds, and what it saw.
+type Verdict = Result<(bool, String)>;
+
+/// Runs every check; `done` hears each one as it ends. A check that cannot run has failed.
+///
+/// # Errors
+/// Only what comes before the checks: splits, images or device that cannot be used.
+pub fn run(config: &Config, mut done: impl FnMut(&Check)) -> Result<Report> {
+    let subject = Subject::new(config)?;
+    let mut checks: Vec<(String, Box<dyn Fn() -> Verdict + '_>)> = vec![
+        ("embedding_shape".into(), Box::new(|| subject.embedding_shape())),
+        ("logits_shapes".into(), Box::new(|| subject.logits_shapes())),
+        ("loss_at_initialisation".into(), Box::new(|| subject.loss_at_initialisation())),
+    ];
+    for (i, task) in Task::ALL.into_iter().enumerate() {
+        let subject = &subject;
+        checks.push((format!("gradients_from_{task}_loss"), Box::new(move || subject.gradients_from(i))));
+    }
+    checks
+        .push(("batch_norm_moves_in_training".into(), Box::new(|| subject.batch_norm(BatchNorm::Training))));
+    checks.push((
+        "batch_norm_stays_in_evaluation".into(),
+        Box::new(|| subject.batch_norm(BatchNorm::Evaluation)),
+    ));
+    checks.push(("overfits_one_batch".into(), Box::new(|| subject.overfits_one_batch())));
+    checks.push(("checkpoint_round_trip".into(), Box::new(|| subject.checkpoint_round_trip())));
+
+    let mut report = Report { passed: true, checks: Vec::new() };
+    for (name, check) in checks {
+        let (passed, detail) = check().unwrap_or_else(|e| (false, e.to_string()));
+        let check = Check { name, passed, detail };
+        done(&check);
+        report.passed &= passed;
+        report.checks.push(check);
+    }
+    Ok(report)
+}
+
+enum BatchNorm {
+    Training,
+    Evaluation,
+}
+
+/// What is checked, and on which faces.
+struct Subject<'a> {
+    config: &'a Config,
+    splits: Splits,
+    images: Tensor,
+    targets: Vec<Tensor>,
+}
+
+impl<'a> Subject<'a> {
+    fn new(config: &'a Config) -> Result<Self> {
+        let splits = Splits::read(&config.data.splits)?;
+        let batch = first_batch(config, &splits, BATCH, ImageSize::DEFAULT)?;
+        let device = config.train.device.open()?;
+        let (images, targets) = (batch::images(&batch, &device)?, batch::targets(&batch, &device)?);
+        Ok(Self { config, splits, images, targets })
+    }
+
+    fn model(&self) -> Result<FaceModel> {
+        build_model(self.config, &self.splits.encoders)
+    }
+
+    fn no_dropout(&self) -> Dropout {
+        Dropout { rate: 0.0, seed: self.config.train.seed, step: 1 }
+    }
+
+    fn embedding_shape(&self) -> Verdict {
+        let embedding = self.model()?.embed(&self.images)?;
+        Ok((embedding.dims() == [BATCH, 512], format!("{:?} -> {:?}", self.images.dims(), embedding.dims())))
+    }
+
+    fn logits_shapes(&self) -> Verdict {
+        let mut model = self.model()?;
+        let logits = model.predict(&self.images)?.logits;
+        let expected: Vec<_> = model.heads().iter().map(|head| vec![BATCH, head.classes]).collect();
+        let found: Vec<_> = logits.iter().map(|l| l.dims().to_vec()).collect();
+        Ok((found == expected, format!("expected {expected:?}, found {found:?}")))
+    }
+
+    fn loss_at_initialisation(&self) -> Verdict {
+        let mut model = self.model()?;
+        let pass = model.forward_train(&self.images, self.no_dropout())?;
+        let loss = f64::from(multi_task(&pass.logits, &self.targets)?.total.to_scalar::<f32>()?);
+        let chance: f64 = model.heads().iter().map(|head| (head.classes as f64).ln()).sum();
+        let detail = format!("loss {loss:.3}, guessing gives {chance:.3}; within 0.5 is expected");
+        Ok(((loss - chance).abs() < 0.5, detail))
+    }
+
+    /// Every parameter of the backbone gets a finite gradient, not all zero, from one task's loss alone.
+    fn gradients_from(&self, task: usize) -> Verdict {
+        let mut model = self.model()?;
+        let pass = model.forward_train(&self.images, self.no_dropout())?;
+        let loss = multi_task(&pass.logits, &self.targets)?.tasks.swap_remove(task);
+        model.backward(&pass, &loss)?;
+        let end = model.parameters().layout().backbone().end;
+        let (mut dead, mut broken, mut total) = (Vec::new(), Vec::new(), 0);
+        for entry in model.parameters().layout().entries().iter().take_while(|e| e.offset < end) {
+            total += 1;
+            let gradient = model.gradient_of(&entry.name)?.flatten_all()?.to_vec1::<f32>()?;
+            if gradient.iter().any(|g| !g.is_finite()) {
+                broken.push(entry.name.as_str());
+            } else if gradient.iter().all(|&g| g == 0.0) {
+                dead.push(entry.name.as_str());
+            }
+        }
+        let alive = total - dead.len() - broken.len();
+        let mut detail =
+            format!("{alive} of {total} backbone parameters have a finite gradient that is not all zero");
+        for (what, names) in [("all zero", dead), ("not finite", broken)] {
+            if let Some(first) = names.first() {
+                detail += &format!("; {what}: {first} and {} more", names.len() - 1);
+            }
+        }
+        Ok((alive == total, detail))
+    }
+
+    fn batch_norm(&self, mode: BatchNorm) -> Verdict {
+        let mut model = self.model()?;
+        // A frozen backbone's statistics stay by design; this is about the others.
+        model.set_backbone_mode(BackboneMode::Trainable);
+        let before = model.parameters().statistics().to_vec1::<f32>()?;
+        match mode {
+            BatchNorm::Training => drop(model.forward_train(&self.images, self.no_dropout())?),
+            BatchNorm::Evaluation => drop(model.predict(&self.images)?),
+        }
+        let after = model.parameters().statistics().to_vec1::<f32>()?;
+        let layout = model.parameters().statistics_layout();
+        let moved = layout.entries().iter().filter(|e| before[e.range()] != after[e.range()]).count();
+        let total = layout.entries().len();
+        let expected = if matches!(mode, BatchNorm::Training) { total } else { 0 };
+        Ok((moved == expected, format!("{moved} of {total} running statistics moved, expected {expected}")))
+    }
+
+    /// AdamW drives the loss on a few faces below a tenth of where it began, every face right.
+    fn overfits_one_batch(&self) -> Verdict {
+        let size = ImageSize { height: OVERFIT_SIZE, width: OVERFIT_SIZE };
+        let batch = first_batch(self.config, &self.splits, OVERFIT_BATCH, size)?;
+        let mut model = self.model()?;
+        let (images, targets) =
+            (batch::images(&batch, model.device())?, batch::targets(&batch, model.device())?);
+        let config = OptimizerConfig { lr: 1e-3, ..OptimizerConfig::default() };
+        let mut optimizer = Optimizer::new(config, model.parameters())?;
+        let (mut first, mut last) = (f32::NAN, f32::NAN);
+        for step in 1..=OVERFIT_STEPS {
+            let pass = model.forward_train(&images, self.no_dropout())?;
+            let loss = multi_task(&pass.logits, &targets)?.total;
+            last = loss.to_scalar::<f32>()?;
+            if step == 1 {
+                first = last;
+            }
+            let wrong = n_wrong(&pass.logits, &batch.targets)?;
+            if last < 0.1 * first && wrong == 0 {
+                return Ok((
+                    true,
+                    format!("loss {first:.3} -> {last:.3} in {step} steps, every label right"),
+                ));
+            }
+            model.backward(&pass, &loss)?;
+            optimizer_step(&mut model, &mut optimizer)?;
+        }
+        Ok((
+            false,
+            format!("loss {first:.3} -> {last:.3} in {OVERFIT_STEPS} steps; below a tenth is expected"),
+        ))
+    }
+
+    /// A checkpoint, read into a model of another seed, gives the same bits.
+    fn checkpoint_round_trip(&self) -> Verdict {
+        let mut model = self.model()?;
+        let optimizer = Optimizer::new(self.config.optimizer.clone(), model.parameters())?;
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("checkpoint");
+        let state = State::new(Position::default(), self.splits.encoders.clone());
+        Checkpoint::write(&path, &model, &optimizer, &state)?;
+        let mut other_config = self.config.clone();
+        other_config.train.seed = other_config.train.seed.wrapping_add(1);
+        let mut other = build_model(&other_config, &self.splits.encoders)?;
+        Checkpoint::open(&path)?.load_model(&mut other)?;
+        let bits = |model: &mut FaceModel| -> Result<Vec<f32>> {
+            let logits = model.predict(&self.images)?.logits;
+            let rows =
+                logits.iter().map(|l| Ok(l.flatten_all()?.to_vec1::<f32>()?)).collect::<Result<Vec<_>>>()?;
+            Ok(rows.concat())
+        };
+        let (saved, loaded) = (bits(&mut model)?, bits(&mut other)?);
+        let equal = saved.iter().zip(&loaded).filter(|(a, b)| a.to_bits() == b.to_bits()).count();
+        Ok((equal == saved.len(), format!("{equal} of {} logits have the same bits", saved.len())))
+    }
+}
+
+/// The first faces of the training split, unaugmented.
+fn first_batch(config: &Config, splits: &Splits, n: usize, size: ImageSize) -> Result<Batch> {
+    let dataset = Dataset::open(splits.train.clone(), &config.data.images, &splits.encoders, Mode::Eval)?;
+    let mut loader = Loader::new(Arc::new(dataset.with_size(size)), LoaderConfig::eval(n).with_prefetch(1))?;
+    let batch = loader.epoch(0, 0).next();
+    let batch =
+        batch.ok_or_else(|| Error::Config { origin: "data.splits".into(), message: "no rows".into() })??;
+    Ok(batch)
+}
+
+fn n_wrong(logits: &[Tensor], targets: &PerTask<Vec<u32>>) -> Result<usize> {
+    let mut wrong = 0;
+    for (logits, targets) in logits.iter().zip(targets.values()) {
+        let rows = logits.to_vec2::<f32>()?;
+        wrong += rows.iter().zip(targets).filter(|(row, target)| argmax(row) != **target as usize).count();
+    }
+    Ok(wrong)
+}
