@@ -88,7 +88,7 @@ impl FromStr for Augment {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AugmentSpec {
-    /// Probability of a mirror image, in [0,1].
+    /// Probability of a mirror image, in `[0,1]`.
     pub hflip_probability: f32,
     /// Colour jitter.
     pub jitter: Option<JitterSpec>,

@@ -69,6 +69,15 @@ fn bytes_after_a_jpeg_do_no_harm() {
     assert_eq!(decode(&bytes).unwrap(), decode(&fixture.bytes("rgb.jpg")).unwrap());
 }
 
+/// libjpeg takes junk between headers, and cameras write it.
+#[test]
+fn junk_between_jpeg_headers_does_no_harm() {
+    let bytes = Fixture::images().bytes("rgb.jpg");
+    let tables = bytes.windows(2).position(|pair| pair == [0xff, 0xdb]).unwrap();
+    let junk = [&bytes[..tables], &[0x11; 9], &bytes[tables..]].concat();
+    assert_eq!(decode(&junk).unwrap(), decode(&bytes).unwrap());
+}
+
 #[test]
 fn broken_exif_leaves_the_image_upright() {
     let fixture = Fixture::images();

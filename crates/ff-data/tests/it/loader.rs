@@ -1,6 +1,9 @@
 //! Batches depend on (seed, epoch, batch index) only; memory is bounded; errors and shutdown are clean.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ff_data::{
     Augment, Batch, Dataset, EpochOrder, Error, LastBatch, Loader, LoaderConfig, Manifest, Mode, Scratch,
@@ -204,6 +207,57 @@ fn datasets_are_checked_when_opened() {
 
     let empty = Manifest::parse("empty.csv", b"file,age,gender,race\n").unwrap();
     assert!(matches!(open(&empty, sample().join("images")), Err(Error::NoRows { .. })));
+}
+
+#[test]
+fn images_without_labels_make_batches_without_targets() {
+    let files: Vec<String> = sample_splits().val.rows()[..5].iter().map(|row| row.file.clone()).collect();
+    let dataset = Dataset::unlabelled(files.clone(), sample().join("images")).unwrap();
+    let mut loader = Loader::new(Arc::new(dataset), LoaderConfig::eval(3)).unwrap();
+    let batches: Vec<Batch> = loader.epoch(0, 0).map(Result::unwrap).collect();
+    assert_eq!(
+        batches.iter().flat_map(|batch| &batch.files).collect::<Vec<_>>(),
+        files.iter().collect::<Vec<_>>()
+    );
+    assert!(batches.iter().all(|batch| batch.targets.values().all(Vec::is_empty)));
+    assert!(matches!(Dataset::unlabelled([], sample()), Err(Error::NoRows { .. })));
+}
+
+/// Linux names every thread of the process: after the drop none of this loader's is left.
+#[cfg(target_os = "linux")]
+#[test]
+fn threads_are_joined_when_the_loader_is_dropped() {
+    let exe = std::env::current_exe().unwrap();
+    let test = "loader::child_counts_its_threads";
+    let status =
+        std::process::Command::new(exe).args(["--exact", test, "--ignored", "--quiet"]).status().unwrap();
+    assert!(status.success(), "run {test} to see why");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "run in a process of its own by threads_are_joined_when_the_loader_is_dropped"]
+fn child_counts_its_threads() {
+    let ours = || {
+        let tasks = fs_err::read_dir("/proc/self/task").unwrap();
+        let names = tasks.map(|task| fs_err::read_to_string(task.unwrap().path().join("comm")).unwrap());
+        names.filter(|name| name.starts_with("ff-data")).count()
+    };
+    // Threads name themselves when they first run, and leave /proc a moment after they were joined.
+    let expect = |n: usize| {
+        let start = Instant::now();
+        while ours() != n {
+            assert!(start.elapsed() < Duration::from_secs(10), "expected {n} threads, found {}", ours());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let config = LoaderConfig::train(4).with_workers(3);
+    let mut loader = Loader::new(Arc::new(sample_dataset(43, TRAIN())), config).unwrap();
+    drop(loader.epoch(0, 0).next());
+    expect(4);
+    drop(loader.epoch(1, 0));
+    drop(loader);
+    expect(0);
 }
 
 #[test]
