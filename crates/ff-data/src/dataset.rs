@@ -89,13 +89,33 @@ impl Dataset {
             };
             manifest.rows().iter().map(encode).collect::<Result<Vec<u32>>>()
         })?;
-        if !images_root.is_dir() {
-            return Err(Error::NoImagesRoot(images_root));
+        Dataset { manifest, images_root, targets, mode, size: ImageSize::DEFAULT }.checked()
+    }
+
+    /// Images without labels, for prediction: evaluation mode, in the order given, and empty targets.
+    /// `files` are relative to `images_root` or absolute.
+    ///
+    /// # Errors
+    /// No files; no such folder; the first image missing.
+    pub fn unlabelled(
+        files: impl IntoIterator<Item = String>,
+        images_root: impl Into<PathBuf>,
+    ) -> Result<Self> {
+        let manifest = Manifest::unlabelled(files);
+        if manifest.is_empty() {
+            return Err(Error::NoRows { path: manifest.path().to_owned() });
         }
-        let dataset = Dataset { manifest, images_root, targets, mode, size: ImageSize::DEFAULT };
-        let first = dataset.image_path(0);
-        fs_err::metadata(&first).map_err(|error| dataset.image_error(0, error.into()))?;
-        Ok(dataset)
+        let (images_root, targets) = (images_root.into(), PerTask::default());
+        Dataset { manifest, images_root, targets, mode: Mode::Eval, size: ImageSize::DEFAULT }.checked()
+    }
+
+    /// Finds a wrong images folder now and not in the middle of an epoch.
+    fn checked(self) -> Result<Self> {
+        if !self.images_root.is_dir() {
+            return Err(Error::NoImagesRoot(self.images_root));
+        }
+        fs_err::metadata(self.image_path(0)).map_err(|error| self.image_error(0, error.into()))?;
+        Ok(self)
     }
 
     /// The same data at another image size.
@@ -120,7 +140,7 @@ impl Dataset {
         &self.manifest
     }
 
-    /// Class ids, each `(N)`, in row order.
+    /// Class ids, each `(N)` in row order; each empty for a dataset without labels.
     pub fn targets(&self) -> &PerTask<Vec<u32>> {
         &self.targets
     }

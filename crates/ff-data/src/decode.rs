@@ -68,8 +68,7 @@ pub fn decode_into(bytes: &[u8], image: &mut RgbImage) -> Result<()> {
 const UPRIGHT: u32 = 1;
 
 fn decode_jpeg(bytes: &[u8], image: &mut RgbImage) -> Result<u32> {
-    // Strict: otherwise zune-jpeg fills what is missing with grey and says nothing.
-    let options = DecoderOptions::default().set_strict_mode(true).jpeg_set_out_colorspace(ColorSpace::RGB);
+    let options = DecoderOptions::default().jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     let broken = |reason: &dyn std::fmt::Debug| Error::Decode(format!("broken JPEG: {reason:?}"));
     decoder.decode_headers().map_err(|error| broken(&error))?;
@@ -77,6 +76,9 @@ fn decode_jpeg(bytes: &[u8], image: &mut RgbImage) -> Result<u32> {
         return Err(broken(&"no frame header"));
     };
     image.reshape(width, height);
+    // Lenient with headers, as libjpeg is, but strict with the pixels: otherwise zune-jpeg fills what is missing with
+    // grey and says nothing.
+    decoder.set_options(options.set_strict_mode(true));
     decoder.decode_into(&mut image.pixels).map_err(|error| broken(&error))?;
     if !has_end_of_image(bytes) {
         return Err(Error::Decode(

@@ -96,6 +96,16 @@ impl Manifest {
         Self::parse(path, &to_csv(&extra_columns, &rows))
     }
 
+    /// Files without labels (all labels are empty), numbered as lines from 1; only for [`Dataset::unlabelled`].
+    ///
+    /// [`Dataset::unlabelled`]: crate::Dataset::unlabelled
+    pub(crate) fn unlabelled(files: impl IntoIterator<Item = String>) -> Self {
+        let labels: PerTask<String> = PerTask::default();
+        let row = |(file, line)| Row { file, labels: labels.clone(), extra: Vec::new(), line };
+        let rows = files.into_iter().zip(1..).map(row).collect();
+        Manifest { path: PathBuf::from("file list"), extra_columns: Vec::new(), rows }
+    }
+
     /// The CSV that the rows came from.
     pub fn path(&self) -> &Path {
         &self.path

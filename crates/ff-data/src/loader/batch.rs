@@ -21,7 +21,7 @@ pub struct Batch {
     pub images: BatchImages,
     /// `[B, 3, H, W]`.
     pub shape: [usize; 4],
-    /// Class ids, each `(B)`.
+    /// Class ids, each `(B)`; each empty for a dataset without labels.
     pub targets: PerTask<Vec<u32>>,
     /// The samples' `file` fields, `(B)`.
     pub files: Vec<String>,

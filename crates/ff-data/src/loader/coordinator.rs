@@ -22,7 +22,6 @@ use crate::{
     dataset::{Dataset, Scratch},
     error::{Error, Result},
     order::EpochOrder,
-    task::PerTask,
 };
 
 /// Some batches of an epoch.
@@ -107,7 +106,8 @@ impl Coordinator {
         Ok(Batch {
             images,
             shape: [indices.len(), 3, size.height, size.width],
-            targets: PerTask::from_fn(|task| indices.iter().map(|&i| targets[task][i as usize]).collect()),
+            targets: targets
+                .map(|ids| indices.iter().filter_map(|&i| ids.get(i as usize).copied()).collect()),
             files: indices.iter().map(|&i| rows[i as usize].file.clone()).collect(),
             sample_indices: indices.to_vec(),
             epoch: job.epoch,

@@ -15,7 +15,7 @@ pub fn hflip(planes: &mut [f32], size: ImageSize) {
 }
 
 /// Rotates by `degrees` counter-clockwise about the centre, in place.
-pub fn rotate(planes: &mut [f32], size: ImageSize, degrees: f32, spare: &mut Vec<f32>) {
+pub fn rotate(planes: &mut [f32], size: ImageSize, degrees: f64, spare: &mut Vec<f32>) {
     InverseAffine::rotation(degrees).resample(planes, size, spare);
 }
 
@@ -30,14 +30,14 @@ pub struct InverseAffine(pub [f32; 6]);
 
 impl InverseAffine {
     /// Undoes a counter-clockwise rotation.
-    pub fn rotation(degrees: f32) -> Self {
-        let (sin, cos) = (-f64::from(degrees)).to_radians().sin_cos();
+    pub fn rotation(degrees: f64) -> Self {
+        let (sin, cos) = (-degrees).to_radians().sin_cos();
         InverseAffine([cos, sin, 0.0, -sin, cos, 0.0].map(|m| m as f32))
     }
 
     /// Undoes a scale about the centre followed by a shift.
     pub fn translation_scale(params: &AffineParams) -> Self {
-        let inverse = 1.0 / f64::from(params.scale);
+        let inverse = 1.0 / params.scale;
         let (x, y) = params.translate;
         let shift = |pixels: i32| -f64::from(pixels) * inverse;
         InverseAffine([inverse, 0.0, shift(x), 0.0, inverse, shift(y)].map(|m| m as f32))
@@ -57,21 +57,29 @@ impl InverseAffine {
         let [xx, xy, x0, yx, yy, y0] = self.0;
         let [xx, xy, x0] = [xx, xy, x0].map(|m| m / (0.5 * width));
         let [yx, yy, y0] = [yx, yy, y0].map(|m| m / (0.5 * height));
+        // Two loops per row: the first is arithmetic only and vectorises, the second only moves pixels.
+        let mut sources = vec![OUTSIDE; size.width];
         let rows = r.chunks_exact_mut(size.width).zip(g.chunks_exact_mut(size.width));
         for (row, ((r, g), b)) in rows.zip(b.chunks_exact_mut(size.width)).enumerate() {
             let y = row as f32 + 0.5 - 0.5 * height;
-            for (column, ((r, g), b)) in r.iter_mut().zip(g).zip(b).enumerate() {
-                let x = column as f32 + 0.5 - 0.5 * width;
-                let from_x = round(((x * xx + y * xy + x0 + 1.0) * width - 1.0) * 0.5);
-                let from_y = round(((x * yx + y * yy + y0 + 1.0) * height - 1.0) * 0.5);
+            for (column, source) in sources.iter_mut().enumerate() {
+                let x = column as i32 as f32 + 0.5 - 0.5 * width;
+                let from_x = round((x * xx + y * xy + x0 + 1.0) * (0.5 * width) - 0.5);
+                let from_y = round((x * yx + y * yy + y0 + 1.0) * (0.5 * height) - 0.5);
                 let inside = from_x >= 0.0 && from_x < width && from_y >= 0.0 && from_y < height;
-                let i = if inside { from_y as usize * size.width + from_x as usize } else { 0 };
-                let keep = if inside { 1.0 } else { 0.0 };
-                (*r, *g, *b) = (from_r[i] * keep, from_g[i] * keep, from_b[i] * keep);
+                *source = if inside { from_y as i32 * size.width as i32 + from_x as i32 } else { OUTSIDE };
+            }
+            for (((r, g), b), &source) in r.iter_mut().zip(g).zip(b).zip(&sources) {
+                (*r, *g, *b) = match usize::try_from(source) {
+                    Ok(i) => (from_r[i], from_g[i], from_b[i]),
+                    Err(_) => (0.0, 0.0, 0.0),
+                };
             }
         }
     }
 }
+
+const OUTSIDE: i32 = -1;
 
 /// Half to even, for `|x| < 2^22`: beyond 2^23 f32 has no fraction bits left, so the addition rounds. Without SSE4.1,
 /// which is not in the x86-64 baseline, `round_ties_even` is a library call per pixel.

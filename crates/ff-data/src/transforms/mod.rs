@@ -4,7 +4,7 @@
 //! [`apply`] does what it says. So another executor (a fused pass, a GPU) can apply the very same draw. This is the
 //! readable reference, kept for ever: one plain pass per operation.
 //!
-//! Order: [0,1] -> flip -> jitter -> rotation -> affine -> normalise. Values stay in [0,1] until normalised, and
+//! Order: `[0,1]` -> flip -> jitter -> rotation -> affine -> normalise. Values stay in `[0,1]` until normalised, and
 //! pixels that come from outside the image are 0 before normalisation (black, not the mean).
 
 mod color;
@@ -19,12 +19,12 @@ pub use params::{
 
 use crate::{decode::RgbImage, resize::ImageSize};
 
-/// ImageNet's channel means, in [0,1].
+/// ImageNet's channel means, in `[0,1]`.
 pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-/// ImageNet's channel standard deviations, in [0,1].
+/// ImageNet's channel standard deviations, in `[0,1]`.
 pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// `(H,W,3)` u8 -> `(3,H,W)` f32 in [0,1], as `ToTensor` gives it.
+/// `(H,W,3)` u8 -> `(3,H,W)` f32 in `[0,1]`, as `ToTensor` gives it.
 ///
 /// # Panics
 /// `planes` does not hold three planes of the image's size.

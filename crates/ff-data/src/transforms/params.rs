@@ -88,7 +88,7 @@ impl FromStr for Augment {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AugmentSpec {
-    /// Probability of a mirror image, in [0,1].
+    /// Probability of a mirror image, in `[0,1]`.
     pub hflip_probability: f32,
     /// Colour jitter.
     pub jitter: Option<JitterSpec>,
@@ -130,7 +130,7 @@ pub struct AugmentParams {
     /// Colour jitter.
     pub jitter: Option<JitterParams>,
     /// Rotation in degrees, counter-clockwise.
-    pub rotation: Option<f32>,
+    pub rotation: Option<f64>,
     /// Translation and scale.
     pub affine: Option<AffineParams>,
 }
@@ -168,8 +168,9 @@ pub enum ColorOp {
 pub struct AffineParams {
     /// Shift in whole pixels, right and down.
     pub translate: (i32, i32),
-    /// Scale about the centre; above 1 enlarges.
-    pub scale: f32,
+    /// Scale about the centre; above 1 enlarges. f64 as in torchvision: at a scale such as 1.07 whole rows of source
+    /// positions are ties, and the rounding of an f32 scale would decide them otherwise.
+    pub scale: f64,
 }
 
 impl AugmentSpec {
@@ -178,7 +179,7 @@ impl AugmentSpec {
         AugmentParams {
             hflip: uniform(rng, 0.0, 1.0) < self.hflip_probability,
             jitter: self.jitter.map(|spec| spec.draw(rng)),
-            rotation: self.rotation_degrees.map(|limit| uniform(rng, -limit, limit)),
+            rotation: self.rotation_degrees.map(|limit| f64::from(uniform(rng, -limit, limit))),
             affine: self.affine.map(|spec| spec.draw(rng, size)),
         }
     }
@@ -214,6 +215,6 @@ impl AffineSpec {
             uniform(rng, -limit, limit).round_ties_even() as i32
         };
         let translate = (shift(size.width), shift(size.height));
-        AffineParams { translate, scale: uniform(rng, self.scale.0, self.scale.1) }
+        AffineParams { translate, scale: f64::from(uniform(rng, self.scale.0, self.scale.1)) }
     }
 }

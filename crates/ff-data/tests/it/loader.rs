@@ -1,0 +1,276 @@
+//! Batches depend on (seed, epoch, batch index) only; memory is bounded; errors and shutdown are clean.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ff_data::{
+    Augment, Batch, Dataset, EpochOrder, Error, LastBatch, Loader, LoaderConfig, Manifest, Mode, Scratch,
+};
+use proptest::prelude::*;
+
+use crate::support::{Fixture, planted, sample, sample_dataset, sample_splits};
+
+const TRAIN: fn() -> Mode = || Mode::train(Augment::Balanced, 7);
+
+type Contents = (usize, Vec<u32>, Vec<String>, [Vec<u32>; 3], Vec<f32>);
+
+fn contents(batch: Result<Batch, Error>) -> Contents {
+    let Batch { images, targets, files, sample_indices, batch_idx, .. } = batch.unwrap();
+    let targets = [targets.age, targets.gender, targets.race];
+    (batch_idx, sample_indices, files, targets, images.into_vec())
+}
+
+fn epoch(mode: Mode, n: usize, config: LoaderConfig, epoch: u64, first_batch: usize) -> Vec<Contents> {
+    let mut loader = Loader::new(Arc::new(sample_dataset(n, mode)), config).unwrap();
+    loader.epoch(epoch, first_batch).map(contents).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn order_is_a_permutation(n in 0..2000usize, seed: u64, epoch in 0..100u64) {
+        let order = EpochOrder::shuffled(n, seed, epoch);
+        prop_assert_eq!(&order, &EpochOrder::shuffled(n, seed, epoch));
+        let mut sorted = order.indices().to_vec();
+        sorted.sort_unstable();
+        let identity = EpochOrder::identity(n);
+        prop_assert_eq!(&sorted[..], identity.indices());
+        if n > 20 {
+            prop_assert_ne!(&order, &identity);
+            prop_assert_ne!(&order, &EpochOrder::shuffled(n, seed, epoch + 1));
+            prop_assert_ne!(&order, &EpochOrder::shuffled(n, seed.wrapping_add(1), epoch));
+        }
+    }
+
+    #[test]
+    fn batches_cover_the_order(n in 1..500usize, batch_size in 1..64usize) {
+        let order = EpochOrder::shuffled(n, 3, 1);
+        let batches = LoaderConfig::eval(batch_size).n_batches(n);
+        let joined: Vec<u32> = (0..batches).flat_map(|i| order.batch(i, batch_size)).copied().collect();
+        prop_assert_eq!(&joined[..], order.indices());
+        prop_assert!(order.batch(batches, batch_size).is_empty());
+        prop_assert_eq!(LoaderConfig::train(batch_size).n_batches(n), n / batch_size);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6))]
+
+    /// Worker count, queue depth and the place where an epoch is entered change nothing.
+    #[test]
+    fn batches_do_not_depend_on_how_they_are_made(
+        workers in prop::sample::select(vec![1usize, 2, 5]),
+        prefetch in 1..5usize,
+        first_batch in 0..5usize,
+        epoch_idx in 0..3u64,
+    ) {
+        let config = LoaderConfig::train(8);
+        let whole = epoch(TRAIN(), 43, config.with_workers(1), epoch_idx, 0);
+        prop_assert_eq!(whole.len(), 5);
+        let resumed = epoch(TRAIN(), 43, config.with_workers(workers).with_prefetch(prefetch), epoch_idx, first_batch);
+        prop_assert_eq!(&resumed[..], &whole[first_batch..]);
+    }
+}
+
+#[test]
+fn one_two_and_five_workers_give_equal_batches() {
+    let run = |workers| epoch(TRAIN(), 43, LoaderConfig::train(8).with_workers(workers), 1, 0);
+    let one = run(1);
+    assert_eq!(one, run(2));
+    assert_eq!(one, run(5));
+}
+
+/// The loader adds nothing to what [`Dataset::load`] gives.
+#[test]
+fn a_batch_is_its_samples() {
+    let dataset = Arc::new(sample_dataset(20, TRAIN()));
+    let mut loader = Loader::new(Arc::clone(&dataset), LoaderConfig::train(6)).unwrap();
+    let mut scratch = Scratch::default();
+    let mut image = vec![0.0; dataset.image_len()];
+    let mut n_batches = 0;
+    for (batch_idx, batch) in loader.epoch(2, 0).enumerate() {
+        let batch = batch.unwrap();
+        assert_eq!(
+            (batch.shape, batch.batch_idx, batch.epoch, batch.len()),
+            ([6, 3, 224, 224], batch_idx, 2, 6)
+        );
+        assert_eq!(batch.sample_indices, dataset.order(2).batch(batch_idx, 6));
+        for (position, &sample_idx) in batch.sample_indices.iter().enumerate() {
+            let sample_idx = sample_idx as usize;
+            dataset.load(2, sample_idx, &mut scratch, &mut image).unwrap();
+            assert_eq!(batch.images[position * image.len()..][..image.len()], image);
+            assert_eq!(batch.files[position], dataset.manifest().rows()[sample_idx].file);
+            for (task, targets) in batch.targets.iter() {
+                assert_eq!(targets[position], dataset.targets()[task][sample_idx]);
+            }
+        }
+        n_batches += 1;
+    }
+    assert_eq!(n_batches, 3, "20 samples: three batches of six, two samples left out");
+}
+
+#[test]
+fn evaluation_keeps_order_and_the_last_samples() {
+    let batches = epoch(Mode::Eval, 20, LoaderConfig::eval(6), 0, 0);
+    let indices: Vec<u32> = batches.iter().flat_map(|batch| batch.1.clone()).collect();
+    assert_eq!(indices, (0..20).collect::<Vec<u32>>());
+    assert_eq!(batches.len(), 4);
+    assert_eq!(batches[3].4.len(), 2 * 3 * 224 * 224);
+    assert_eq!(batches, epoch(Mode::Eval, 20, LoaderConfig::eval(6), 5, 0), "no epoch differs from another");
+}
+
+#[test]
+fn epochs_and_seeds_differ() {
+    let run = |seed, at| epoch(Mode::train(Augment::Fast, seed), 16, LoaderConfig::train(16), at, 0);
+    let first = run(1, 0);
+    for other in [run(1, 1), run(2, 0)] {
+        assert_ne!(first[0].1, other[0].1);
+        assert_ne!(first[0].4, other[0].4);
+    }
+}
+
+#[test]
+fn slots_are_used_again() {
+    let config = LoaderConfig::eval(2).with_prefetch(2);
+    let mut loader = Loader::new(Arc::new(sample_dataset(60, Mode::Eval)), config).unwrap();
+    for at in 0..2 {
+        assert_eq!(loader.epoch(at, 0).map(Result::unwrap).count(), 30);
+    }
+    assert!(loader.slots_made() <= 4, "{} slots for 60 batches", loader.slots_made());
+    assert!(loader.wait() > Duration::ZERO);
+}
+
+/// A consumer that keeps everything gets everything, and no deadlock.
+#[test]
+fn batches_can_all_be_kept() {
+    let config = LoaderConfig::eval(2).with_prefetch(1);
+    let mut loader = Loader::new(Arc::new(sample_dataset(20, Mode::Eval)), config).unwrap();
+    let kept: Vec<Batch> = loader.epoch(0, 0).map(Result::unwrap).collect();
+    assert_eq!(kept.len(), 10);
+    drop(loader);
+    assert_eq!(kept[9].images.len(), 2 * 3 * 224 * 224, "batches outlive their loader");
+}
+
+#[test]
+fn an_epoch_can_be_left_and_another_begun() {
+    let mut loader = Loader::new(Arc::new(sample_dataset(43, TRAIN())), LoaderConfig::train(4)).unwrap();
+    for at in 0..5 {
+        let batch = loader.epoch(at, 2).next().unwrap().unwrap();
+        assert_eq!((batch.epoch, batch.batch_idx), (at, 2));
+    }
+    assert_eq!(loader.epoch(9, loader.n_batches()).count(), 0, "beyond the end there is nothing");
+    drop(loader.epoch(9, 0));
+}
+
+/// The error comes in its turn, names the first bad image of its batch, and ends the epoch.
+#[test]
+fn a_broken_image_surfaces_at_its_batch() {
+    let jpeg = Fixture::images().bytes("rgb.jpg");
+    let dir = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..20).map(|i| format!("{i}.jpg")).collect();
+    let mut files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &jpeg[..])).collect();
+    (files[10].1, files[11].1, files[17].1) = (b"text", b"text too", b"more text");
+    let (manifest, encoders) = planted(dir.path(), &files);
+    for workers in [1, 2, 5] {
+        let dataset = Dataset::open(manifest.clone(), dir.path(), &encoders, Mode::Eval).unwrap();
+        let mut loader = Loader::new(Arc::new(dataset), LoaderConfig::eval(4).with_workers(workers)).unwrap();
+        let results: Vec<_> = loader.epoch(0, 0).collect();
+        assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, false]);
+        let message = results[2].as_ref().unwrap_err().to_string();
+        assert!(message.contains("10.jpg") && message.contains("planted.csv line 12,"), "{message}");
+        assert_eq!(loader.epoch(0, 0).filter(Result::is_ok).count(), 2, "the loader lives on");
+    }
+}
+
+#[test]
+fn datasets_are_checked_when_opened() {
+    let splits = sample_splits();
+    let open =
+        |manifest: &Manifest, root| Dataset::open(manifest.clone(), root, &splits.encoders, Mode::Eval);
+    let message = open(&splits.val, sample().join("nowhere")).unwrap_err().to_string();
+    assert!(message.starts_with("images folder not found"), "{message}");
+
+    let message = open(&splits.val, sample()).unwrap_err().to_string();
+    for part in [&splits.val.rows()[0].file, "ff_val.csv line 2", "images folder"] {
+        assert!(message.contains(part), "{message:?} lacks {part:?}");
+    }
+
+    let unseen = Manifest::parse("odd.csv", b"file,age,gender,race\na.jpg,0-2,Male,Martian\n").unwrap();
+    let message = open(&unseen, sample().join("images")).unwrap_err().to_string();
+    assert!(
+        message.starts_with("odd.csv:2: race label \"Martian\" is not in the training split"),
+        "{message}"
+    );
+
+    let empty = Manifest::parse("empty.csv", b"file,age,gender,race\n").unwrap();
+    assert!(matches!(open(&empty, sample().join("images")), Err(Error::NoRows { .. })));
+}
+
+#[test]
+fn images_without_labels_make_batches_without_targets() {
+    let files: Vec<String> = sample_splits().val.rows()[..5].iter().map(|row| row.file.clone()).collect();
+    let dataset = Dataset::unlabelled(files.clone(), sample().join("images")).unwrap();
+    let mut loader = Loader::new(Arc::new(dataset), LoaderConfig::eval(3)).unwrap();
+    let batches: Vec<Batch> = loader.epoch(0, 0).map(Result::unwrap).collect();
+    assert_eq!(
+        batches.iter().flat_map(|batch| &batch.files).collect::<Vec<_>>(),
+        files.iter().collect::<Vec<_>>()
+    );
+    assert!(batches.iter().all(|batch| batch.targets.values().all(Vec::is_empty)));
+    assert!(matches!(Dataset::unlabelled([], sample()), Err(Error::NoRows { .. })));
+}
+
+/// Linux names every thread of the process: after the drop none of this loader's is left.
+#[cfg(target_os = "linux")]
+#[test]
+fn threads_are_joined_when_the_loader_is_dropped() {
+    let exe = std::env::current_exe().unwrap();
+    let test = "loader::child_counts_its_threads";
+    let status =
+        std::process::Command::new(exe).args(["--exact", test, "--ignored", "--quiet"]).status().unwrap();
+    assert!(status.success(), "run {test} to see why");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "run in a process of its own by threads_are_joined_when_the_loader_is_dropped"]
+fn child_counts_its_threads() {
+    let ours = || {
+        let tasks = fs_err::read_dir("/proc/self/task").unwrap();
+        let names = tasks.map(|task| fs_err::read_to_string(task.unwrap().path().join("comm")).unwrap());
+        names.filter(|name| name.starts_with("ff-data")).count()
+    };
+    // Threads name themselves when they first run, and leave /proc a moment after they were joined.
+    let expect = |n: usize| {
+        let start = Instant::now();
+        while ours() != n {
+            assert!(start.elapsed() < Duration::from_secs(10), "expected {n} threads, found {}", ours());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let config = LoaderConfig::train(4).with_workers(3);
+    let mut loader = Loader::new(Arc::new(sample_dataset(43, TRAIN())), config).unwrap();
+    drop(loader.epoch(0, 0).next());
+    expect(4);
+    drop(loader.epoch(1, 0));
+    drop(loader);
+    expect(0);
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused() {
+    let new = |mode, config| {
+        let loader = Loader::new(Arc::new(sample_dataset(10, mode)), config);
+        loader.err().expect("expected an error").to_string()
+    };
+    assert_eq!(new(Mode::Eval, LoaderConfig::eval(0)), "expected a batch size of at least 1, found 0");
+    let none = LoaderConfig::eval(1).with_workers(0);
+    assert_eq!(new(Mode::Eval, none), "expected a worker count of at least 1, found 0");
+    let large = new(TRAIN(), LoaderConfig::train(11));
+    assert_eq!(large, "first.csv: expected rows for at least one batch of 11, found 10 rows");
+    let dropping = LoaderConfig { last_batch: LastBatch::Drop, ..LoaderConfig::eval(4) };
+    assert!(new(Mode::Eval, dropping).contains("every sample"));
+}

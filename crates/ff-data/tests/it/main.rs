@@ -1,0 +1,11 @@
+//! ff-data's tests: one binary, so that it links once.
+
+#![expect(clippy::unwrap_used, reason = "a failed helper fails its test")]
+
+mod augment;
+mod decode;
+mod labels;
+mod loader;
+mod manifest;
+mod sample;
+mod support;

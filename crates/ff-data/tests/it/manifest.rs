@@ -1,0 +1,149 @@
+//! CSV in, checked rows out, and back.
+
+use ff_data::{Error, Manifest, PerTask, Row, Splits, Task};
+use proptest::prelude::*;
+
+use crate::support::{sample, sample_splits};
+
+fn parse(csv: &str) -> Result<Manifest, Error> {
+    Manifest::parse("faces.csv", csv.as_bytes())
+}
+
+/// Anything printable, with what CSV finds hard; never blank.
+fn field() -> impl Strategy<Value = String> {
+    r#"[a-zA-Z0-9é,"' \r\n;-]{0,12}[a-z0-9"]"#
+}
+
+fn row() -> impl Strategy<Value = Row> {
+    let fields = (field(), field(), field(), field(), prop::collection::vec(".{0,5}", 2));
+    fields.prop_map(|(file, age, gender, race, extra)| Row {
+        file,
+        labels: PerTask { age, gender, race },
+        extra,
+        line: 0,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn csv_round_trip(rows in prop::collection::vec(row(), 0..20)) {
+        let columns = vec!["service_test".to_owned(), "a \"note\", quoted".to_owned()];
+        let manifest = Manifest::new("a.csv", columns.clone(), rows.clone()).unwrap();
+        prop_assert_eq!(manifest.extra_columns(), &columns[..]);
+        prop_assert_eq!(manifest.len(), rows.len());
+        for (ours, theirs) in manifest.rows().iter().zip(&rows) {
+            prop_assert_eq!(Row { line: 0, ..ours.clone() }, theirs.clone());
+        }
+        prop_assert_eq!(Manifest::parse("a.csv", &manifest.to_csv()).unwrap(), manifest);
+    }
+
+    /// Lines are right whatever the line ends and however many blank lines stand between the rows.
+    #[test]
+    fn lines_are_counted_as_an_editor_counts_them(blank in prop::collection::vec(0..3usize, 1..12), crlf: bool) {
+        let end = if crlf { "\r\n" } else { "\n" };
+        let mut csv = format!("file,age,gender,race{end}");
+        let mut expected = vec![];
+        for (i, &blank) in blank.iter().enumerate() {
+            csv += &end.repeat(blank);
+            expected.push(csv.matches('\n').count() as u64 + 1);
+            csv += &format!("{i}.jpg,0-2,F,Black{end}");
+        }
+        let lines: Vec<u64> = parse(&csv).unwrap().rows().iter().map(|row| row.line).collect();
+        prop_assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Manifest::parse("any.csv", &bytes);
+        let _ = Manifest::parse("any.csv", &[b"file,age,gender,race\n", &bytes[..]].concat());
+    }
+}
+
+#[test]
+fn columns_stand_in_any_order_beside_others() {
+    let csv = "Unnamed: 0,race,service_test,file,gender,age\r\n0,Black,True,val/1.jpg,Male,3-9\r\n";
+    let bytes = ["\u{feff}", csv].concat();
+    let manifest = parse(&bytes).unwrap();
+    let labels = PerTask { age: "3-9", gender: "Male", race: "Black" }.map(str::to_owned);
+    let row = Row { file: "val/1.jpg".to_owned(), labels, extra: vec!["True".to_owned()], line: 2 };
+    assert_eq!(manifest.rows(), [row]);
+    assert_eq!(manifest.extra_columns(), ["service_test"]);
+    assert_eq!(manifest.extra("service_test").unwrap().collect::<Vec<_>>(), ["True"]);
+    assert!(manifest.extra("split").is_none());
+    assert_eq!(manifest.labels(Task::Age).collect::<Vec<_>>(), ["3-9"]);
+    let unnamed = csv.replace("Unnamed: 0", "");
+    assert_eq!(parse(&unnamed).unwrap().rows(), manifest.rows());
+}
+
+#[test]
+fn all_missing_columns_are_named_with_those_found() {
+    let error = parse("file,Age,gender\na,b,c\n").unwrap_err();
+    let expected =
+        "faces.csv: missing column age, race: expected file, age, gender, race, found file, Age, gender";
+    assert_eq!(error.to_string(), expected);
+    assert!(parse("").unwrap_err().to_string().ends_with("found none"));
+    assert!(matches!(parse("file,age,age,gender,race\n"), Err(Error::DuplicateColumn { count: 2, .. })));
+}
+
+#[test]
+fn bad_rows_name_file_and_line() {
+    let head = "file,age,gender,race\r\na.jpg,0-2,F,Black\r\n";
+    for (row, reason) in [
+        ("b.jpg,0-2,F", "expected 4 fields, found 3"),
+        ("b.jpg,0-2,F,Black,x", "expected 4 fields, found 5"),
+        ("b.jpg,,F,Black", "expected a value in column age, found none"),
+        ("b.jpg,0-2,F, ", "expected a value in column race, found none"),
+        (",0-2,F,Black", "expected a value in column file, found none"),
+        ("\"b.jpg,0-2,F,Black", "expected 4 fields, found 1"),
+    ] {
+        let error = parse(&format!("{head}{row}\r\n")).unwrap_err().to_string();
+        assert_eq!(error, format!("faces.csv:3: {reason}"));
+    }
+    let error = Manifest::parse("faces.csv", &[head.as_bytes(), b"b.jpg,0-2,F,Bl\xffck\n"].concat());
+    let message = error.unwrap_err().to_string();
+    assert!(message.starts_with("faces.csv:3: expected UTF-8 text"), "{message}");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let message = Manifest::read("nowhere/ff.csv").unwrap_err().to_string();
+    assert!(message.contains("nowhere/ff.csv"), "{message}");
+}
+
+#[test]
+fn the_sample_splits_read_and_survive_a_rewrite() {
+    let splits = sample_splits();
+    assert_eq!([splits.train.len(), splits.val.len(), splits.test.len()], [599, 120, 80]);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("copy.csv");
+    splits.train.write(&path).unwrap();
+    assert_eq!(Manifest::read(&path).unwrap().rows(), splits.train.rows());
+    let entries = fs_err::read_dir(dir.path()).unwrap().count();
+    assert_eq!(entries, 1, "a temporary file is left");
+}
+
+#[test]
+fn a_missing_split_says_what_was_looked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    fs_err::copy(sample().join("splits/ff_train.csv"), dir.path().join("ff_train.csv")).unwrap();
+    let message = Splits::read(dir.path()).unwrap_err().to_string();
+    assert!(message.contains("ff_val.csv: split file not found"), "{message}");
+    assert!(message.ends_with("found ff_train.csv"), "{message}");
+}
+
+/// 97,698 rows, FairFace's full size.
+#[test]
+fn full_size_files_load_in_well_under_a_second() {
+    let mut csv = "file,age,gender,race,service_test\n".to_owned();
+    for i in 0..97_698 {
+        csv += &format!("train/{i}.jpg,more than 70,Female,Southeast Asian,False\n");
+    }
+    let start = std::time::Instant::now();
+    let manifest = parse(&csv).unwrap();
+    let elapsed = start.elapsed();
+    eprintln!("{} rows in {elapsed:?}", manifest.len());
+    assert_eq!(manifest.rows()[97_697].line, 97_699);
+    assert!(elapsed.as_secs_f64() < 1.0, "{elapsed:?}");
+}

@@ -1,0 +1,99 @@
+//! Where test data lie, and how fixtures are read.
+
+use std::path::{Path, PathBuf};
+
+use ff_data::{Dataset, Encoders, Manifest, Mode, RgbImage, Splits};
+use safetensors::{Dtype, SafeTensors};
+
+/// The bundled sample.
+pub fn sample() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/sample")
+}
+
+pub fn sample_splits() -> Splits {
+    Splits::read(sample().join("splits")).unwrap()
+}
+
+/// The first `n` training faces of the sample.
+pub fn sample_dataset(n: usize, mode: Mode) -> Dataset {
+    let splits = sample_splits();
+    let rows = splits.train.rows()[..n].to_vec();
+    let manifest = Manifest::new("first.csv", splits.train.extra_columns().to_vec(), rows).unwrap();
+    Dataset::open(manifest, sample().join("images"), &splits.encoders, mode).unwrap()
+}
+
+/// A CSV with one face per file, in a folder with those files; encoders fitted on it.
+pub fn planted(dir: &Path, files: &[(&str, &[u8])]) -> (Manifest, Encoders) {
+    let mut csv = "file,age,gender,race\n".to_owned();
+    for (name, bytes) in files {
+        fs_err::write(dir.join(name), bytes).unwrap();
+        csv += &format!("{name},20-29,Female,Black\n");
+    }
+    let path = dir.join("planted.csv");
+    fs_err::write(&path, csv).unwrap();
+    let manifest = Manifest::read(path).unwrap();
+    let encoders = Encoders::fit(&manifest).unwrap();
+    (manifest, encoders)
+}
+
+/// Named tensors made by the script beside the fixture.
+pub struct Fixture(Vec<u8>);
+
+impl Fixture {
+    pub fn read(path: impl AsRef<Path>) -> Self {
+        Fixture(fs_err::read(path.as_ref()).unwrap())
+    }
+
+    /// `tests/fixtures/images.safetensors`.
+    pub fn images() -> Self {
+        Self::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/images.safetensors"))
+    }
+
+    fn tensors(&self) -> SafeTensors<'_> {
+        SafeTensors::deserialize(&self.0).unwrap()
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.tensors().names().into_iter().map(|name| name.to_owned()).collect()
+    }
+
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        self.tensors().tensor(name).unwrap().data().to_vec()
+    }
+
+    /// An (H,W,3) u8 tensor.
+    pub fn image(&self, name: &str) -> RgbImage {
+        let tensors = self.tensors();
+        let tensor = tensors.tensor(name).unwrap();
+        let &[height, width, 3] = tensor.shape() else { panic!("{name}: {:?}", tensor.shape()) };
+        assert_eq!(tensor.dtype(), Dtype::U8);
+        RgbImage { width, height, pixels: tensor.data().to_vec() }
+    }
+
+    pub fn f32s(&self, name: &str) -> Vec<f32> {
+        let tensors = self.tensors();
+        let tensor = tensors.tensor(name).unwrap();
+        assert_eq!(tensor.dtype(), Dtype::F32);
+        let values = tensor.data().chunks_exact(4);
+        values.map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).collect()
+    }
+}
+
+/// A file of the golden data that the environment variable FAIRFACE_TEST_DATA points at; `None`, said on stderr, where
+/// it is not at hand.
+pub fn golden(file: &str) -> Option<Fixture> {
+    let root = std::env::var_os("FAIRFACE_TEST_DATA").map(PathBuf::from);
+    let path = root.map(|root| root.join("golden").join(file)).filter(|path| path.is_file());
+    if path.is_none() {
+        eprintln!("skipped: FAIRFACE_TEST_DATA names no folder with golden/{file}");
+    }
+    path.map(Fixture::read)
+}
+
+/// Largest difference and mean difference of two images' bytes.
+pub fn difference(a: &RgbImage, b: &RgbImage) -> (u8, f64) {
+    assert_eq!((a.width, a.height), (b.width, b.height));
+    let differences = || a.pixels.iter().zip(&b.pixels).map(|(&a, &b)| a.abs_diff(b));
+    let total: f64 = differences().map(f64::from).sum();
+    (differences().max().unwrap_or(0), total / a.pixels.len() as f64)
+}
