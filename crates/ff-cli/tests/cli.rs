@@ -1,0 +1,295 @@
+//! The command line as a user meets it: the binary `fairface` on a handful of the sample's faces.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use fs_err as fs;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A temporary folder with splits of a few of the sample's faces, in which commands run.
+struct Workplace {
+    dir: TempDir,
+}
+
+fn sample() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/sample")
+}
+
+impl Workplace {
+    /// Splits of 8 training, 5 validation and 3 test faces: a partial batch in every evaluation.
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("splits")).unwrap();
+        // All labels must occur in the training split, and eight rows do not have them all: one label an attribute.
+        for (name, n) in [("ff_train.csv", 8), ("ff_val.csv", 5), ("ff_test.csv", 3)] {
+            let text = fs::read_to_string(sample().join("splits").join(name)).unwrap();
+            let rows = text.lines().skip(1).take(n).enumerate().map(|(i, row)| {
+                let file = row.split(',').next().unwrap();
+                format!(
+                    "{file},{},{},{}",
+                    ["20-29", "3-9"][i % 2],
+                    ["Female", "Male"][i % 2],
+                    ["Black", "White"][i % 2]
+                )
+            });
+            let rows: Vec<_> = rows.collect();
+            fs::write(
+                dir.path().join("splits").join(name),
+                format!("file,age,gender,race\n{}\n", rows.join("\n")),
+            )
+            .unwrap();
+        }
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fairface"));
+        command.args(args).current_dir(self.dir.path());
+        // No pretrained weights at hand, whatever this machine has.
+        command
+            .env("XDG_CACHE_HOME", self.path("cache"))
+            .env_remove("FAIRFACE_WEIGHTS")
+            .env_remove("RUST_LOG");
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// `train` on these faces with two batches an epoch, and `args`.
+    fn train_args<'a>(&self, args: &[&'a str]) -> Vec<&'a str> {
+        let images = Box::leak(sample().join("images").to_string_lossy().into_owned().into_boxed_str());
+        let data = ["train", "--splits", "splits", "--images", images, "--batch-size", "4", "--workers", "2"];
+        [&data[..], args].concat()
+    }
+
+    fn train(&self, args: &[&str]) -> Output {
+        self.run(&self.train_args(args))
+    }
+}
+
+#[track_caller]
+fn assert_exit(output: &Output, code: i32) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "stdout: {}\nstderr: {}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[track_caller]
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).expect("stdout is one JSON object")
+}
+
+#[test]
+fn help_names_every_command_and_usage_errors_exit_with_2() {
+    let place = Workplace::new();
+    let help = place.run(&["--help"]);
+    assert_exit(&help, 0);
+    let text = String::from_utf8_lossy(&help.stdout).into_owned();
+    for command in ["train", "evaluate", "sanity", "summary", "bench"] {
+        assert!(text.contains(command), "{command} is missing in {text}");
+    }
+    fs::write(place.path("bad.toml"), "[train]\nepoch = 3\n").unwrap();
+    for (args, expected) in [
+        (&["train", "--epoch", "3"][..], "--epochs"),
+        (&["train", "--engine", "warp"], "reference"),
+        (&["train", "--device", "tpu"], "expected cpu, cuda or cuda:N, found `tpu`"),
+        (&["train", "--epochs", "0"], "train.epochs: expected at least 1, found 0"),
+        (&["train", "--config", "bad.toml"], "unknown field `epoch`"),
+        (&["train", "--resume"], "--run-dir"),
+        (&["frobnicate"], "frobnicate"),
+    ] {
+        let output = place.run(args);
+        assert_exit(&output, 2);
+        assert!(stderr(&output).contains(expected), "{args:?} said {}", stderr(&output));
+    }
+}
+
+#[test]
+fn failures_exit_with_1_and_say_what_was_looked_for() {
+    let place = Workplace::new();
+    for (args, expected) in [
+        (vec!["train", "--splits", "nowhere"], "nowhere"),
+        (place.train_args(&["--init", "pretrained"]), "cache/fairface/resnet34.safetensors"),
+        (place.train_args(&["--init", "missing.safetensors"]), "missing.safetensors"),
+        (place.train_args(&["--device", "cuda"]), "--features cuda"),
+        (vec!["evaluate", "--run", "nowhere"], "nowhere"),
+        (vec!["summary", "--height", "16"], "at least 32"),
+    ] {
+        let output = place.run(&args);
+        assert_exit(&output, 1);
+        assert!(stderr(&output).contains(expected), "{args:?} said {}", stderr(&output));
+    }
+    assert!(!place.path("runs").exists(), "a run that cannot begin leaves no folder");
+}
+
+#[test]
+fn summary_counts_the_parameters() {
+    let place = Workplace::new();
+    let output = place.run(&["summary", "--json", "--batch-size", "2"]);
+    assert_exit(&output, 0);
+    let summary = json(&output);
+    assert_eq!(summary["total_params"], 21_556_562);
+    assert_eq!(summary["trainable_params"], 21_556_562);
+    let layers = summary["layers"].as_array().unwrap();
+    let downsample = layers.iter().find(|l| l["name"] == "backbone.layer2.0.downsample.0").unwrap();
+    assert_eq!(downsample["input"], serde_json::json!([2, 64, 56, 56]));
+    assert_eq!(downsample["output"], serde_json::json!([2, 128, 28, 28]));
+    let shallow = json(&place.run(&["summary", "--json", "--depth", "1", "--freeze-backbone"]));
+    assert_eq!(shallow["layers"].as_array().unwrap().len(), 5);
+    assert_eq!(shallow["trainable_params"], 21_556_562 - 21_284_672);
+}
+
+/// Also the invariant that the project is built on: stopped and resumed is the same bytes as never stopped.
+#[test]
+fn train_writes_a_run_that_resumes_exactly_and_evaluates() {
+    let place = Workplace::new();
+    let whole = place.train(&["--epochs", "2", "--run-dir", "whole", "--json"]);
+    assert_exit(&whole, 0);
+    assert!(stderr(&whole).contains("STARTING FROM RANDOM WEIGHTS"), "{}", stderr(&whole));
+    let outcome = json(&whole);
+    assert_eq!(
+        (&outcome["steps"], &outcome["epochs"], &outcome["init"]),
+        (&4.into(), &2.into(), &"random".into())
+    );
+    assert!(outcome["images_per_s"].as_f64().unwrap() > 0.0 && outcome["train_loss"].as_f64().unwrap() > 0.0);
+    for task in ["age", "gender", "race"] {
+        assert!((0.0..=1.0).contains(&outcome["val"][task]["accuracy"].as_f64().unwrap()));
+    }
+    for file in
+        ["config.toml", "run.json", "metrics.jsonl", "metrics.csv", "checkpoints/best/model.safetensors"]
+    {
+        assert!(place.path("whole").join(file).is_file(), "{file}");
+    }
+
+    // Three of four steps stop inside the second epoch.
+    assert_exit(&place.train(&["--epochs", "2", "--max-steps", "3", "--run-dir", "parts"]), 0);
+    let resumed = place.run(&["train", "--resume", "--run-dir", "parts", "--max-steps", "4", "--json"]);
+    assert_exit(&resumed, 0);
+    assert_eq!(json(&resumed)["steps"], 4);
+    for file in ["model.safetensors", "state.safetensors"] {
+        let bytes = |run: &str| fs::read(place.path(run).join("checkpoints/last").join(file)).unwrap();
+        assert!(bytes("whole") == bytes("parts"), "{file} differs after resuming");
+    }
+    let again = place.train(&["--run-dir", "whole"]);
+    assert_exit(&again, 1);
+    assert!(stderr(&again).contains("holds a run already"), "{}", stderr(&again));
+
+    let evaluation = place.run(&[
+        "evaluate",
+        "--run",
+        "whole",
+        "--checkpoint",
+        "last",
+        "--group-by",
+        "race,gender",
+        "--json",
+    ]);
+    assert_exit(&evaluation, 0);
+    let evaluation = json(&evaluation);
+    assert_eq!(evaluation["n"], 5, "the partial batch counts");
+    for task in ["age", "gender", "race"] {
+        let metrics = &evaluation["tasks"][task];
+        assert_eq!(metrics["accuracy"], outcome["val"][task]["accuracy"], "as the training said");
+        for metric in ["balanced_accuracy", "macro_f1", "ece", "nll"] {
+            assert!(metrics[metric].is_f64(), "{task} {metric}");
+        }
+        assert_eq!(metrics.get("one_off").is_some(), task == "age");
+    }
+    let groups = evaluation["groups"].as_array().unwrap();
+    let n_of =
+        |by: &str| groups.iter().filter(|g| g["by"] == by).map(|g| g["n"].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((n_of("race"), n_of("gender"), n_of("age")), (5, 5, 0), "groups sum to the whole");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_leaves_a_checkpoint_that_resumes() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    let place = Workplace::new();
+    let args = place.train_args(&["--epochs", "500", "--run-dir", "run"]);
+    let mut child = place.command(&args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    lines
+        .by_ref()
+        .map(|line| line.unwrap())
+        .find(|line| line.contains("step 1:"))
+        .expect("the first step is logged");
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let rest: Vec<String> = lines.map(|line| line.unwrap()).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("train --resume --run-dir run")), "{rest:?}");
+
+    let state: Value =
+        serde_json::from_slice(&fs::read(place.path("run/checkpoints/last/state.json")).unwrap()).unwrap();
+    let step = state["position"]["step"].as_u64().unwrap();
+    let next = (step + 1).to_string();
+    let resumed = place.run(&["train", "--resume", "--run-dir", "run", "--max-steps", &next, "--json"]);
+    assert_exit(&resumed, 0);
+    assert_eq!(json(&resumed)["steps"], step + 1);
+}
+
+#[test]
+fn sanity_fails_with_a_frozen_backbone() {
+    let place = Workplace::new();
+    let images = sample().join("images").to_string_lossy().into_owned();
+    let output =
+        place.run(&["sanity", "--splits", "splits", "--images", &images, "--freeze-backbone", "--json"]);
+    assert_exit(&output, 1);
+    let report = json(&output);
+    assert_eq!(report["passed"], false);
+    let checks = report["checks"].as_array().unwrap();
+    for check in checks.iter().filter(|c| c["name"].as_str().unwrap().starts_with("gradients_from_")) {
+        assert_eq!(check["passed"], false, "{check}");
+        assert!(check["detail"].as_str().unwrap().contains("backbone.conv1.weight"), "{check}");
+    }
+}
+
+#[test]
+fn bench_reports_speed_and_memory() {
+    let place = Workplace::new();
+    let images = sample().join("images").to_string_lossy().into_owned();
+    for stage in ["loader", "train", "infer"] {
+        let args = [
+            "bench",
+            stage,
+            "--splits",
+            "splits",
+            "--images",
+            &images,
+            "--batch-size",
+            "2",
+            "--steps",
+            "1",
+            "--json",
+        ];
+        let output = place.run(&args);
+        assert_exit(&output, 0);
+        let figures = json(&output);
+        assert!(
+            figures["images_per_s"].as_f64().unwrap() > 0.0
+                && figures["ms_per_batch"].as_f64().unwrap() > 0.0
+        );
+        if cfg!(target_os = "linux") {
+            assert!(figures["peak_rss_mib"].as_u64().unwrap() > 0);
+        }
+    }
+}

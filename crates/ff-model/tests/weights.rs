@@ -1,0 +1,129 @@
+//! Weights in and out of files: what fits is taken exactly, what does not is named and changes nothing.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use candle_core::{DType, Device, Tensor};
+use ff_model::weights::{self, Scope};
+use ff_model::{HeadSpec, Parameters};
+use tempfile::TempDir;
+
+fn parameters(seed: u64) -> Parameters {
+    let heads = [HeadSpec::new("age", 9), HeadSpec::new("gender", 2), HeadSpec::new("race", 5)];
+    Parameters::initialise(&heads, seed, &Device::Cpu).unwrap()
+}
+
+fn values(parameters: &Parameters) -> Vec<f32> {
+    parameters.values().to_vec1().unwrap()
+}
+
+/// torchvision's file: the backbone without its prefix, a classifier, and batch counters.
+fn torchvision_tensors(seed: u64) -> HashMap<String, Tensor> {
+    let named = parameters(seed).named().unwrap().into_iter();
+    let mut tensors: HashMap<_, _> =
+        named.filter_map(|(name, t)| Some((name.strip_prefix("backbone.")?.to_owned(), t))).collect();
+    tensors.insert("fc.weight".into(), Tensor::zeros((1000, 512), DType::F32, &Device::Cpu).unwrap());
+    tensors.insert("fc.bias".into(), Tensor::zeros(1000, DType::F32, &Device::Cpu).unwrap());
+    tensors.insert("bn1.num_batches_tracked".into(), Tensor::new(7i64, &Device::Cpu).unwrap());
+    tensors
+}
+
+fn save(tensors: &HashMap<String, Tensor>) -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("weights.safetensors");
+    candle_core::safetensors::save(tensors, &path).unwrap();
+    (dir, path)
+}
+
+#[test]
+fn a_saved_model_reads_back_bit_for_bit() {
+    let saved = parameters(1);
+    let bytes = weights::serialise(&saved, ("labels", "{}".into())).unwrap();
+    assert_eq!(
+        bytes,
+        weights::serialise(&saved, ("labels", "{}".into())).unwrap(),
+        "equal models, equal bytes"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    fs_err::write(&path, bytes).unwrap();
+    let mut loaded = parameters(2);
+    let version = loaded.version();
+    let report = weights::load(&path, Scope::Model, &mut loaded).unwrap();
+    assert_eq!(report.loaded, 110 - 2 + 72 + 8);
+    assert_ne!(loaded.version(), version, "executions must notice");
+    assert_eq!(values(&saved), values(&loaded));
+}
+
+#[test]
+fn torchvisions_file_fills_the_backbone_and_its_classifier_is_set_aside() {
+    let (_dir, path) = save(&torchvision_tensors(1));
+    let mut loaded = parameters(2);
+    let report = weights::load(&path, Scope::Backbone, &mut loaded).unwrap();
+    assert_eq!(report.set_aside, ["fc.bias", "fc.weight"]);
+    let backbone = loaded.layout().backbone();
+    assert_eq!(backbone.len(), 21_284_672);
+    assert_eq!(values(&loaded)[backbone.clone()], values(&parameters(1))[backbone.clone()]);
+    assert_eq!(
+        values(&loaded)[backbone.end..],
+        values(&parameters(2))[backbone.end..],
+        "heads keep their values"
+    );
+}
+
+#[test]
+fn half_precision_weights_are_widened() {
+    let tensors = torchvision_tensors(1).into_iter().filter(|(name, _)| !name.ends_with("tracked"));
+    let (_dir, path) = save(&tensors.map(|(name, t)| (name, t.to_dtype(DType::BF16).unwrap())).collect());
+    let mut loaded = parameters(2);
+    weights::load(&path, Scope::Backbone, &mut loaded).unwrap();
+    let (expected, found) = (values(&parameters(1))[0], values(&loaded)[0]);
+    assert!((expected - found).abs() <= expected.abs() / 128.0, "{expected} vs {found}");
+}
+
+#[test]
+fn every_misfit_is_named_and_nothing_changes() {
+    let mut tensors = torchvision_tensors(1);
+    tensors.remove("layer3.2.bn2.running_var");
+    tensors.insert(
+        "layer1.0.conv1.weight".into(),
+        Tensor::zeros((64, 64, 1, 1), DType::F32, &Device::Cpu).unwrap(),
+    );
+    tensors.insert(
+        "layer1.0.conv2.weight".into(),
+        Tensor::zeros((64, 64, 3, 3), DType::U8, &Device::Cpu).unwrap(),
+    );
+    tensors.insert("layer9.weight".into(), Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap());
+    let (_dir, path) = save(&tensors);
+    let mut loaded = parameters(2);
+    let message = weights::load(&path, Scope::Backbone, &mut loaded).unwrap_err().to_string();
+    for expected in [
+        path.to_str().unwrap(),
+        "layer3.2.bn2.running_var: missing, expected shape [256]",
+        "layer1.0.conv1.weight: expected shape [64, 64, 3, 3], found [64, 64, 1, 1]",
+        "layer1.0.conv2.weight: expected type F32, F16 or BF16, found U8",
+        "layer9.weight: not a tensor of this network",
+    ] {
+        assert!(message.contains(expected), "{expected:?} is missing in {message}");
+    }
+    assert_eq!(message.lines().count(), 5, "one line a problem: {message}");
+    assert_eq!(values(&loaded), values(&parameters(2)));
+
+    fs_err::write(&path, b"not a safetensors file").unwrap();
+    let message = weights::load(&path, Scope::Backbone, &mut loaded).unwrap_err().to_string();
+    assert!(message.contains("not a readable safetensors file"), "{message}");
+}
+
+#[test]
+fn a_checkpoint_of_other_heads_is_refused_as_a_model_and_serves_as_a_backbone() {
+    let heads = [HeadSpec::new("age", 4), HeadSpec::new("gender", 2), HeadSpec::new("race", 5)];
+    let other = Parameters::initialise(&heads, 3, &Device::Cpu).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    fs_err::write(&path, weights::serialise(&other, ("labels", "{}".into())).unwrap()).unwrap();
+    let mut loaded = parameters(2);
+    let message = weights::load(&path, Scope::Model, &mut loaded).unwrap_err().to_string();
+    assert!(message.contains("age_head.weight: expected shape [9, 512], found [4, 512]"), "{message}");
+    let report = weights::load(&path, Scope::Backbone, &mut loaded).unwrap();
+    assert!(report.set_aside.contains(&"age_head.weight".to_owned()), "{report:?}");
+}
