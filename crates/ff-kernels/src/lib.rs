@@ -1,1 +1,40 @@
-//! ff-kernels
+//! Numeric kernels for a ResNet on plain `f32` slices: convolutions, BatchNorm, pooling and a whole-backbone plan.
+//!
+//! Activations are NHWC `(B, H, W, C)` with `C` a multiple of 16; only the stem reads NCHW `(B, 3, H, W)` images.
+//! Convolution weights and their gradients are OIHW `(K, C, R, S)`, as torchvision stores them.
+//!
+//! Invariant: for a given thread count and instruction set, every result is bit-identical from run to run.
+//! The work is split by thread index, never by who comes first.
+//!
+//! This is the one crate of the workspace with `unsafe`; nothing here knows tensors, files or candle.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`threads`] | a fork-join pool, one per engine |
+//! | [`simd`] | instruction sets and run-time dispatch |
+//! | [`winograd`] | 3x3 stride-1 convolution: forward and both gradients |
+//! | [`gemm`] | strided 3x3 and 1x1 convolution, and the 7x7 stem |
+//! | [`batchnorm`] | statistics, and the passes that cannot ride on a convolution |
+//! | [`pool`] | max-pool and global average pool |
+//! | [`resnet`] | the backbone as a plan: every buffer and kernel fixed beforehand |
+
+pub mod batchnorm;
+pub mod buffer;
+pub mod epilogue;
+pub mod gemm;
+pub mod pool;
+pub mod resnet;
+pub mod shape;
+pub mod simd;
+pub mod source;
+pub mod sums;
+pub mod threads;
+pub mod winograd;
+
+pub use buffer::Buffer;
+pub use epilogue::{Epilogue, Gradient, Mask, Moments};
+pub use shape::MapShape;
+pub use simd::Level;
+pub use source::Source;
+pub use sums::ChannelSums;
+pub use threads::ThreadPool;
