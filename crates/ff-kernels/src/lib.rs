@@ -1,9 +1,46 @@
-//! Numeric kernels on plain slices: what the network, its optimiser and its loader spend their time in.
+//! Numeric kernels for a ResNet on plain `f32` slices: convolutions, BatchNorm, pooling and a whole-backbone plan.
 //!
-//! Shapes and layouts are stated on every function; lengths are checked on entry and a mismatch panics, since it is
-//! a bug of the caller. Results are the same from run to run for the same inputs and thread count. No candle, no
-//! files, no configuration. This is the only crate of the workspace that may contain `unsafe`.
+//! Activations are NHWC `(B, H, W, C)` with `C` a multiple of 16; only the stem reads NCHW `(B, 3, H, W)` images.
+//! Convolution weights and their gradients are OIHW `(K, C, R, S)`, as torchvision stores them.
+//!
+//! Invariant: for a given thread count and instruction set, every result is bit-identical from run to run.
+//! The work is split by thread index, never by who comes first.
+//!
+//! This is the one crate of the workspace with `unsafe`; nothing here knows tensors, files or candle.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`threads`] | a fork-join pool, one per engine |
+//! | [`simd`] | instruction sets and run-time dispatch |
+//! | [`winograd`] | 3x3 stride-1 convolution: forward and both gradients |
+//! | [`gemm`] | strided 3x3 and 1x1 convolution, and the 7x7 stem |
+//! | [`batchnorm`] | statistics, and the passes that cannot ride on a convolution |
+//! | [`pool`] | max-pool and global average pool |
+//! | [`resnet`] | the backbone as a plan: every buffer and kernel fixed beforehand |
+//! | [`optim`] | AdamW and SGD over flat slices |
+//! | [`pool_nchw`] | the reference path's max-pool |
+//! | [`process`] | thread limits of the whole process |
 
+pub mod batchnorm;
+pub mod buffer;
+pub mod epilogue;
+pub mod gemm;
 pub mod optim;
+pub mod pool;
 pub mod pool_nchw;
 pub mod process;
+pub mod resnet;
+pub mod shape;
+pub mod simd;
+pub mod source;
+pub mod sums;
+pub mod threads;
+pub mod winograd;
+
+pub use buffer::Buffer;
+pub use epilogue::{Epilogue, Gradient, Mask, Moments};
+pub use shape::MapShape;
+pub use simd::Level;
+pub use source::Source;
+pub use sums::ChannelSums;
+pub use threads::ThreadPool;

@@ -1,0 +1,326 @@
+//! Max-pool 3x3 stride 2 pad 1 (with BatchNorm and ReLU before it if wanted) and global average pool, NHWC.
+//!
+//! The max-pool stores which of the nine places won, one byte an output: the first maximum in row-major order,
+//! and NaN wins over everything (PyTorch's rule). The backward pass reads the bytes, so it needs no input.
+
+use crate::epilogue::{Epilogue, GRADIENT, INFERENCE, RawEpilogue, STATISTICS, STORE};
+use crate::shape::{MapShape, check_channels, check_len};
+use crate::simd::{Kernel, Level, Simd, dispatch};
+use crate::source::{BN_BACKWARD, BN_RELU, PLAIN, RawSource, Source};
+use crate::sums::ChannelSums;
+use crate::threads::{SharedMut, ThreadPool, split};
+
+/// A 3x3 stride-2 pad-1 max-pool of one shape.
+#[derive(Clone, Copy, Debug)]
+pub struct MaxPool {
+    input: MapShape,
+    output: MapShape,
+}
+
+impl MaxPool {
+    /// A pool of `input`.
+    pub fn new(input: MapShape) -> Self {
+        check_channels("max-pool", input.channels);
+        assert!(!input.is_empty(), "a pool needs at least one pixel, found {input:?}");
+        let out = |n: usize| (n - 1) / 2 + 1;
+        Self { input, output: MapShape { height: out(input.height), width: out(input.width), ..input } }
+    }
+
+    /// Shape of the input.
+    pub fn input(&self) -> MapShape {
+        self.input
+    }
+
+    /// Shape of the output.
+    pub fn output(&self) -> MapShape {
+        self.output
+    }
+
+    /// `out = max over windows of source`, `argmax` the winning places (0 to 8).
+    pub fn forward(&self, pool: &ThreadPool, source: Source<'_>, out: &mut [f32], argmax: &mut [u8]) {
+        let source = source.checked("max-pool input", self.input);
+        check_len("max-pool output", out, self.output.len());
+        check_len("max-pool argmax", argmax, self.output.len());
+        let (out, argmax) = (SharedMut::new(out), SharedMut::new(argmax));
+        pool.run(|thread| {
+            let rows = split(self.output.batch * self.output.height, pool.threads(), thread);
+            let kernel = Forward { pool: *self, source, out: out.as_ptr(), argmax: argmax.as_ptr(), rows };
+            // SAFETY: the pool's level is available; lengths are checked; rows are disjoint.
+            unsafe { dispatch(pool.level(), kernel) }
+        });
+    }
+
+    /// `grad_in = d loss / d input`, overwritten.
+    pub fn backward(&self, pool: &ThreadPool, grad_out: &[f32], argmax: &[u8], grad_in: &mut [f32]) {
+        check_len("max-pool input gradient", grad_in, self.input.len());
+        let gradient = PooledGradient::checked(self, grad_out, argmax);
+        let (height, row_len) = (self.input.height, self.input.width * self.input.channels);
+        pool.for_each_rows(grad_in, row_len, |first, chunk| {
+            for (i, row) in chunk.chunks_exact_mut(row_len).enumerate() {
+                gradient.row(pool.level(), (first + i) / height, (first + i) % height, row);
+            }
+        });
+    }
+
+    /// Gathers `(sum g, sum g (raw - mean))` of the gradient `g` before the pool, without storing it.
+    pub fn gather_backward(
+        &self,
+        pool: &ThreadPool,
+        grad_out: &[f32],
+        argmax: &[u8],
+        raw: &[f32],
+        mean: &[f32],
+        sums: &mut ChannelSums,
+        workspace: &mut [f32],
+    ) {
+        let MapShape { batch, height, width, channels } = self.input;
+        let row_len = width * channels;
+        check_len("max-pool input", raw, self.input.len());
+        check_len("mean", mean, channels);
+        assert!(workspace.len() >= pool.threads() * (row_len + 2 * channels), "workspace: too short for a row");
+        let gradient = PooledGradient::checked(self, grad_out, argmax);
+        let rows = sums.rows(channels, pool.threads());
+        let space = SharedMut::new(workspace);
+        pool.run(|thread| {
+            let own = row_len + 2 * channels;
+            // SAFETY: each thread's own part.
+            let (row, run) = unsafe { space.slice(thread * own..(thread + 1) * own) }.split_at_mut(row_len);
+            let (first, second) = run.split_at_mut(channels);
+            for at in split(batch * height, pool.threads(), thread) {
+                gradient.row(pool.level(), at / height, at % height, row);
+                first.fill(0.0);
+                second.fill(0.0);
+                let raw = &raw[at * row_len..][..row_len];
+                for (g, x) in row.chunks_exact(channels).zip(raw.chunks_exact(channels)) {
+                    for c in 0..channels {
+                        first[c] += g[c];
+                        second[c] += g[c] * (x[c] - mean[c]);
+                    }
+                }
+                for c in 0..channels {
+                    // SAFETY: this thread's row, a channel in range.
+                    unsafe { rows.add(thread, c, f64::from(first[c]), f64::from(second[c])) };
+                }
+            }
+        });
+    }
+}
+
+struct Forward {
+    pool: MaxPool,
+    source: RawSource,
+    out: *mut f32,
+    argmax: *mut u8,
+    rows: std::ops::Range<usize>,
+}
+
+impl Kernel for Forward {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        // SAFETY: the maker of this kernel checked the lengths.
+        unsafe {
+            match self.source.kind {
+                BN_RELU => self.go::<S, BN_RELU>(),
+                BN_BACKWARD => self.go::<S, BN_BACKWARD>(),
+                _ => self.go::<S, PLAIN>(),
+            }
+        }
+    }
+}
+
+impl Forward {
+    /// # Safety
+    /// `S` available, lengths checked.
+    #[inline(always)]
+    unsafe fn go<S: Simd, const KIND: u8>(&self) {
+        let MapShape { height, width, channels, .. } = self.pool.input;
+        let output = self.pool.output;
+        for at in self.rows.clone() {
+            let (image, oy) = (at / output.height, at % output.height);
+            for ox in 0..output.width {
+                let mut channel = 0;
+                while channel < channels {
+                    let mut best = [f32::NEG_INFINITY; 16];
+                    let mut place = [u32::MAX; 16];
+                    // SAFETY: only pixels inside the map are read.
+                    unsafe {
+                        let k = self.source.constants::<S, KIND>(channel);
+                        for code in 0..9usize {
+                            let (y, x) = (oy * 2 + code / 3, ox * 2 + code % 3);
+                            if y == 0 || x == 0 || y > height || x > width {
+                                continue;
+                            }
+                            let pixel = (image * height + y - 1) * width + x - 1;
+                            let mut v = [0.0f32; 16];
+                            let offset = pixel * channels + channel;
+                            S::store(v.as_mut_ptr(), self.source.load::<S, KIND>(offset, &k));
+                            for lane in 0..S::LANES {
+                                let wins = !(v[lane] <= best[lane]) || place[lane] == u32::MAX;
+                                best[lane] = if wins { v[lane] } else { best[lane] };
+                                place[lane] = if wins { code as u32 } else { place[lane] };
+                            }
+                        }
+                        let offset = (at * output.width + ox) * channels + channel;
+                        for lane in 0..S::LANES {
+                            *self.out.add(offset + lane) = best[lane];
+                            *self.argmax.add(offset + lane) = place[lane] as u8;
+                        }
+                    }
+                    channel += S::LANES;
+                }
+            }
+        }
+    }
+}
+
+/// The gradient before a max-pool, a row at a time.
+#[derive(Clone, Copy)]
+pub(crate) struct PooledGradient<'a> {
+    pool: MaxPool,
+    grad: &'a [f32],
+    argmax: &'a [u8],
+}
+
+impl<'a> PooledGradient<'a> {
+    #[track_caller]
+    pub(crate) fn checked(pool: &MaxPool, grad: &'a [f32], argmax: &'a [u8]) -> Self {
+        check_len("max-pool output gradient", grad, pool.output.len());
+        check_len("max-pool argmax", argmax, pool.output.len());
+        Self { pool: *pool, grad, argmax }
+    }
+
+    /// Writes row `y` of image `image`.
+    pub(crate) fn row(&self, level: Level, image: usize, y: usize, row: &mut [f32]) {
+        let MapShape { batch, height, width, channels } = self.pool.input;
+        check_len("row", row, width * channels);
+        assert!(image < batch && y < height, "row {y} of image {image}");
+        // SAFETY: callers pass a pool's level, which is available; lengths are checked.
+        unsafe { dispatch(level, BackwardRow { gradient: *self, image, y, row }) }
+    }
+}
+
+struct BackwardRow<'a> {
+    gradient: PooledGradient<'a>,
+    image: usize,
+    y: usize,
+    row: &'a mut [f32],
+}
+
+impl Kernel for BackwardRow<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let PooledGradient { pool, grad, argmax } = self.gradient;
+        let (output, channels) = (pool.output, pool.input.channels);
+        // An odd row lies in two windows (place 2 of the upper, 0 of the lower), an even one in place 1 of one.
+        let windows = |n: usize, limit: usize| {
+            let second = if n % 2 == 1 && n / 2 + 1 < limit { Some((n / 2 + 1, 0)) } else { None };
+            [Some((n / 2, 1 + n % 2)), second]
+        };
+        let rows = windows(self.y, output.height);
+        for x in 0..pool.input.width {
+            let columns = windows(x, output.width);
+            let to = &mut self.row[x * channels..][..channels];
+            to.fill(0.0);
+            for (oy, r) in rows.iter().flatten() {
+                for (ox, s) in columns.iter().flatten() {
+                    let offset = ((self.image * output.height + oy) * output.width + ox) * channels;
+                    let (grad, argmax) = (&grad[offset..][..channels], &argmax[offset..][..channels]);
+                    let place = (r * 3 + s) as u8;
+                    for c in 0..channels {
+                        to[c] += if argmax[c] == place { grad[c] } else { 0.0 };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `out (B,C) = mean over pixels of x`.
+pub fn global_average(pool: &ThreadPool, shape: MapShape, x: &[f32], out: &mut [f32]) {
+    check_len("average pool input", x, shape.len());
+    check_len("average pool output", out, shape.batch * shape.channels);
+    let (pixels, channels) = (shape.height * shape.width, shape.channels);
+    let factor = 1.0 / pixels as f32;
+    pool.for_each_rows(out, channels, |first, chunk| {
+        for (i, mean) in chunk.chunks_exact_mut(channels).enumerate() {
+            mean.fill(0.0);
+            let image = &x[(first + i) * pixels * channels..][..pixels * channels];
+            for pixel in image.chunks_exact(channels) {
+                for (mean, x) in mean.iter_mut().zip(pixel) {
+                    *mean += x;
+                }
+            }
+            for mean in mean {
+                *mean *= factor;
+            }
+        }
+    });
+}
+
+/// `grad_in = epilogue(grad_out (B,C) / pixels)` for every pixel.
+pub fn global_average_backward(
+    pool: &ThreadPool,
+    shape: MapShape,
+    grad_out: &[f32],
+    grad_in: &mut [f32],
+    epilogue: Epilogue<'_>,
+) {
+    check_channels("average pool", shape.channels);
+    check_len("average pool output gradient", grad_out, shape.batch * shape.channels);
+    let epilogue = RawEpilogue::checked(shape, grad_in, epilogue, pool.threads());
+    pool.run(|thread| {
+        let images = split(shape.batch, pool.threads(), thread);
+        let kernel = AverageBackward { shape, grad: grad_out.as_ptr(), epilogue, images, thread };
+        // SAFETY: the pool's level is available; lengths are checked; images are disjoint.
+        unsafe { dispatch(pool.level(), kernel) }
+    });
+}
+
+struct AverageBackward {
+    shape: MapShape,
+    grad: *const f32,
+    epilogue: RawEpilogue,
+    images: std::ops::Range<usize>,
+    thread: usize,
+}
+
+impl Kernel for AverageBackward {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        // SAFETY: the maker of this kernel checked the lengths.
+        unsafe {
+            match self.epilogue.kind {
+                STATISTICS => self.go::<S, STATISTICS>(),
+                INFERENCE => self.go::<S, INFERENCE>(),
+                GRADIENT => self.go::<S, GRADIENT>(),
+                _ => self.go::<S, STORE>(),
+            }
+        }
+    }
+}
+
+impl AverageBackward {
+    /// # Safety
+    /// `S` available, lengths checked.
+    #[inline(always)]
+    unsafe fn go<S: Simd, const KIND: u8>(&self) {
+        let (pixels, channels) = (self.shape.height * self.shape.width, self.shape.channels);
+        for image in self.images.clone() {
+            let mut channel = 0;
+            while channel < channels {
+                // SAFETY: the caller's promises.
+                unsafe {
+                    let factor = S::splat(1.0 / pixels as f32);
+                    let v = S::mul(S::load(self.grad.add(image * channels + channel)), factor);
+                    let mut run = self.epilogue.begin::<S, KIND>(channel);
+                    for pixel in 0..pixels {
+                        let offset = (image * pixels + pixel) * channels + channel;
+                        self.epilogue.apply::<S, KIND>(&mut run, v, offset);
+                    }
+                    self.epilogue.end::<S, KIND>(run, self.thread, channel);
+                }
+                channel += S::LANES;
+            }
+        }
+    }
+}

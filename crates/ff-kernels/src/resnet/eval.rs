@@ -1,0 +1,129 @@
+//! Inference: every BatchNorm folded into the convolution before it, the residual and ReLU into its epilogue.
+
+use super::EPS;
+use super::layout::{BnSlot, ConvSlot};
+use super::plan::{Buffers, First, Folded, Plan};
+use crate::epilogue::{Activation, Epilogue};
+use crate::pool::global_average;
+use crate::shape::check_len;
+use crate::source::Source;
+use crate::winograd::Filters;
+
+impl Plan {
+    /// `images (B,3,H,W) -> embedding (B,E)` with BatchNorm on running statistics.
+    ///
+    /// `B` is told by the length of `images` and may be anything up to the plan's batch. Folded weights are
+    /// kept from call to call: say [`Self::invalidate_weights`] when parameters or statistics have changed.
+    /// Panics on wrong lengths, or if the plan was made for training.
+    pub fn forward_eval(&mut self, params: &[f32], running: &[f32], images: &[f32], embedding: &mut [f32]) {
+        self.accept(images);
+        check_len("parameters", params, self.layout.parameters_len());
+        check_len("running statistics", running, self.layout.statistics_len());
+        self.fold(params, running);
+        let Self { pool, layout, stem, max_pool, blocks, workspace, packed_images, argmax, buffers, .. } = self;
+        let Buffers::Infer(infer) = buffers else { panic!("this plan was made for training") };
+        let pool = &**pool;
+
+        let packed = &mut packed_images[..stem.packed_len()];
+        stem.pack_images(pool, images, packed);
+        let stem_out = &mut infer.stem_out[..stem.output().len()];
+        let epilogue = relu(&infer.stem, None);
+        let scale = Some(&infer.stem.scale[..]);
+        stem.forward(pool, packed, &params[layout.stem.0.range()], scale, stem_out, epilogue, workspace);
+        let [x, middle, branch_out] = &mut infer.maps;
+        let (mut x, mut out) = (x, branch_out);
+        let len = max_pool.output().len();
+        max_pool.forward(pool, Source::Plain(stem_out), &mut x[..len], &mut argmax[..len]);
+
+        let mut shape = max_pool.output();
+        for (block, folded) in blocks.iter().zip(&infer.blocks) {
+            let [Some(first), Some(second), branch] = folded else { unreachable!("two convolutions a block") };
+            shape = block.output;
+            let len = shape.len();
+            let (input, middle) = (&mut x[..block.input.len()], &mut middle[..len]);
+            let filters = filters(first, params, &block.layout.first.0);
+            block.first.forward(pool, input, filters, middle, relu(first, None), workspace);
+            let filters = self::filters(second, params, &block.layout.second.0);
+            let out_map = &mut out[..len];
+            if let (Some(branch), Some(conv)) = (branch, &block.branch) {
+                let packed = branch.filters.as_ref().expect("the branch is packed");
+                let epilogue =
+                    Epilogue::Inference { bias: &branch.bias, residual: None, activation: Activation::Identity };
+                conv.forward_packed(pool, input, packed, out_map, epilogue, workspace);
+                // The input is dead: the result takes its place, so the branch stays in `out`.
+                let epilogue = relu(second, Some(out_map));
+                let to = &mut x[..len];
+                block.second.forward(pool, Source::Plain(middle), filters, to, epilogue, workspace);
+            } else {
+                let epilogue = relu(second, Some(input));
+                block.second.forward(pool, Source::Plain(middle), filters, out_map, epilogue, workspace);
+                std::mem::swap(&mut x, &mut out);
+            }
+        }
+        global_average(pool, shape, &x[..shape.len()], embedding);
+    }
+
+    /// Says that parameters or running statistics have changed since the last `forward_eval`.
+    pub fn invalidate_weights(&mut self) {
+        if let Buffers::Infer(infer) = &mut self.buffers {
+            infer.fresh = false;
+        }
+    }
+
+    fn fold(&mut self, params: &[f32], running: &[f32]) {
+        let Self { pool, layout, blocks, buffers, .. } = self;
+        let Buffers::Infer(infer) = buffers else { panic!("this plan was made for training") };
+        if infer.fresh {
+            return;
+        }
+        infer.stem.take(&layout.stem.1, params, running);
+        for (block, folded) in blocks.iter().zip(&mut infer.blocks) {
+            let slots = [Some(&block.layout.first), Some(&block.layout.second), block.layout.downsample.as_ref()];
+            for (slot, folded) in slots.into_iter().zip(folded.iter_mut()) {
+                if let (Some((_, bn)), Some(folded)) = (slot, folded) {
+                    folded.take(bn, params, running);
+                }
+            }
+            let [Some(first), Some(second), branch] = folded else { unreachable!("two convolutions a block") };
+            let first_weights = &params[block.layout.first.0.range()];
+            if let Some(filters) = &mut first.filters {
+                match &block.first {
+                    First::Winograd(conv) => conv.transform_filters(pool, first_weights, Some(&first.scale), filters),
+                    First::Gemm(conv) => conv.pack(pool, first_weights, Some(&first.scale), filters),
+                }
+            }
+            if let Some(filters) = &mut second.filters {
+                let weights = &params[block.layout.second.0.range()];
+                block.second.transform_filters(pool, weights, Some(&second.scale), filters);
+            }
+            if let (Some(branch), Some(conv), Some((slot, _))) = (branch, &block.branch, &block.layout.downsample) {
+                if let Some(filters) = &mut branch.filters {
+                    conv.pack(pool, &params[slot.range()], Some(&branch.scale), filters);
+                }
+            }
+        }
+        infer.fresh = true;
+    }
+}
+
+impl Folded {
+    fn take(&mut self, bn: &BnSlot, params: &[f32], running: &[f32]) {
+        let ((gamma, beta), (mean, var)) = (bn.parameters(params), bn.running(running));
+        for c in 0..bn.channels() {
+            let scale = f64::from(gamma[c]) / (f64::from(var[c]) + f64::from(EPS)).sqrt();
+            self.scale[c] = scale as f32;
+            self.bias[c] = (f64::from(beta[c]) - f64::from(mean[c]) * scale) as f32;
+        }
+    }
+}
+
+fn relu<'a>(folded: &'a Folded, residual: Option<&'a [f32]>) -> Epilogue<'a> {
+    Epilogue::Inference { bias: &folded.bias, residual, activation: Activation::Relu }
+}
+
+fn filters<'a>(folded: &'a Folded, params: &'a [f32], slot: &ConvSlot) -> Filters<'a> {
+    match &folded.filters {
+        Some(filters) => Filters::Transformed(filters),
+        None => Filters::Weights { weights: &params[slot.range()], scale: Some(&folded.scale) },
+    }
+}

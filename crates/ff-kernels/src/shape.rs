@@ -1,0 +1,48 @@
+//! Shapes of activations, and the checks every public kernel makes before it touches memory.
+
+/// An NHWC activation `(batch, height, width, channels)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MapShape {
+    /// Images.
+    pub batch: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Channels, a multiple of 16.
+    pub channels: usize,
+}
+
+impl MapShape {
+    /// Pixels of the whole batch.
+    pub const fn pixels(&self) -> usize {
+        self.batch * self.height * self.width
+    }
+
+    /// Floats of the whole batch.
+    pub const fn len(&self) -> usize {
+        self.pixels() * self.channels
+    }
+
+    /// Whether there is nothing in it.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The same map with another number of images.
+    pub const fn with_batch(self, batch: usize) -> Self {
+        Self { batch, ..self }
+    }
+}
+
+/// Panics unless `slice` has exactly `expected` elements.
+#[track_caller]
+pub(crate) fn check_len<T>(what: &str, slice: &[T], expected: usize) {
+    assert!(slice.len() == expected, "{what}: expected {expected} elements, found {}", slice.len());
+}
+
+/// Panics unless `channels` is a positive multiple of 16.
+#[track_caller]
+pub(crate) fn check_channels(what: &str, channels: usize) {
+    assert!(channels > 0 && channels % 16 == 0, "{what}: expected a multiple of 16 channels, found {channels}");
+}

@@ -1,0 +1,125 @@
+//! How a convolution is cut into pieces that fit the caches: a fixed rule of shape and thread count.
+//!
+//! Measured on Zen 3 (32 KiB L1, 512 KiB L2 a core, 32 MiB L3). Few channels: each thread transforms a block of
+//! tiles, multiplies and transforms back, all private. Many channels: all threads transform all tiles, then each
+//! takes panels of output channels, whose filters it transforms just before they are used.
+
+use std::fmt;
+
+use super::filter::{panel_len, panel_stride};
+use super::tiles::{GROUP, PAD};
+use super::transforms::XI;
+
+/// Blocking of the forward convolution and the input gradient.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Blocking {
+    /// Whether threads share the transformed tiles and split the output channels.
+    pub(crate) shared_tiles: bool,
+    /// Tiles transformed at a time.
+    pub(crate) tiles: usize,
+    /// Blocks of 16 output channels multiplied before they are transformed back.
+    pub(crate) panels: usize,
+    /// Summed channels a filter panel holds at a time.
+    pub(crate) inner: usize,
+    /// Whether a panel's filters are transformed where they are used.
+    pub(crate) fused_filters: bool,
+}
+
+/// Floats of transformed tiles that threads share at most: 12 MiB of the L3 cache.
+const SHARED_TILES: usize = 3 << 20;
+
+impl Blocking {
+    pub(crate) fn choose(tiles: usize, inner: usize, outer: usize, threads: usize) -> Self {
+        let few_tiles = tiles < 12 * threads;
+        if inner * outer <= 64 * 64 && !few_tiles {
+            let tiles = 24.min(tiles.div_ceil(threads));
+            Self { shared_tiles: false, tiles, panels: outer / 16, inner, fused_filters: false }
+        } else if inner * outer <= 128 * 128 && !few_tiles {
+            let tiles = 48.min(tiles.div_ceil(threads));
+            Self { shared_tiles: false, tiles, panels: 2.min(outer / 16), inner, fused_filters: false }
+        } else {
+            let most = (SHARED_TILES / (XI * inner)).max(4 * GROUP) / GROUP * GROUP;
+            let pieces = tiles.div_ceil(most);
+            let tiles = tiles.div_ceil(pieces);
+            Self { shared_tiles: true, tiles, panels: 1, inner: inner.min(128), fused_filters: true }
+        }
+    }
+
+    /// Floats between the points of transformed tiles.
+    pub(crate) fn tile_stride(&self, inner: usize) -> usize {
+        self.tiles.next_multiple_of(GROUP) * inner + PAD
+    }
+
+    /// Floats between the points of products.
+    pub(crate) fn product_stride(&self) -> usize {
+        self.tiles.next_multiple_of(GROUP) * 16 + PAD
+    }
+
+    pub(crate) fn tiles_len(&self, inner: usize) -> usize {
+        XI * self.tile_stride(inner)
+    }
+
+    pub(crate) fn products_len(&self) -> usize {
+        self.panels * XI * self.product_stride()
+    }
+
+    /// Floats of the filters a thread transforms at a time, or of all filters where that is done beforehand.
+    pub(crate) fn filters_len(&self, inner: usize, outer: usize) -> usize {
+        if self.fused_filters {
+            self.panels * XI * panel_stride(self.inner)
+        } else {
+            outer / 16 * panel_len(inner)
+        }
+    }
+
+    /// Floats of workspace.
+    pub(crate) fn workspace(&self, inner: usize, outer: usize, threads: usize) -> usize {
+        let filters = self.filters_len(inner, outer) * if self.fused_filters { threads } else { 1 };
+        let tiles = self.tiles_len(inner) * if self.shared_tiles { 1 } else { threads };
+        filters + tiles + self.products_len() * threads
+    }
+}
+
+impl fmt::Display for Blocking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = if self.shared_tiles { "shared tiles" } else { "private tiles" };
+        write!(f, "{how}: {} tiles x {} channels", self.tiles, self.panels * 16)
+    }
+}
+
+/// Blocking of the weight gradient.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GradientBlocking {
+    /// Whether threads share the transformed tiles and split the output channels.
+    pub(crate) shared_tiles: bool,
+    /// Tiles transformed at a time.
+    pub(crate) tiles: usize,
+}
+
+impl GradientBlocking {
+    pub(crate) fn choose(tiles: usize, inner: usize, outer: usize) -> Self {
+        if inner * outer <= 128 * 128 && tiles > 72 {
+            Self { shared_tiles: false, tiles: if inner * outer <= 64 * 64 { 48 } else { 72 } }
+        } else {
+            Self { shared_tiles: true, tiles }
+        }
+    }
+
+    pub(crate) fn stride(&self, channels: usize) -> usize {
+        self.tiles * channels + PAD
+    }
+
+    /// Floats between the points of the products, whose rows are `columns` wide.
+    pub(crate) fn product_stride(inner: usize, columns: usize) -> usize {
+        inner * columns + PAD
+    }
+
+    pub(crate) fn workspace(&self, inner: usize, outer: usize, threads: usize) -> usize {
+        let tiles = XI * (self.stride(inner) + self.stride(outer));
+        if self.shared_tiles {
+            tiles + threads * XI * Self::product_stride(inner, 16)
+        } else {
+            threads * (tiles + XI * Self::product_stride(inner, outer))
+        }
+    }
+}
