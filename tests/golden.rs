@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use candle_core::{DType, Device, Module, Tensor};
-use ff_model::{BackboneMode, Dropout, Engine, FaceModel, HeadSpec, TrainPass, weights};
+use ff_model::{BackboneMode, Compute, Dropout, Engine, FaceModel, HeadSpec, TrainPass, weights};
 use ff_tests::{relative_error, tensors, test_data};
 use ff_train::losses::{MultiTaskLoss, multi_task};
 use ff_train::optimizer::{DecayScope, Optimizer, OptimizerConfig, OptimizerKind};
@@ -37,7 +37,7 @@ impl Golden {
     fn model(&self, engine: Engine) -> FaceModel {
         let heads =
             [("age", 9), ("gender", 2), ("race", 7)].map(|(task, classes)| HeadSpec::new(task, classes));
-        let mut model = FaceModel::new(&heads, engine, 0, &Device::Cpu).unwrap();
+        let mut model = FaceModel::new(&heads, &Compute::cpu(engine), 0).unwrap();
         let report = weights::load(&self.weights, weights::Scope::Backbone, model.parameters_mut()).unwrap();
         assert_eq!(
             report.set_aside,

@@ -77,7 +77,10 @@ impl MaxPool {
         let row_len = width * channels;
         check_len("max-pool input", raw, self.input.len());
         check_len("mean", mean, channels);
-        assert!(workspace.len() >= pool.threads() * (row_len + 2 * channels), "workspace: too short for a row");
+        assert!(
+            workspace.len() >= pool.threads() * (row_len + 2 * channels),
+            "workspace: too short for a row"
+        );
         let gradient = PooledGradient::checked(self, grad_out, argmax);
         let rows = sums.rows(channels, pool.threads());
         let space = SharedMut::new(workspace);

@@ -4,11 +4,11 @@
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
-//! use ff_model::{Engine, FaceModel, HeadSpec};
+//! use ff_model::{Compute, Engine, FaceModel, HeadSpec};
 //!
 //! # fn main() -> ff_model::Result<()> {
 //! let heads = [HeadSpec::new("age", 9), HeadSpec::new("gender", 2), HeadSpec::new("race", 7)];
-//! let mut model = FaceModel::new(&heads, Engine::Reference, 0, &Device::Cpu)?;
+//! let mut model = FaceModel::new(&heads, &Compute::cpu(Engine::Fast), 0)?;
 //! let images = Tensor::zeros((2, 3, 64, 64), DType::F32, &Device::Cpu)?;
 //! let prediction = model.predict(&images)?;
 //! assert_eq!(prediction.embedding.dims(), [2, 512]);
@@ -21,7 +21,9 @@ pub mod architecture;
 mod backbone;
 mod device;
 mod error;
+mod fast;
 pub mod heads;
+pub mod host;
 pub mod init;
 pub mod layout;
 mod model;
@@ -30,9 +32,10 @@ pub mod reference;
 pub mod summary;
 pub mod weights;
 
-pub use backbone::{Backbone, Engine};
+pub use backbone::{Backbone, Compute, Engine};
 pub use device::DeviceSpec;
 pub use error::{Error, Result};
+pub use fast::Fast;
 pub use heads::{Dropout, HeadSpec};
 pub use layout::ParameterLayout;
 pub use model::{BackboneMode, FaceModel, Prediction, TrainPass};

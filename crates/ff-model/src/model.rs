@@ -6,7 +6,7 @@
 use candle_core::{Device, Tensor, Var};
 
 use crate::heads::{self, Dropout};
-use crate::{Backbone, Engine, Error, HeadSpec, Parameters, Result};
+use crate::{Backbone, Compute, Error, HeadSpec, Parameters, Result};
 
 /// Whether the backbone learns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,10 +48,10 @@ pub struct TrainPass {
 
 impl FaceModel {
     /// A model with seeded initial values.
-    pub fn new(heads: &[HeadSpec], engine: Engine, seed: u64, device: &Device) -> Result<Self> {
-        let parameters = Parameters::initialise(heads, seed, device)?;
+    pub fn new(heads: &[HeadSpec], compute: &Compute, seed: u64) -> Result<Self> {
+        let parameters = Parameters::initialise(heads, seed, &compute.device)?;
         let gradient = parameters.zero_gradient()?;
-        let backbone = engine.build();
+        let backbone = compute.backbone();
         Ok(Self {
             heads: heads.to_vec(),
             parameters,

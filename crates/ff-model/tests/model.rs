@@ -2,14 +2,14 @@
 
 use candle_core::{DType, Device, Tensor};
 use ff_model::summary::summarise;
-use ff_model::{BackboneMode, Dropout, Engine, FaceModel, HeadSpec, ParameterLayout};
+use ff_model::{BackboneMode, Compute, Dropout, Engine, FaceModel, HeadSpec, ParameterLayout};
 
 fn heads() -> Vec<HeadSpec> {
     [("age", 9), ("gender", 2), ("race", 7)].map(|(task, classes)| HeadSpec::new(task, classes)).to_vec()
 }
 
 fn model(engine: Engine, seed: u64) -> FaceModel {
-    FaceModel::new(&heads(), engine, seed, &Device::Cpu).unwrap()
+    FaceModel::new(&heads(), &Compute::cpu(engine), seed).unwrap()
 }
 
 fn images(n: usize, h: usize, w: usize) -> Tensor {

@@ -3,11 +3,11 @@
 //! Parameter groups are runs of the flat vector: with or without weight decay, frozen parts left out. On the CPU a
 //! step is one pass of `ff_kernels::optim`; on other devices the same arithmetic in candle operations.
 
-use std::cell::RefCell;
 use std::ops::Range;
 
-use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Tensor};
+use candle_core::{Device, Tensor};
 use ff_kernels::optim::{AdamW, Sgd};
+use ff_model::host::{with_slice, with_slice_mut};
 use ff_model::{BackboneMode, ParameterLayout, Parameters};
 use serde::{Deserialize, Serialize};
 
@@ -117,10 +117,14 @@ impl Optimizer {
         let groups = groups(parameters.layout(), mode, &self.config);
         let (config, steps) = (&self.config, self.steps);
         parameters.update(|values, _| match &mut self.slots {
-            Slots::Host(slots) => {
-                let update = HostUpdate { config, steps, groups: &groups, slots: RefCell::new(slots) };
-                Ok(values.inplace_op2(gradient, &update)?)
-            }
+            Slots::Host(slots) => Ok(with_slice_mut(values, |values| {
+                with_slice(gradient, |gradient| {
+                    groups
+                        .iter()
+                        .for_each(|group| host_update(config, steps, group, values, slots, gradient));
+                    Ok(())
+                })
+            })?),
             Slots::Device(slots) => groups
                 .iter()
                 .try_for_each(|group| device_update(config, steps, group, values, slots, gradient)),
@@ -202,44 +206,23 @@ fn sgd(config: &OptimizerConfig, group: &Group) -> Sgd {
     Sgd { lr, momentum, weight_decay: group.weight_decay, nesterov }
 }
 
-/// One step as an in-place operation on (parameters, gradient) in host memory.
-struct HostUpdate<'a> {
-    config: &'a OptimizerConfig,
+/// The step for one group in host memory.
+fn host_update(
+    config: &OptimizerConfig,
     steps: u64,
-    groups: &'a [Group],
-    slots: RefCell<&'a mut Vec<Vec<f32>>>,
-}
-
-impl InplaceOp2 for HostUpdate<'_> {
-    fn name(&self) -> &'static str {
-        "optimizer-step"
-    }
-
-    fn cpu_fwd(
-        &self,
-        values: &mut CpuStorage,
-        _: &Layout,
-        gradient: &CpuStorage,
-        _: &Layout,
-    ) -> candle_core::Result<()> {
-        let CpuStorage::F32(values) = values else { candle_core::bail!("parameters are f32") };
-        let gradient = gradient.as_slice::<f32>()?;
-        let mut slots = self.slots.borrow_mut();
-        for group in self.groups {
-            let range = group.range.clone();
-            let (params, grads) = (&mut values[range.clone()], &gradient[range.clone()]);
-            match &mut slots[..] {
-                [first, second] => adamw(self.config, group, self.steps).apply(
-                    params,
-                    &mut first[range.clone()],
-                    &mut second[range],
-                    grads,
-                ),
-                [velocity] => sgd(self.config, group).apply(params, &mut velocity[range], grads),
-                slots => unreachable!("no optimiser keeps {} slots", slots.len()),
-            }
+    group: &Group,
+    values: &mut [f32],
+    slots: &mut [Vec<f32>],
+    gradient: &[f32],
+) {
+    let range = || group.range.clone();
+    let (params, grads) = (&mut values[range()], &gradient[range()]);
+    match slots {
+        [first, second] => {
+            adamw(config, group, steps).apply(params, &mut first[range()], &mut second[range()], grads);
         }
-        Ok(())
+        [velocity] => sgd(config, group).apply(params, &mut velocity[range()], grads),
+        slots => unreachable!("no optimiser keeps {} slots", slots.len()),
     }
 }
 

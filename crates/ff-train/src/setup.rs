@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ff_data::{Dataset, Encoders, LastBatch, Loader, LoaderConfig, Manifest, Mode};
-use ff_model::{BackboneMode, FaceModel, weights};
+use ff_model::{BackboneMode, Compute, FaceModel, weights};
 
 use crate::checkpoint::heads;
-use crate::config::Config;
+use crate::config::{Config, TrainConfig};
 use crate::{Error, Result};
 
 /// What to tell somebody who has no pretrained weights.
@@ -71,8 +71,9 @@ pub fn initialise(model: &mut FaceModel, init: &str) -> Result<Init> {
 
 /// The model that a configuration asks for, with seeded random values.
 pub fn build_model(config: &Config, encoders: &Encoders) -> Result<FaceModel> {
-    let device = config.train.device.open()?;
-    let mut model = FaceModel::new(&heads(encoders), config.train.engine, config.train.seed, &device)?;
+    let TrainConfig { engine, threads, seed, .. } = config.train;
+    let compute = Compute { device: config.train.device.open()?, engine, threads };
+    let mut model = FaceModel::new(&heads(encoders), &compute, seed)?;
     if config.model.freeze_backbone {
         model.set_backbone_mode(BackboneMode::Frozen);
     }

@@ -1,0 +1,126 @@
+//! The fast execution on the CPU: the whole backbone as one plan of `ff_kernels::resnet` over the flat parameters.
+//!
+//! A plan is made for the first batch, and again when a batch is larger or of another size; smaller ones use the plan
+//! at hand. Between steps nothing is allocated but the embedding. The heads stay candle's.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use ff_kernels::ThreadPool;
+use ff_kernels::resnet::{Config, Mode, Plan};
+
+use crate::architecture::{EMBEDDING, MIN_IMAGE_SIZE};
+use crate::host::{with_slice, with_slice_mut};
+use crate::{Backbone, Error, Parameters, Result};
+
+/// The backbone on `ff_kernels`.
+pub struct Fast {
+    pool: Arc<ThreadPool>,
+    train: Option<Planned>,
+    infer: Option<Planned>,
+    /// The version of the parameters that the inference plan's folded weights come from.
+    folded: Option<u64>,
+    waiting: bool,
+}
+
+/// A plan and the images (B,3,H,W) that it was made for.
+struct Planned {
+    plan: Plan,
+    images: [usize; 4],
+}
+
+impl Fast {
+    /// An execution on `threads` threads.
+    pub fn new(threads: usize) -> Self {
+        let pool = Arc::new(ThreadPool::new(threads));
+        Self { pool, train: None, infer: None, folded: None, waiting: false }
+    }
+}
+
+impl Backbone for Fast {
+    fn embed(&mut self, images: &Tensor, parameters: &Parameters) -> Result<Tensor> {
+        let shape = image_shape(images)?;
+        let (plan, new) = plan_for(&mut self.infer, &self.pool, shape, Mode::Infer);
+        if new || self.folded != Some(parameters.version()) {
+            plan.invalidate_weights();
+            self.folded = Some(parameters.version());
+        }
+        let mut embedding = vec![0.0; shape[0] * EMBEDDING];
+        let backbone = parameters.layout().backbone();
+        with_slice(parameters.values(), |values| {
+            with_slice(parameters.statistics(), |statistics| {
+                with_slice(&images.contiguous()?, |images| {
+                    plan.forward_eval(&values[backbone], statistics, images, &mut embedding);
+                    Ok(())
+                })
+            })
+        })?;
+        Ok(Tensor::from_vec(embedding, (shape[0], EMBEDDING), &Device::Cpu)?)
+    }
+
+    fn forward_train(&mut self, images: &Tensor, parameters: &mut Parameters) -> Result<Tensor> {
+        let shape = image_shape(images)?;
+        let (plan, _) = plan_for(&mut self.train, &self.pool, shape, Mode::Train);
+        let mut embedding = vec![0.0; shape[0] * EMBEDDING];
+        let backbone = parameters.layout().backbone();
+        parameters.update(|values, statistics| {
+            with_slice(values, |values| {
+                with_slice_mut(statistics, |statistics| {
+                    with_slice(&images.contiguous()?, |images| {
+                        plan.forward_train(&values[backbone], statistics, images, &mut embedding);
+                        Ok(())
+                    })
+                })
+            })
+        })?;
+        self.waiting = true;
+        Ok(Tensor::from_vec(embedding, (shape[0], EMBEDDING), &Device::Cpu)?)
+    }
+
+    fn backward(
+        &mut self,
+        grad_embedding: &Tensor,
+        parameters: &Parameters,
+        gradient: &Tensor,
+    ) -> Result<()> {
+        let Some(Planned { plan, .. }) = self.train.as_mut().filter(|_| std::mem::take(&mut self.waiting))
+        else {
+            return Err(Error::NoForward);
+        };
+        let backbone = parameters.layout().backbone();
+        with_slice(parameters.values(), |values| {
+            with_slice_mut(gradient, |gradient| {
+                with_slice(&grad_embedding.contiguous()?, |grad_embedding| {
+                    plan.backward(&values[backbone.clone()], grad_embedding, &mut gradient[backbone]);
+                    Ok(())
+                })
+            })
+        })
+    }
+}
+
+/// (B,3,H,W) of images that can go through.
+fn image_shape(images: &Tensor) -> Result<[usize; 4]> {
+    match images.dims() {
+        &[b, 3, h, w] if b > 0 && h >= MIN_IMAGE_SIZE && w >= MIN_IMAGE_SIZE => Ok([b, 3, h, w]),
+        found => Err(Error::ImageShape { found: found.to_vec() }),
+    }
+}
+
+/// The plan at hand if it serves these images, else a new one; and whether it is new.
+fn plan_for<'a>(
+    planned: &'a mut Option<Planned>,
+    pool: &Arc<ThreadPool>,
+    images: [usize; 4],
+    mode: Mode,
+) -> (&'a mut Plan, bool) {
+    let [b, _, h, w] = images;
+    let serves = planned.as_ref().is_some_and(|p| p.images[0] >= b && p.images[2..] == images[2..]);
+    if !serves {
+        // The old plan's memory goes first.
+        *planned = None;
+        *planned =
+            Some(Planned { plan: Plan::new(&Config::resnet34(), b, h, w, Arc::clone(pool), mode), images });
+    }
+    (&mut planned.as_mut().expect("just made").plan, !serves)
+}
