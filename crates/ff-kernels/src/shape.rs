@@ -50,5 +50,8 @@ pub(crate) fn check_at_least<T>(what: &str, slice: &[T], expected: usize) {
 /// Panics unless `channels` is a positive multiple of 16.
 #[track_caller]
 pub(crate) fn check_channels(what: &str, channels: usize) {
-    assert!(channels > 0 && channels % 16 == 0, "{what}: expected a multiple of 16 channels, found {channels}");
+    assert!(
+        channels > 0 && channels % 16 == 0,
+        "{what}: expected a multiple of 16 channels, found {channels}"
+    );
 }

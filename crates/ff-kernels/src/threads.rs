@@ -178,7 +178,8 @@ fn worker(shared: &Shared, index: usize) {
         }
         // SAFETY: the acquire load above saw the epoch published after these were written, and the caller
         // writes them again only after this worker has counted itself out below.
-        let (job, caller) = unsafe { ((*shared.job.get()).expect("a job is set"), (*shared.caller.get()).clone()) };
+        let (job, caller) =
+            unsafe { ((*shared.job.get()).expect("a job is set"), (*shared.caller.get()).clone()) };
         // SAFETY: the caller keeps the closure alive until `pending` reaches zero.
         let result = catch_unwind(AssertUnwindSafe(|| unsafe { (*job)(index) }));
         if let Err(panic) = result {

@@ -145,7 +145,14 @@ impl WeightGradient {
                             let right = packed_dy.add(block * PIXELS * 16);
                             let row = tap * input.channels + channels * 16;
                             let out = products.add(row * output.channels + block * 16);
-                            multiply_outer::<S>(left, right, count, out, output.channels, first > pixels.start);
+                            multiply_outer::<S>(
+                                left,
+                                right,
+                                count,
+                                out,
+                                output.channels,
+                                first > pixels.start,
+                            );
                         }
                     }
                 }

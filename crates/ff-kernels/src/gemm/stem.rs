@@ -156,7 +156,14 @@ impl Stem {
         let panels = &*panels;
         pool.run(|thread| {
             let rows = split(self.batch * self.output.height, pool.threads(), thread);
-            let kernel = Forward { stem: *self, packed: packed.as_ptr(), panels: panels.as_ptr(), epilogue, rows, thread };
+            let kernel = Forward {
+                stem: *self,
+                packed: packed.as_ptr(),
+                panels: panels.as_ptr(),
+                epilogue,
+                rows,
+                thread,
+            };
             // SAFETY: the pool's level is available; lengths are checked; rows are disjoint.
             unsafe { dispatch(pool.level(), kernel) }
         });
@@ -273,7 +280,11 @@ impl Forward {
                             let product = products.as_ptr().add(i * 16);
                             self.epilogue.apply::<S, KIND>(&mut low, S::load(product), offset);
                             if S::LANES == 8 {
-                                self.epilogue.apply::<S, KIND>(&mut high, S::load(product.add(8)), offset + 8);
+                                self.epilogue.apply::<S, KIND>(
+                                    &mut high,
+                                    S::load(product.add(8)),
+                                    offset + 8,
+                                );
                             }
                         }
                         x += step;

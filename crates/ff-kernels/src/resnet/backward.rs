@@ -65,7 +65,13 @@ impl Plan {
             backward(norm2, sums, pixels, &block.layout.second.1, params, grads, coefficients);
             let d_raw2 = Source::BnBackward { grad: g, raw: raw2, coefficients };
             let (slot, inner) = (&block.layout.second.0, &mut inner[..len]);
-            block.second.weight_gradient(pool, bn_relu(raw1, norm1), d_raw2, &mut grads[slot.range()], workspace);
+            block.second.weight_gradient(
+                pool,
+                bn_relu(raw1, norm1),
+                d_raw2,
+                &mut grads[slot.range()],
+                workspace,
+            );
             sums.reset(block.output.channels);
             let epilogue = Epilogue::Gradient(Gradient {
                 accumulate: Accumulate::No,
@@ -107,25 +113,49 @@ impl Plan {
                         (Some(branch), Some((branch_weights, _))) => {
                             let to = &mut next[..block.input.len()];
                             let branch_weights = &params[branch_weights.range()];
-                            branch.input_gradient(pool, g, branch_weights, None, to, Epilogue::Store, workspace);
+                            branch.input_gradient(
+                                pool,
+                                g,
+                                branch_weights,
+                                None,
+                                to,
+                                Epilogue::Store,
+                                workspace,
+                            );
                             let epilogue = epilogue(Accumulate::Yes, sums);
                             conv.input_gradient(pool, d_raw1, weights, to, epilogue, workspace);
                             std::mem::swap(&mut grad, &mut next);
                         }
-                        _ => conv.input_gradient(pool, d_raw1, weights, g, epilogue(Accumulate::Yes, sums), workspace),
+                        _ => conv.input_gradient(
+                            pool,
+                            d_raw1,
+                            weights,
+                            g,
+                            epilogue(Accumulate::Yes, sums),
+                            workspace,
+                        ),
                     }
                 }
                 First::Gemm(conv) => {
                     apply_backward(pool, block.output, raw1, coefficients, inner);
                     let inner = &*inner;
                     conv.weight_gradient(pool, x, Source::Plain(inner), &mut grads[slot.range()], workspace);
-                    let branch = block.layout.downsample.as_ref().map(|(weights, _)| Branch {
-                        grad_out: g,
-                        weights: &params[weights.range()],
-                    });
+                    let branch = block
+                        .layout
+                        .downsample
+                        .as_ref()
+                        .map(|(weights, _)| Branch { grad_out: g, weights: &params[weights.range()] });
                     let to = &mut next[..block.input.len()];
                     let weights = &params[slot.range()];
-                    conv.input_gradient(pool, inner, weights, branch, to, epilogue(Accumulate::No, sums), workspace);
+                    conv.input_gradient(
+                        pool,
+                        inner,
+                        weights,
+                        branch,
+                        to,
+                        epilogue(Accumulate::No, sums),
+                        workspace,
+                    );
                     std::mem::swap(&mut grad, &mut next);
                 }
             }

@@ -20,7 +20,8 @@ impl Plan {
         check_len("parameters", params, self.layout.parameters_len());
         check_len("running statistics", running, self.layout.statistics_len());
         self.fold(params, running);
-        let Self { pool, layout, stem, max_pool, blocks, workspace, packed_images, argmax, buffers, .. } = self;
+        let Self { pool, layout, stem, max_pool, blocks, workspace, packed_images, argmax, buffers, .. } =
+            self;
         let Buffers::Infer(infer) = buffers else { panic!("this plan was made for training") };
         let pool = &**pool;
 
@@ -37,7 +38,9 @@ impl Plan {
 
         let mut shape = max_pool.output();
         for (block, folded) in blocks.iter().zip(&infer.blocks) {
-            let [Some(first), Some(second), branch] = folded else { unreachable!("two convolutions a block") };
+            let [Some(first), Some(second), branch] = folded else {
+                unreachable!("two convolutions a block")
+            };
             shape = block.output;
             let len = shape.len();
             let (input, middle) = (&mut x[..block.input.len()], &mut middle[..len]);
@@ -47,8 +50,11 @@ impl Plan {
             let out_map = &mut out[..len];
             if let (Some(branch), Some(conv)) = (branch, &block.branch) {
                 let packed = branch.filters.as_ref().expect("the branch is packed");
-                let epilogue =
-                    Epilogue::Inference { bias: &branch.bias, residual: None, activation: Activation::Identity };
+                let epilogue = Epilogue::Inference {
+                    bias: &branch.bias,
+                    residual: None,
+                    activation: Activation::Identity,
+                };
                 conv.forward_packed(pool, input, packed, out_map, epilogue, workspace);
                 // The input is dead: the result takes its place, so the branch stays in `out`.
                 let epilogue = relu(second, Some(out_map));
@@ -78,17 +84,22 @@ impl Plan {
         }
         infer.stem.take(&layout.stem.1, params, running);
         for (block, folded) in blocks.iter().zip(&mut infer.blocks) {
-            let slots = [Some(&block.layout.first), Some(&block.layout.second), block.layout.downsample.as_ref()];
+            let slots =
+                [Some(&block.layout.first), Some(&block.layout.second), block.layout.downsample.as_ref()];
             for (slot, folded) in slots.into_iter().zip(folded.iter_mut()) {
                 if let (Some((_, bn)), Some(folded)) = (slot, folded) {
                     folded.take(bn, params, running);
                 }
             }
-            let [Some(first), Some(second), branch] = folded else { unreachable!("two convolutions a block") };
+            let [Some(first), Some(second), branch] = folded else {
+                unreachable!("two convolutions a block")
+            };
             let first_weights = &params[block.layout.first.0.range()];
             if let Some(filters) = &mut first.filters {
                 match &block.first {
-                    First::Winograd(conv) => conv.transform_filters(pool, first_weights, Some(&first.scale), filters),
+                    First::Winograd(conv) => {
+                        conv.transform_filters(pool, first_weights, Some(&first.scale), filters)
+                    }
                     First::Gemm(conv) => conv.pack(pool, first_weights, Some(&first.scale), filters),
                 }
             }
@@ -96,7 +107,9 @@ impl Plan {
                 let weights = &params[block.layout.second.0.range()];
                 block.second.transform_filters(pool, weights, Some(&second.scale), filters);
             }
-            if let (Some(branch), Some(conv), Some((slot, _))) = (branch, &block.branch, &block.layout.downsample) {
+            if let (Some(branch), Some(conv), Some((slot, _))) =
+                (branch, &block.branch, &block.layout.downsample)
+            {
                 if let Some(filters) = &mut branch.filters {
                     conv.pack(pool, &params[slot.range()], Some(&branch.scale), filters);
                 }

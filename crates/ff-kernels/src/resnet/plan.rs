@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::layout::{BlockLayout, Config, Layout};
+use crate::Source;
 use crate::batchnorm::{Coefficients, Norm};
 use crate::buffer::Buffer;
 use crate::epilogue::Epilogue;
@@ -12,7 +13,6 @@ use crate::shape::MapShape;
 use crate::sums::ChannelSums;
 use crate::threads::ThreadPool;
 use crate::winograd::{Conv3x3, Filters};
-use crate::Source;
 
 /// What a plan keeps buffers for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +132,9 @@ impl First {
         workspace: &mut Buffer,
     ) {
         match (self, filters) {
-            (Self::Winograd(conv), _) => conv.forward(pool, Source::Plain(x), filters, out, epilogue, workspace),
+            (Self::Winograd(conv), _) => {
+                conv.forward(pool, Source::Plain(x), filters, out, epilogue, workspace)
+            }
             (Self::Gemm(conv), Filters::Transformed(packed)) => {
                 conv.forward_packed(pool, x, packed, out, epilogue, workspace);
             }
@@ -154,8 +156,10 @@ impl Block {
             First::Winograd(conv) => conv.output(),
             First::Gemm(conv) => conv.output(),
         };
-        let branch =
-            layout.downsample.is_some().then(|| ConvGemm::new(input, layout.outputs, 1, layout.stride, threads));
+        let branch = layout
+            .downsample
+            .is_some()
+            .then(|| ConvGemm::new(input, layout.outputs, 1, layout.stride, threads));
         let second = Conv3x3::new(output, layout.outputs, threads);
         Self { layout: layout.clone(), first, second, branch, input, output }
     }
@@ -268,12 +272,8 @@ impl Plan {
     /// Every convolution with its shape, kernel and cost.
     pub fn describe(&self) -> Vec<Layer> {
         let shape = |s: MapShape| [s.batch, s.height, s.width, s.channels];
-        let layer = |name: String, input: [usize; 4], output: MapShape, algorithm: String, macs: usize| Layer {
-            name,
-            input,
-            output: shape(output),
-            algorithm,
-            gflop: 2e-9 * macs as f64,
+        let layer = |name: String, input: [usize; 4], output: MapShape, algorithm: String, macs: usize| {
+            Layer { name, input, output: shape(output), algorithm, gflop: 2e-9 * macs as f64 }
         };
         let images = [self.images, self.height, self.width, 3];
         let mut layers = vec![layer(
@@ -291,7 +291,13 @@ impl Plan {
             };
             layers.push(layer(name("conv1"), shape(block.input), block.output, algorithm, macs));
             let conv = &block.second;
-            layers.push(layer(name("conv2"), shape(block.output), block.output, conv.describe(), conv.macs()));
+            layers.push(layer(
+                name("conv2"),
+                shape(block.output),
+                block.output,
+                conv.describe(),
+                conv.macs(),
+            ));
             if let Some(conv) = &block.branch {
                 let (input, name) = (shape(block.input), name("downsample.0"));
                 layers.push(layer(name, input, block.output, conv.describe(), conv.macs()));

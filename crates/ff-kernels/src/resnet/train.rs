@@ -16,12 +16,29 @@ impl Plan {
     ///
     /// `B` is told by the length of `images` and may be anything up to the plan's batch.
     /// Panics on wrong lengths, or if the plan was made for inference.
-    pub fn forward_train(&mut self, params: &[f32], running: &mut [f32], images: &[f32], embedding: &mut [f32]) {
+    pub fn forward_train(
+        &mut self,
+        params: &[f32],
+        running: &mut [f32],
+        images: &[f32],
+        embedding: &mut [f32],
+    ) {
         self.accept(images);
         check_len("parameters", params, self.layout.parameters_len());
         check_len("running statistics", running, self.layout.statistics_len());
-        let Self { pool, layout, stem, max_pool, blocks, sums, workspace, packed_images, argmax, buffers, .. } =
-            self;
+        let Self {
+            pool,
+            layout,
+            stem,
+            max_pool,
+            blocks,
+            sums,
+            workspace,
+            packed_images,
+            argmax,
+            buffers,
+            ..
+        } = self;
         let Buffers::Train(train) = buffers else { panic!("this plan was made for inference") };
         let pool = &**pool;
 
@@ -60,7 +77,14 @@ impl Plan {
                 (Some((raw, norm)), Some(conv), Some((weights, bn))) => {
                     let raw = &mut raw[..len];
                     sums.reset(block.output.channels);
-                    conv.forward(pool, x, &params[weights.range()], raw, Epilogue::Statistics(sums), workspace);
+                    conv.forward(
+                        pool,
+                        x,
+                        &params[weights.range()],
+                        raw,
+                        Epilogue::Statistics(sums),
+                        workspace,
+                    );
                     normalise(norm, sums, block.output, bn, params, running);
                     Residual::Bn { raw, norm }
                 }

@@ -25,16 +25,18 @@ pub(crate) enum FilterSource {
 unsafe impl Sync for FilterSource {}
 
 /// Transforms all filters into panels `[K/16][xi][C][16]`.
-pub(crate) fn transform_all(pool: &ThreadPool, view: FilterView, blocks: usize, inner: usize, out: &mut [f32]) {
+pub(crate) fn transform_all(
+    pool: &ThreadPool,
+    view: FilterView,
+    blocks: usize,
+    inner: usize,
+    out: &mut [f32],
+) {
     assert!(out.len() >= blocks * panel_len(inner), "room for all panels");
     let out = SharedMut::new(out);
     pool.run(|thread| {
-        let kernel = TransformPanels {
-            view,
-            blocks: split(blocks, pool.threads(), thread),
-            inner,
-            out: out.as_ptr(),
-        };
+        let kernel =
+            TransformPanels { view, blocks: split(blocks, pool.threads(), thread), inner, out: out.as_ptr() };
         // SAFETY: the pool's level is available; threads write disjoint panels inside `out`.
         unsafe { dispatch(pool.level(), kernel) }
     });
@@ -103,10 +105,16 @@ pub(crate) fn run(
         epilogue,
         thread,
         // SAFETY: each thread's own part of the space checked above.
-        filter_space: unsafe { filter_space.as_ptr().add(if blocking.fused_filters { thread * filters_len } else { 0 }) },
+        filter_space: unsafe {
+            filter_space.as_ptr().add(if blocking.fused_filters { thread * filters_len } else { 0 })
+        },
         // SAFETY: as above; shared tiles are written in disjoint parts and read after a join.
         tile_space: unsafe {
-            tile_space.as_ptr().add(if blocking.shared_tiles { 0 } else { thread * blocking.tiles_len(inner) })
+            tile_space.as_ptr().add(if blocking.shared_tiles {
+                0
+            } else {
+                thread * blocking.tiles_len(inner)
+            })
         },
         // SAFETY: as above.
         product_space: unsafe { product_space.as_ptr().add(thread * blocking.products_len()) },
@@ -175,11 +183,8 @@ impl Kernel for Convolve {
                     for block in 0..blocks {
                         let part = split(mine.len(), blocks, block);
                         let tiles = mine.start + part.start..mine.start + part.end;
-                        let items = Items {
-                            first_tile: tiles.start,
-                            from: 0,
-                            to: tiles.len() * (self.inner / 16),
-                        };
+                        let items =
+                            Items { first_tile: tiles.start, from: 0, to: tiles.len() * (self.inner / 16) };
                         self.pack::<S>(items);
                         let mut panel = 0;
                         while panel < self.outer / 16 {
@@ -206,7 +211,11 @@ impl Kernel for Convolve {
                         if from < to {
                             let first = panel * self.blocking.panels;
                             let last = (self.outer / 16).min(first + self.blocking.panels);
-                            self.multiply::<S>(self.first_tile + from..self.first_tile + to, from, first..last);
+                            self.multiply::<S>(
+                                self.first_tile + from..self.first_tile + to,
+                                from,
+                                first..last,
+                            );
                         }
                     }
                 }
@@ -225,11 +234,35 @@ impl Convolve {
         // SAFETY: the caller's promises.
         unsafe {
             match source.kind {
-                BN_RELU => pack_inputs::<S, BN_RELU>(source, tiling, self.inner, items, packing, self.tile_space, stride),
+                BN_RELU => pack_inputs::<S, BN_RELU>(
+                    source,
+                    tiling,
+                    self.inner,
+                    items,
+                    packing,
+                    self.tile_space,
+                    stride,
+                ),
                 BN_BACKWARD => {
-                    pack_inputs::<S, BN_BACKWARD>(source, tiling, self.inner, items, packing, self.tile_space, stride);
+                    pack_inputs::<S, BN_BACKWARD>(
+                        source,
+                        tiling,
+                        self.inner,
+                        items,
+                        packing,
+                        self.tile_space,
+                        stride,
+                    );
                 }
-                _ => pack_inputs::<S, PLAIN>(source, tiling, self.inner, items, packing, self.tile_space, stride),
+                _ => pack_inputs::<S, PLAIN>(
+                    source,
+                    tiling,
+                    self.inner,
+                    items,
+                    packing,
+                    self.tile_space,
+                    stride,
+                ),
             }
         }
     }
@@ -240,7 +273,8 @@ impl Convolve {
     /// As `pack`.
     #[inline(always)]
     unsafe fn multiply<S: Simd>(&self, tiles: Range<usize>, local: usize, panels: Range<usize>) {
-        let (tile_stride, product_stride) = (self.blocking.tile_stride(self.inner), self.blocking.product_stride());
+        let (tile_stride, product_stride) =
+            (self.blocking.tile_stride(self.inner), self.blocking.product_stride());
         let products_len = XI * product_stride;
         // SAFETY: the caller's promises.
         unsafe {
@@ -256,7 +290,12 @@ impl Convolve {
                     FilterSource::View(view) => {
                         let len = panel_len(to - from);
                         for (i, panel) in panels.clone().enumerate() {
-                            transform_panel::<S::Octet>(view, panel, from..to, self.filter_space.add(i * len));
+                            transform_panel::<S::Octet>(
+                                view,
+                                panel,
+                                from..to,
+                                self.filter_space.add(i * len),
+                            );
                         }
                         (self.filter_space.cast_const(), panel_stride(to - from), len)
                     }
@@ -292,15 +331,23 @@ impl Convolve {
         unsafe {
             match epilogue.kind {
                 STATISTICS => {
-                    unpack_outputs::<S, STATISTICS>(epilogue, tiling, outer, tiles, panel, products, stride, thread);
+                    unpack_outputs::<S, STATISTICS>(
+                        epilogue, tiling, outer, tiles, panel, products, stride, thread,
+                    );
                 }
                 INFERENCE => {
-                    unpack_outputs::<S, INFERENCE>(epilogue, tiling, outer, tiles, panel, products, stride, thread);
+                    unpack_outputs::<S, INFERENCE>(
+                        epilogue, tiling, outer, tiles, panel, products, stride, thread,
+                    );
                 }
                 GRADIENT => {
-                    unpack_outputs::<S, GRADIENT>(epilogue, tiling, outer, tiles, panel, products, stride, thread);
+                    unpack_outputs::<S, GRADIENT>(
+                        epilogue, tiling, outer, tiles, panel, products, stride, thread,
+                    );
                 }
-                _ => unpack_outputs::<S, STORE>(epilogue, tiling, outer, tiles, panel, products, stride, thread),
+                _ => unpack_outputs::<S, STORE>(
+                    epilogue, tiling, outer, tiles, panel, products, stride, thread,
+                ),
             }
         }
     }

@@ -146,7 +146,15 @@ impl Kernel for WeightGradient {
                     for item in split(self.outer / 16 * self.inner, self.threads, self.thread) {
                         let (panel, channel) = (item / self.inner, item % self.inner);
                         let from = self.all_products;
-                        self.finish::<S::Octet>(panel, channel, from, private, self.threads, self.outer, panel * 16);
+                        self.finish::<S::Octet>(
+                            panel,
+                            channel,
+                            from,
+                            private,
+                            self.threads,
+                            self.outer,
+                            panel * 16,
+                        );
                     }
                 }
             }
@@ -170,13 +178,17 @@ impl WeightGradient {
             let to = self.tile_space;
             match self.x.kind {
                 BN_RELU => pack_inputs::<S, BN_RELU>(&self.x, tiling, inner, items, packing, to, x_stride),
-                BN_BACKWARD => pack_inputs::<S, BN_BACKWARD>(&self.x, tiling, inner, items, packing, to, x_stride),
+                BN_BACKWARD => {
+                    pack_inputs::<S, BN_BACKWARD>(&self.x, tiling, inner, items, packing, to, x_stride)
+                }
                 _ => pack_inputs::<S, PLAIN>(&self.x, tiling, inner, items, packing, to, x_stride),
             }
             let to = to.add(XI * x_stride);
             let items = Items { first_tile, from: dy.start, to: dy.end };
             match self.dy.kind {
-                BN_RELU => pack_gradients::<S, BN_RELU>(&self.dy, tiling, outer, items, packing, to, dy_stride),
+                BN_RELU => {
+                    pack_gradients::<S, BN_RELU>(&self.dy, tiling, outer, items, packing, to, dy_stride)
+                }
                 BN_BACKWARD => {
                     pack_gradients::<S, BN_BACKWARD>(&self.dy, tiling, outer, items, packing, to, dy_stride);
                 }
@@ -247,8 +259,7 @@ impl WeightGradient {
                     }
                 }
                 let w = output_tile3::<O>(&m);
-                let taps =
-                    [w[0][0], w[0][1], w[0][2], w[1][0], w[1][1], w[1][2], w[2][0], w[2][1], w[2][2]];
+                let taps = [w[0][0], w[0][1], w[0][2], w[1][0], w[1][1], w[1][2], w[2][0], w[2][1], w[2][2]];
                 let to = self.grad.add(((panel * 16 + half) * self.inner + channel) * 9);
                 store_taps::<O>(to, self.inner * 9, taps);
             }

@@ -105,12 +105,17 @@ impl Conv3x3 {
     /// Floats of transformed filters, if keeping them pays (it does not where transforming them on the way
     /// costs less than reading the four times larger result from memory).
     pub fn transformed_len(&self) -> Option<usize> {
-        (!self.forward.fused_filters)
-            .then(|| self.output.channels / 16 * panel_len(self.input.channels))
+        (!self.forward.fused_filters).then(|| self.output.channels / 16 * panel_len(self.input.channels))
     }
 
     /// Transforms weights for [`Filters::Transformed`].
-    pub fn transform_filters(&self, pool: &ThreadPool, weights: &[f32], scale: Option<&[f32]>, out: &mut [f32]) {
+    pub fn transform_filters(
+        &self,
+        pool: &ThreadPool,
+        weights: &[f32],
+        scale: Option<&[f32]>,
+        out: &mut [f32],
+    ) {
         let view = self.forward_view(weights, scale);
         let blocks = self.output.channels / 16;
         check_len("transformed filters", out, blocks * panel_len(self.input.channels));
@@ -128,7 +133,9 @@ impl Conv3x3 {
         workspace: &mut Buffer,
     ) {
         let filters = match filters {
-            Filters::Weights { weights, scale } => forward::FilterSource::View(self.forward_view(weights, scale)),
+            Filters::Weights { weights, scale } => {
+                forward::FilterSource::View(self.forward_view(weights, scale))
+            }
             Filters::Transformed(panels) => {
                 let expected = self.output.channels / 16 * panel_len(self.input.channels);
                 check_len("transformed filters", panels, expected);
@@ -137,7 +144,16 @@ impl Conv3x3 {
         };
         let source = source.checked("conv3x3 input", self.input);
         let epilogue = RawEpilogue::checked(self.output, out, epilogue, pool.threads());
-        forward::run(pool, &self.forward, self.input, self.output.channels, source, filters, epilogue, workspace);
+        forward::run(
+            pool,
+            &self.forward,
+            self.input,
+            self.output.channels,
+            source,
+            filters,
+            epilogue,
+            workspace,
+        );
     }
 
     /// `grad_in = epilogue(conv(grad_out, rotated and transposed weights))`
@@ -161,7 +177,16 @@ impl Conv3x3 {
         let source = grad_out.checked("conv3x3 output gradient", self.output);
         let epilogue = RawEpilogue::checked(self.input, grad_in, epilogue, pool.threads());
         let filters = forward::FilterSource::View(view);
-        forward::run(pool, &self.backward, self.output, self.input.channels, source, filters, epilogue, workspace);
+        forward::run(
+            pool,
+            &self.backward,
+            self.output,
+            self.input.channels,
+            source,
+            filters,
+            epilogue,
+            workspace,
+        );
     }
 
     /// `grad_weights (K,C,3,3) = d loss / d weights`, overwritten.
