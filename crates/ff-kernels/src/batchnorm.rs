@@ -5,7 +5,7 @@
 //! so either direction is one fused multiply-add an element, which convolutions do as they load (see
 //! [`crate::Source`]), and only the additions of residual branches need passes of their own.
 
-use crate::shape::{MapShape, check_len};
+use crate::shape::{MapShape, check_at_least, check_len};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::sums::ChannelSums;
 use crate::threads::{SharedMut, ThreadPool, split};
@@ -23,7 +23,7 @@ pub struct Norm {
     pub shift: Vec<f32>,
 }
 
-/// `dx = on_grad * dy + on_raw * x + constant`, one value a channel each.
+/// `dx = on_grad * dy + on_raw * x + constant`, one value a channel each (spare ones at the end are ignored).
 #[derive(Clone, Debug)]
 pub struct Coefficients {
     /// `a`
@@ -179,7 +179,7 @@ pub fn apply_backward(
     check_len("BatchNorm gradient", grad, shape.len());
     let Coefficients { on_grad, on_raw, constant } = coefficients;
     for part in [on_grad, on_raw, constant] {
-        check_len("BatchNorm coefficients", part, shape.channels);
+        check_at_least("BatchNorm coefficients", part, shape.channels);
     }
     let grad = SharedMut::new(grad);
     pool.run(|thread| {

@@ -158,7 +158,8 @@ impl Forward {
                             let offset = pixel * channels + channel;
                             S::store(v.as_mut_ptr(), self.source.load::<S, KIND>(offset, &k));
                             for lane in 0..S::LANES {
-                                let wins = !(v[lane] <= best[lane]) || place[lane] == u32::MAX;
+                                let wins =
+                                    v[lane] > best[lane] || v[lane].is_nan() || place[lane] == u32::MAX;
                                 best[lane] = if wins { v[lane] } else { best[lane] };
                                 place[lane] = if wins { code as u32 } else { place[lane] };
                             }

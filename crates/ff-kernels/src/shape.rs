@@ -41,6 +41,12 @@ pub(crate) fn check_len<T>(what: &str, slice: &[T], expected: usize) {
     assert!(slice.len() == expected, "{what}: expected {expected} elements, found {}", slice.len());
 }
 
+/// Panics unless `slice` has at least `expected` elements.
+#[track_caller]
+pub(crate) fn check_at_least<T>(what: &str, slice: &[T], expected: usize) {
+    assert!(slice.len() >= expected, "{what}: expected at least {expected} elements, found {}", slice.len());
+}
+
 /// Panics unless `channels` is a positive multiple of 16.
 #[track_caller]
 pub(crate) fn check_channels(what: &str, channels: usize) {

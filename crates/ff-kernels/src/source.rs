@@ -5,7 +5,7 @@
 //! `load` for a pixel outside the map.
 
 use crate::batchnorm::Coefficients;
-use crate::shape::{MapShape, check_len};
+use crate::shape::{MapShape, check_at_least, check_len};
 use crate::simd::Simd;
 
 /// An NHWC activation, stored or computed on the fly. Per-channel slices have one entry a channel.
@@ -73,7 +73,7 @@ impl Source<'_> {
                 check_len(what, raw, shape.len());
                 let Coefficients { on_grad, on_raw, constant } = coefficients;
                 for part in [on_grad, on_raw, constant] {
-                    check_len(what, part, shape.channels);
+                    check_at_least(what, part, shape.channels);
                 }
                 let channel = [on_grad.as_ptr(), on_raw.as_ptr(), constant.as_ptr()];
                 RawSource { kind: BN_BACKWARD, data: grad.as_ptr(), raw: raw.as_ptr(), channel }

@@ -8,6 +8,7 @@
 //! and whoever has such a machine gets it checked by the same tests, which run on every level available.
 //! Elsewhere (NEON included) the portable level is used, which the compiler vectorises as it can.
 
+mod peak;
 mod portable;
 
 #[cfg(target_arch = "x86_64")]
@@ -15,6 +16,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
+pub use peak::{fma_burn, fma_burn_flop};
 pub(crate) use portable::Portable;
 
 /// An instruction set that the kernels can run on.
