@@ -2,6 +2,8 @@
 //!
 //! The expected tensors were made by `make_golden.py`, which lies beside them in the test data.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 

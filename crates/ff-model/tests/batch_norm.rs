@@ -1,5 +1,7 @@
 //! BatchNorm's backward pass against central differences, in f64, and its statistics against the definition.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use candle_core::{Device, Tensor, Var};
 use ff_model::reference::{BatchStatistics, batch_norm_eval, batch_norm_train};
 

@@ -1,5 +1,7 @@
 //! The network as a whole: names, sizes, modes, seeds.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use candle_core::{DType, Device, Tensor};
 use ff_model::summary::summarise;
 use ff_model::{BackboneMode, Compute, Dropout, Engine, FaceModel, HeadSpec, ParameterLayout};

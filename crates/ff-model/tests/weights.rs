@@ -1,5 +1,7 @@
 //! Weights in and out of files: what fits is taken exactly, what does not is named and changes nothing.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 
