@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use candle_core::{DType, Device, Module, Tensor};
 use ff_model::{BackboneMode, Compute, Dropout, Engine, FaceModel, HeadSpec, TrainPass, weights};
-use ff_tests::{relative_error, tensors, test_data};
+use ff_tests::{relative_error, repository, tensors, test_data};
 use ff_train::losses::{MultiTaskLoss, multi_task};
 use ff_train::optimizer::{DecayScope, Optimizer, OptimizerConfig, OptimizerKind};
 
@@ -89,6 +89,7 @@ fn eval_embedding_and_logits() {
 #[test]
 fn first_step_loss_gradients_and_running_statistics() {
     let Some(golden) = Golden::load("first_step_loss_gradients_and_running_statistics") else { return };
+    let in_f64 = tensors(&repository().join("tests/golden_f64/gradients.safetensors"));
     for engine in Engine::ALL {
         let mut model = golden.model(engine);
         let (pass, loss) = golden.forward(&mut model);
@@ -98,20 +99,22 @@ fn first_step_loss_gradients_and_running_statistics() {
         assert_within("embedding", relative_error(&pass.embedding, &golden.tensors["train.embedding"]), 1e-3);
 
         model.backward(&pass, &loss.total).unwrap();
-        let mut worst = (0.0, String::new());
+        // Every tensor before the verdict: where errors lie says more than that there is one.
+        let mut errors = Vec::new();
         for entry in model.parameters().layout().entries() {
             let gradient = model.gradient_of(&entry.name).unwrap().flatten_all().unwrap();
             let norm = gradient.sqr().unwrap().sum_all().unwrap().sqrt().unwrap().reshape(1).unwrap();
-            let error = relative_error(&norm, &golden.tensors[&format!("grad.norm.{}", entry.name)]);
-            assert_within(&format!("gradient norm of {}", entry.name), error, 0.01);
+            let norm_error = relative_error(&norm, &golden.tensors[&format!("grad.norm.{}", entry.name)]);
             let first = gradient.narrow(0, 0, entry.len().min(2048)).unwrap();
-            let error = relative_error(&first, &golden.tensors[&format!("grad.first.{}", entry.name)]);
-            assert_within(&format!("gradient of {}", entry.name), error, 0.01);
-            if error > worst.0 {
-                worst = (error, entry.name.clone());
-            }
+            let key = format!("grad.first.{}", entry.name);
+            // Where PyTorch in f32 and in f64 disagree, agreeing with either will do: see golden_f64/make.py.
+            let expected = [&golden.tensors, &in_f64].into_iter().filter_map(|tensors| tensors.get(&key));
+            let error = expected.map(|e| relative_error(&first, e)).fold(f64::INFINITY, f64::min);
+            errors.push((error.max(norm_error), entry.name.as_str()));
         }
-        println!("{engine:?}: worst gradient, {} off by {:.2e}", worst.1, worst.0);
+        errors.sort_by(|a, b| b.0.total_cmp(&a.0));
+        println!("{engine:?}: largest gradient errors {:?}", &errors[..6]);
+        assert_within(&format!("gradient of {}", errors[0].1), errors[0].0, 0.01);
         for entry in model.parameters().statistics_layout().entries() {
             let statistic = model.parameters().get(&entry.name).unwrap();
             let error = relative_error(&statistic, &golden.tensors[&format!("stats.{}", entry.name)]);

@@ -44,7 +44,8 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn peak_memory_covers_what_was_touched() {
-        let touched = vec![1u8; 64 << 20];
+        // Opaque to the optimiser, which would else leave it out.
+        let touched = std::hint::black_box(vec![1u8; 64 << 20]);
         assert!(super::peak_rss_mib().unwrap() >= 64, "{} bytes were resident", touched.len());
     }
 }
