@@ -122,13 +122,18 @@ impl Checkpoint {
         let path = self.path.join(OPTIMIZER);
         let tensors = candle_core::safetensors::load_buffer(&fs_err::read(&path)?, &Device::Cpu)
             .map_err(|e| Error::BadFile { path: path.clone(), message: e.to_string() })?;
-        optimizer.restore(steps, |name| {
-            let missing = || Error::BadFile {
-                path: path.clone(),
-                message: format!("expected a tensor {name}, found none"),
-            };
-            tensors.get(name).cloned().ok_or_else(missing)
-        })
+        optimizer
+            .restore(steps, |name| {
+                let missing = || Error::BadFile {
+                    path: path.clone(),
+                    message: format!("expected a tensor {name}, found none"),
+                };
+                tensors.get(name).cloned().ok_or_else(missing)
+            })
+            .map_err(|e| match e {
+                Error::StateLength { .. } => Error::BadFile { path: path.clone(), message: e.to_string() },
+                other => other,
+            })
     }
 }
 

@@ -36,6 +36,16 @@ pub enum Error {
         /// What was expected and what was found.
         message: String,
     },
+    /// A tensor of the optimiser's state is not as long as the parameters.
+    #[error("{name}: expected {expected} values, found {found}")]
+    StateLength {
+        /// The tensor.
+        name: String,
+        /// Number of parameters.
+        expected: usize,
+        /// Number of values.
+        found: usize,
+    },
     /// `--init pretrained` without weights at hand.
     #[error("no pretrained weights: looked for {looked_for}; {how}", how = crate::setup::HOW_TO_GET_WEIGHTS)]
     NoPretrained {

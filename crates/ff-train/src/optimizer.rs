@@ -158,8 +158,7 @@ impl Optimizer {
                     let values = saved.to_vec1::<f32>()?;
                     let (expected, found) = (slots[i].len(), values.len());
                     if expected != found {
-                        let message = format!("expected {expected} values, found {found}");
-                        return Err(Error::Config { origin: (*name).to_owned(), message });
+                        return Err(Error::StateLength { name: (*name).to_owned(), expected, found });
                     }
                     slots[i] = values;
                 }
@@ -260,4 +259,91 @@ fn device_update(
         slots => unreachable!("no optimiser keeps {} slots", slots.len()),
     };
     Ok(values.slice_set(&new_params, 0, start)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ff_model::HeadSpec;
+
+    fn parameters() -> Parameters {
+        Parameters::initialise(&[HeadSpec::new("age", 3)], 1, &Device::Cpu).unwrap()
+    }
+
+    fn gradient(parameters: &Parameters, step: usize) -> Tensor {
+        let n = parameters.layout().len();
+        let values: Vec<f32> =
+            (0..n).map(|i| ((i * 7919 + step * 104_729) % 1009) as f32 / 504.5 - 1.0).collect();
+        Tensor::from_vec(values, n, &Device::Cpu).unwrap()
+    }
+
+    fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
+        (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap()
+    }
+
+    /// The path of other devices, run on the CPU, against the kernels.
+    #[test]
+    fn candle_operations_and_kernels_agree() {
+        for kind in [OptimizerKind::AdamW, OptimizerKind::Sgd] {
+            let config = OptimizerConfig { kind, lr: 0.01, nesterov: true, ..OptimizerConfig::default() };
+            let mut on_host = parameters();
+            let on_device = parameters();
+            let mut optimizer = Optimizer::new(config.clone(), &on_host).unwrap();
+            let n_slots = slot_names(kind).len();
+            let slots: Vec<_> = (0..n_slots).map(|_| on_device.zero_gradient().unwrap()).collect();
+            for step in 1..=3 {
+                let gradient = gradient(&on_host, step);
+                optimizer.step(&mut on_host, &gradient, BackboneMode::Trainable).unwrap();
+                for group in groups(on_device.layout(), BackboneMode::Trainable, &config) {
+                    device_update(&config, step as u64, &group, on_device.values(), &slots, &gradient)
+                        .unwrap();
+                }
+            }
+            assert!(largest_difference(on_host.values(), on_device.values()) < 1e-5, "{kind:?}");
+            for ((name, host), device) in optimizer.state().unwrap().iter().zip(&slots) {
+                assert!(largest_difference(host, device) < 1e-6, "{kind:?} {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn groups_cover_what_learns_once_and_spare_norms_and_biases() {
+        let (parameters, config) = (parameters(), OptimizerConfig::default());
+        let layout = parameters.layout();
+        let all = groups(layout, BackboneMode::Trainable, &config);
+        assert_eq!(all.iter().map(|g| g.range.len()).sum::<usize>(), layout.len());
+        assert!(all.windows(2).all(|pair| pair[0].range.end == pair[1].range.start));
+        for entry in layout.entries() {
+            let group = all.iter().find(|g| g.range.contains(&entry.offset)).unwrap();
+            let is_weight = entry.shape.len() > 1;
+            assert_eq!(group.weight_decay > 0.0, is_weight, "{}", entry.name);
+        }
+        let frozen = groups(layout, BackboneMode::Frozen, &config);
+        assert_eq!(frozen[0].range.start, layout.backbone().end);
+        let joined =
+            groups(layout, BackboneMode::Trainable, &OptimizerConfig { decay: DecayScope::All, ..config });
+        assert_eq!(joined.len(), 1, "one run when everything decays");
+    }
+
+    #[test]
+    fn a_restored_optimiser_goes_on_as_the_saved_one() {
+        let (mut whole, config) = (parameters(), OptimizerConfig::default());
+        let mut optimizer = Optimizer::new(config.clone(), &whole).unwrap();
+        let step = |optimizer: &mut Optimizer, parameters: &mut Parameters, i| {
+            let gradient = gradient(parameters, i);
+            optimizer.step(parameters, &gradient, BackboneMode::Trainable).unwrap();
+        };
+        step(&mut optimizer, &mut whole, 1);
+        let mut restored = Optimizer::new(config, &whole).unwrap();
+        let saved = optimizer.state().unwrap();
+        restored.restore(1, |name| Ok(saved.iter().find(|(n, _)| n == name).unwrap().1.clone())).unwrap();
+        let mut resumed = parameters();
+        resumed.update(|values, _| values.slice_set(&whole.values().copy().unwrap(), 0, 0)).unwrap();
+        step(&mut optimizer, &mut whole, 2);
+        step(&mut restored, &mut resumed, 2);
+        assert_eq!(largest_difference(whole.values(), resumed.values()), 0.0);
+        let short = Tensor::zeros(3, candle_core::DType::F32, &Device::Cpu).unwrap();
+        let message = restored.restore(1, |_| Ok(short.clone())).unwrap_err().to_string();
+        assert!(message.contains("expected 21548867 values,") && message.contains("found 3"), "{message}");
+    }
 }
