@@ -18,6 +18,15 @@
 //! | [`pool`] | max-pool and global average pool |
 //! | [`resnet`] | the backbone as a plan: every buffer and kernel fixed beforehand |
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "loops over arrays that are registers: one index walks several of them, and the compiler unrolls it"
+)]
+#![expect(
+    clippy::too_many_arguments,
+    reason = "a convolution has six or more operands; structs for single calls would only hide them"
+)]
+
 pub mod batchnorm;
 pub mod buffer;
 pub mod epilogue;
