@@ -21,6 +21,15 @@
 //! | [`pool_nchw`] | the reference path's max-pool |
 //! | [`process`] | thread limits of the whole process |
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "loops over arrays that are registers: one index walks several of them, and the compiler unrolls it"
+)]
+#![expect(
+    clippy::too_many_arguments,
+    reason = "a convolution has six or more operands; structs for single calls would only hide them"
+)]
+
 pub mod batchnorm;
 pub mod buffer;
 pub mod epilogue;

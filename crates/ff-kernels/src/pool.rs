@@ -143,31 +143,32 @@ impl Forward {
             for ox in 0..output.width {
                 let mut channel = 0;
                 while channel < channels {
-                    let mut best = [f32::NEG_INFINITY; 16];
-                    let mut place = [u32::MAX; 16];
-                    // SAFETY: only pixels inside the map are read.
+                    // SAFETY: only pixels inside the map are read, and only outputs inside it written.
                     unsafe {
                         let k = self.source.constants::<S, KIND>(channel);
-                        for code in 0..9usize {
-                            let (y, x) = (oy * 2 + code / 3, ox * 2 + code % 3);
-                            if y == 0 || x == 0 || y > height || x > width {
-                                continue;
-                            }
-                            let pixel = (image * height + y - 1) * width + x - 1;
-                            let mut v = [0.0f32; 16];
-                            let offset = pixel * channels + channel;
-                            S::store(v.as_mut_ptr(), self.source.load::<S, KIND>(offset, &k));
-                            for lane in 0..S::LANES {
-                                let wins =
-                                    v[lane] > best[lane] || v[lane].is_nan() || place[lane] == u32::MAX;
-                                best[lane] = if wins { v[lane] } else { best[lane] };
-                                place[lane] = if wins { code as u32 } else { place[lane] };
+                        let first_row = usize::from(oy == 0);
+                        let first_column = usize::from(ox == 0);
+                        let last_row = 2.min(height - oy * 2);
+                        let last_column = 2.min(width - ox * 2);
+                        let mut best = S::splat(f32::NEG_INFINITY);
+                        // The first place of the window wins if nothing is larger than minus infinity.
+                        let mut place = S::splat((first_row * 3 + first_column) as f32);
+                        for r in first_row..=last_row {
+                            let row = (image * height + oy * 2 + r - 1) * width;
+                            for s in first_column..=last_column {
+                                let offset = (row + ox * 2 + s - 1) * channels + channel;
+                                let v = self.source.load::<S, KIND>(offset, &k);
+                                place = S::pick(v, best, S::splat((r * 3 + s) as f32), place);
+                                best = S::pick(v, best, v, best);
                             }
                         }
                         let offset = (at * output.width + ox) * channels + channel;
+                        S::store(self.out.add(offset), best);
+                        let mut places = [0.0f32; 16];
+                        S::store(places.as_mut_ptr(), place);
                         for lane in 0..S::LANES {
-                            *self.out.add(offset + lane) = best[lane];
-                            *self.argmax.add(offset + lane) = place[lane] as u8;
+                            // Places are 0 to 8, so the conversion needs no saturation.
+                            *self.argmax.add(offset + lane) = places[lane].to_int_unchecked::<i32>() as u8;
                         }
                     }
                     channel += S::LANES;

@@ -51,7 +51,7 @@ pub(crate) fn check_at_least<T>(what: &str, slice: &[T], expected: usize) {
 #[track_caller]
 pub(crate) fn check_channels(what: &str, channels: usize) {
     assert!(
-        channels > 0 && channels % 16 == 0,
+        channels > 0 && channels.is_multiple_of(16),
         "{what}: expected a multiple of 16 channels, found {channels}"
     );
 }

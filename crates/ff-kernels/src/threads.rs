@@ -132,7 +132,7 @@ impl ThreadPool {
         row_len: usize,
         job: impl Fn(usize, &mut [T]) + Sync,
     ) {
-        assert!(row_len > 0 && data.len() % row_len == 0, "data must be whole rows of {row_len}");
+        assert!(row_len > 0 && data.len().is_multiple_of(row_len), "data must be whole rows of {row_len}");
         let rows = data.len() / row_len;
         let all = SharedMut::new(data);
         self.run(|index| {
@@ -185,10 +185,10 @@ fn worker(shared: &Shared, index: usize) {
         if let Err(panic) = result {
             *shared.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
         }
-        if shared.pending.fetch_sub(1, Ordering::Release) == 1 {
-            if let Some(caller) = caller {
-                caller.unpark();
-            }
+        if shared.pending.fetch_sub(1, Ordering::Release) == 1
+            && let Some(caller) = caller
+        {
+            caller.unpark();
         }
     }
 }

@@ -74,8 +74,8 @@ fn max_pool_case(pool: &ThreadPool, input: MapShape, seed: u64) {
     let mut sums = ChannelSums::new(c, pool.threads());
     let mut space = vec![f32::NAN; pool.threads() * (input.width + 2) * c];
     max_pool.gather_backward(pool, &dy, &argmax, &x, &mean, &mut sums, &mut space);
-    for channel in 0..c {
-        let at = |i: usize| expected_dx[i] * (f64::from(x[i]) - f64::from(mean[channel]));
+    for (channel, &mean) in mean.iter().enumerate() {
+        let at = |i: usize| expected_dx[i] * (f64::from(x[i]) - f64::from(mean));
         let places = || (channel..input.len()).step_by(c);
         let (sum, moment) = sums.total(channel);
         assert!((sum - places().map(|i| expected_dx[i]).sum::<f64>()).abs() < 1e-4);

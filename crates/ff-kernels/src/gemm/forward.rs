@@ -56,7 +56,6 @@ impl Grid {
 }
 
 /// Computes the pixels of `grid` in the map `output` from sources of shape `source`.
-#[expect(clippy::too_many_arguments, reason = "the checked parts of one call")]
 pub(crate) fn run(
     pool: &ThreadPool,
     grid: &Grid,

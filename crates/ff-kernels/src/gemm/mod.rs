@@ -161,7 +161,6 @@ impl ConvGemm {
     /// `grad_in = epilogue(transposed conv(grad_out, weights) + that of the branch)`
     ///
     /// The epilogue may accumulate, but gathers its sums per call of an output pixel exactly once.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one convolution")]
     pub fn input_gradient(
         &self,
         pool: &ThreadPool,

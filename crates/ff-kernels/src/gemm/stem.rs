@@ -131,7 +131,6 @@ impl Stem {
     }
 
     /// `out = epilogue(conv(images, weights * scale))`, images packed by [`Self::pack_images`].
-    #[expect(clippy::too_many_arguments, reason = "the parts of one convolution")]
     pub fn forward(
         &self,
         pool: &ThreadPool,

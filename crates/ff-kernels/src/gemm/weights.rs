@@ -42,10 +42,7 @@ pub(crate) fn pack(
     assert!(out.len() == layout.lanes * layout.inner * all_taps, "checked by the caller");
     assert!(layout.taps == 9 || layout.taps == 1);
     let out = SharedMut::new(out);
-    let scale = scale.map(|scale| {
-        assert!(scale.len() == layout.lanes, "checked by the caller");
-        scale
-    });
+    assert!(scale.is_none_or(|scale| scale.len() == layout.lanes), "checked by the caller");
     pool.run(|thread| {
         let kernel = Pack {
             weights: weights.as_ptr(),

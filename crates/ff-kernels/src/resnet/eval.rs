@@ -109,10 +109,9 @@ impl Plan {
             }
             if let (Some(branch), Some(conv), Some((slot, _))) =
                 (branch, &block.branch, &block.layout.downsample)
+                && let Some(filters) = &mut branch.filters
             {
-                if let Some(filters) = &mut branch.filters {
-                    conv.pack(pool, &params[slot.range()], Some(&branch.scale), filters);
-                }
+                conv.pack(pool, &params[slot.range()], Some(&branch.scale), filters);
             }
         }
         infer.fresh = true;

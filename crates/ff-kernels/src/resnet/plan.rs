@@ -311,7 +311,7 @@ impl Plan {
         let one = 3 * self.height * self.width;
         let n = images.len() / one;
         assert!(
-            images.len() % one == 0 && (1..=self.batch).contains(&n),
+            images.len().is_multiple_of(one) && (1..=self.batch).contains(&n),
             "images: expected 1 to {} of 3x{}x{}, found {} floats",
             self.batch,
             self.height,

@@ -61,6 +61,14 @@ impl Simd for Avx2 {
         // SAFETY: AVX is available.
         unsafe { _mm256_and_ps(a, _mm256_cmp_ps::<_CMP_GT_OQ>(m, _mm256_setzero_ps())) }
     }
+    #[inline(always)]
+    unsafe fn pick(a: __m256, b: __m256, x: __m256, y: __m256) -> __m256 {
+        // SAFETY: AVX is available.
+        unsafe {
+            let wins = _mm256_or_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b), _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a));
+            _mm256_blendv_ps(y, x, wins)
+        }
+    }
 
     #[inline(always)]
     unsafe fn w_zero() -> [__m256; 2] {

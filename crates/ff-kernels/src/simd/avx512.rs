@@ -59,6 +59,14 @@ impl Simd for Avx512 {
         // SAFETY: AVX-512 F is available.
         unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(m, _mm512_setzero_ps()), a) }
     }
+    #[inline(always)]
+    unsafe fn pick(a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
+        // SAFETY: AVX-512 F is available.
+        unsafe {
+            let wins = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a);
+            _mm512_mask_blend_ps(wins, y, x)
+        }
+    }
 
     #[inline(always)]
     unsafe fn w_zero() -> __m512 {

@@ -90,6 +90,8 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn relu(a: Self::V) -> Self::V;
     /// `a` where `m > 0`, else 0.
     unsafe fn keep_positive(a: Self::V, m: Self::V) -> Self::V;
+    /// `x` where `a > b` or `a` is NaN, else `y`.
+    unsafe fn pick(a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
 
     unsafe fn w_zero() -> Self::W;
     unsafe fn w_load(p: *const f32) -> Self::W;

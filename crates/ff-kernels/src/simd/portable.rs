@@ -57,6 +57,10 @@ impl Simd for Portable {
     unsafe fn keep_positive(a: V, m: V) -> V {
         zip(a, m, |a, m| if m > 0.0 { a } else { 0.0 })
     }
+    #[inline(always)]
+    unsafe fn pick(a: V, b: V, x: V, y: V) -> V {
+        std::array::from_fn(|i| if a[i] > b[i] || a[i].is_nan() { x[i] } else { y[i] })
+    }
 
     #[inline(always)]
     unsafe fn w_zero() -> [V; 2] {

@@ -63,7 +63,6 @@ impl Kernel for TransformPanels {
 }
 
 /// Runs the convolution of `input` to `outer` channels.
-#[expect(clippy::too_many_arguments, reason = "the checked parts of one call")]
 pub(crate) fn run(
     pool: &ThreadPool,
     blocking: &Blocking,

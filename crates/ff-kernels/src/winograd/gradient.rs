@@ -16,7 +16,6 @@ use crate::source::{BN_BACKWARD, BN_RELU, PLAIN, RawSource};
 use crate::threads::{SharedMut, ThreadPool, split};
 
 /// Computes the gradient `(K,C,3,3)` of the weights of a convolution of `input` to `outer` channels.
-#[expect(clippy::too_many_arguments, reason = "the checked parts of one call")]
 pub(crate) fn run(
     pool: &ThreadPool,
     blocking: &GradientBlocking,
@@ -233,7 +232,6 @@ impl WeightGradient {
     /// # Safety
     /// As `pack`.
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "two callers with different layouts of the products")]
     unsafe fn finish<O: Octet>(
         &self,
         panel: usize,
