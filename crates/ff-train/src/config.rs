@@ -285,6 +285,7 @@ fn check(config: &Config) -> Result<()> {
     let positive = |key: &str, x: f64| require(x > 0.0 && x.is_finite(), key, "a positive number", x);
     positive("optimizer.lr", optimizer.lr)?;
     positive("optimizer.eps", optimizer.eps)?;
+    positive("optimizer.clip_norm", optimizer.clip_norm.unwrap_or(1.0))?;
     let decay = optimizer.weight_decay;
     require(decay >= 0.0 && decay.is_finite(), "optimizer.weight_decay", "a number of at least 0", decay)?;
     let cuda_or_f32 = train.precision == Precision::F32 || train.device != DeviceSpec::Cpu;

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use candle_core::{Device, Tensor};
-use ff_kernels::optim::{AdamW, Sgd};
+use ff_kernels::optim::{AdamW, Sgd, clip_factor, l2_norm};
 use ff_model::host::{with_slice, with_slice_mut};
 use ff_model::{BackboneMode, ParameterLayout, Parameters};
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,9 @@ pub struct OptimizerConfig {
     pub momentum: f64,
     /// Whether SGD looks ahead.
     pub nesterov: bool,
+    /// Longest l2 norm of the whole gradient; longer ones are shortened to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
 }
 
 impl Default for OptimizerConfig {
@@ -49,6 +52,7 @@ impl Default for OptimizerConfig {
             eps: 1e-8,
             momentum: 0.9,
             nesterov: false,
+            clip_norm: None,
         }
     }
 }
@@ -115,19 +119,21 @@ impl Optimizer {
     pub fn step(&mut self, parameters: &mut Parameters, gradient: &Tensor, mode: BackboneMode) -> Result<()> {
         self.steps += 1;
         let groups = groups(parameters.layout(), mode, &self.config);
-        let (config, steps) = (&self.config, self.steps);
+        let grad_scale = match self.config.clip_norm {
+            Some(max_norm) => clip_factor(gradient_norm(gradient)?, max_norm),
+            None => 1.0,
+        };
+        let rule = Rule { config: &self.config, step: self.steps, grad_scale };
         parameters.update(|values, _| match &mut self.slots {
             Slots::Host(slots) => Ok(with_slice_mut(values, |values| {
                 with_slice(gradient, |gradient| {
-                    groups
-                        .iter()
-                        .for_each(|group| host_update(config, steps, group, values, slots, gradient));
+                    groups.iter().for_each(|group| rule.on_host(group, values, slots, gradient));
                     Ok(())
                 })
             })?),
-            Slots::Device(slots) => groups
-                .iter()
-                .try_for_each(|group| device_update(config, steps, group, values, slots, gradient)),
+            Slots::Device(slots) => {
+                groups.iter().try_for_each(|group| rule.on_device(group, values, slots, gradient))
+            }
         })
     }
 
@@ -195,70 +201,74 @@ fn groups(layout: &ParameterLayout, mode: BackboneMode, config: &OptimizerConfig
     groups
 }
 
-fn adamw(config: &OptimizerConfig, group: &Group, step: u64) -> AdamW {
-    let OptimizerConfig { lr, beta1, beta2, eps, .. } = *config;
-    AdamW { lr, beta1, beta2, eps, weight_decay: group.weight_decay, step }
-}
-
-fn sgd(config: &OptimizerConfig, group: &Group) -> Sgd {
-    let OptimizerConfig { lr, momentum, nesterov, .. } = *config;
-    Sgd { lr, momentum, weight_decay: group.weight_decay, nesterov }
-}
-
-/// The step for one group in host memory.
-fn host_update(
-    config: &OptimizerConfig,
-    steps: u64,
-    group: &Group,
-    values: &mut [f32],
-    slots: &mut [Vec<f32>],
-    gradient: &[f32],
-) {
-    let range = || group.range.clone();
-    let (params, grads) = (&mut values[range()], &gradient[range()]);
-    match slots {
-        [first, second] => {
-            adamw(config, group, steps).apply(params, &mut first[range()], &mut second[range()], grads);
-        }
-        [velocity] => sgd(config, group).apply(params, &mut velocity[range()], grads),
-        slots => unreachable!("no optimiser keeps {} slots", slots.len()),
+fn gradient_norm(gradient: &Tensor) -> Result<f64> {
+    match gradient.device() {
+        Device::Cpu => Ok(with_slice(gradient, |gradient| Ok(l2_norm(gradient)))?),
+        _ => Ok(f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?).sqrt()),
     }
 }
 
-/// The same step in candle operations, for one group on any device.
-fn device_update(
-    config: &OptimizerConfig,
-    steps: u64,
-    group: &Group,
-    values: &Tensor,
-    slots: &[Tensor],
-    gradient: &Tensor,
-) -> Result<()> {
-    let Range { start, end } = group.range;
-    let run = |t: &Tensor| t.narrow(0, start, end - start);
-    let (params, grads) = (run(values)?, run(gradient)?);
-    let new_params = match slots {
-        [first, second] => {
-            let AdamW { lr, beta1, beta2, eps, weight_decay, step } = adamw(config, group, steps);
-            let m = ((run(first)? * beta1)? + (&grads * (1.0 - beta1))?)?;
-            let v = ((run(second)? * beta2)? + (grads.sqr()? * (1.0 - beta2))?)?;
-            first.slice_set(&m, 0, start)?;
-            second.slice_set(&v, 0, start)?;
-            let root = (v.sqrt()? / (1.0 - beta2.powi(step as i32)).sqrt())?;
-            let update = (m / (root + eps)?)?;
-            ((params * (1.0 - lr * weight_decay))? - (update * (lr / (1.0 - beta1.powi(step as i32))))?)?
+/// What one step does to every group.
+#[derive(Clone, Copy)]
+struct Rule<'a> {
+    config: &'a OptimizerConfig,
+    step: u64,
+    grad_scale: f64,
+}
+
+impl Rule<'_> {
+    fn adamw(self, group: &Group) -> AdamW {
+        let OptimizerConfig { lr, beta1, beta2, eps, .. } = *self.config;
+        let (step, grad_scale) = (self.step, self.grad_scale);
+        AdamW { lr, beta1, beta2, eps, weight_decay: group.weight_decay, step, grad_scale }
+    }
+
+    fn sgd(self, group: &Group) -> Sgd {
+        let OptimizerConfig { lr, momentum, nesterov, .. } = *self.config;
+        Sgd { lr, momentum, weight_decay: group.weight_decay, nesterov, grad_scale: self.grad_scale }
+    }
+
+    /// One group, in host memory.
+    fn on_host(self, group: &Group, values: &mut [f32], slots: &mut [Vec<f32>], gradient: &[f32]) {
+        let range = || group.range.clone();
+        let (params, grads) = (&mut values[range()], &gradient[range()]);
+        match slots {
+            [first, second] => {
+                self.adamw(group).apply(params, &mut first[range()], &mut second[range()], grads, None);
+            }
+            [velocity] => self.sgd(group).apply(params, &mut velocity[range()], grads, None),
+            slots => unreachable!("no optimiser keeps {} slots", slots.len()),
         }
-        [velocity] => {
-            let Sgd { lr, momentum, weight_decay, nesterov } = sgd(config, group);
-            let grads = (grads + (&params * weight_decay)?)?;
-            let v = ((run(velocity)? * momentum)? + &grads)?;
-            velocity.slice_set(&v, 0, start)?;
-            let update = if nesterov { (grads + (v * momentum)?)? } else { v };
-            (params - (update * lr)?)?
-        }
-        slots => unreachable!("no optimiser keeps {} slots", slots.len()),
-    };
-    Ok(values.slice_set(&new_params, 0, start)?)
+    }
+
+    /// One group in candle operations, on any device.
+    fn on_device(self, group: &Group, values: &Tensor, slots: &[Tensor], gradient: &Tensor) -> Result<()> {
+        let Range { start, end } = group.range;
+        let run = |t: &Tensor| t.narrow(0, start, end - start);
+        let (params, grads) = (run(values)?, (run(gradient)? * self.grad_scale)?);
+        let new_params = match slots {
+            [first, second] => {
+                let AdamW { lr, beta1, beta2, eps, weight_decay, step, .. } = self.adamw(group);
+                let m = ((run(first)? * beta1)? + (&grads * (1.0 - beta1))?)?;
+                let v = ((run(second)? * beta2)? + (grads.sqr()? * (1.0 - beta2))?)?;
+                first.slice_set(&m, 0, start)?;
+                second.slice_set(&v, 0, start)?;
+                let root = (v.sqrt()? / (1.0 - beta2.powi(step as i32)).sqrt())?;
+                let update = (m / (root + eps)?)?;
+                ((params * (1.0 - lr * weight_decay))? - (update * (lr / (1.0 - beta1.powi(step as i32))))?)?
+            }
+            [velocity] => {
+                let Sgd { lr, momentum, weight_decay, nesterov, .. } = self.sgd(group);
+                let grads = (grads + (&params * weight_decay)?)?;
+                let v = ((run(velocity)? * momentum)? + &grads)?;
+                velocity.slice_set(&v, 0, start)?;
+                let update = if nesterov { (grads + (v * momentum)?)? } else { v };
+                (params - (update * lr)?)?
+            }
+            slots => unreachable!("no optimiser keeps {} slots", slots.len()),
+        };
+        Ok(values.slice_set(&new_params, 0, start)?)
+    }
 }
 
 #[cfg(test)]
@@ -285,7 +295,8 @@ mod tests {
     #[test]
     fn candle_operations_and_kernels_agree() {
         for kind in [OptimizerKind::AdamW, OptimizerKind::Sgd] {
-            let config = OptimizerConfig { kind, lr: 0.01, nesterov: true, ..OptimizerConfig::default() };
+            let base = OptimizerConfig::default();
+            let config = OptimizerConfig { kind, lr: 0.01, nesterov: true, clip_norm: Some(1000.0), ..base };
             let mut on_host = parameters();
             let on_device = parameters();
             let mut optimizer = Optimizer::new(config.clone(), &on_host).unwrap();
@@ -294,9 +305,11 @@ mod tests {
             for step in 1..=3 {
                 let gradient = gradient(&on_host, step);
                 optimizer.step(&mut on_host, &gradient, BackboneMode::Trainable).unwrap();
+                let grad_scale = clip_factor(gradient_norm(&gradient).unwrap(), 1000.0);
+                assert!(grad_scale < 1.0, "clipping takes part");
+                let rule = Rule { config: &config, step: step as u64, grad_scale };
                 for group in groups(on_device.layout(), BackboneMode::Trainable, &config) {
-                    device_update(&config, step as u64, &group, on_device.values(), &slots, &gradient)
-                        .unwrap();
+                    rule.on_device(&group, on_device.values(), &slots, &gradient).unwrap();
                 }
             }
             assert!(largest_difference(on_host.values(), on_device.values()) < 1e-5, "{kind:?}");
