@@ -216,8 +216,8 @@ fn check_moments(sums: &ChannelSums, y: &[f32]) {
 
 fn check_gradient_moments(sums: &ChannelSums, g: &[f32], x: &[f32], mean: &[f32]) {
     let c = sums.channels();
-    for channel in 0..c {
-        let at = |i: usize| f64::from(g[i]) * (f64::from(x[i]) - f64::from(mean[channel]));
+    for (channel, &mean) in mean.iter().enumerate() {
+        let at = |i: usize| f64::from(g[i]) * (f64::from(x[i]) - f64::from(mean));
         let places = || (channel..g.len()).step_by(c);
         let expected = (places().map(|i| f64::from(g[i])).sum::<f64>(), places().map(at).sum::<f64>());
         let scale = 1e-30 + places().map(|i| f64::from(g[i]).abs()).sum::<f64>();

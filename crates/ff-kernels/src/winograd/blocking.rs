@@ -37,11 +37,14 @@ impl Blocking {
         } else if inner * outer <= 128 * 128 && !few_tiles {
             let tiles = 48.min(tiles.div_ceil(threads));
             Self { shared_tiles: false, tiles, panels: 2.min(outer / 16), inner, fused_filters: false }
+        } else if inner * outer <= 256 * 256 && tiles >= 48 * threads {
+            let tiles = 96.min(tiles.div_ceil(threads));
+            Self { shared_tiles: false, tiles, panels: 2.min(outer / 16), inner, fused_filters: false }
         } else {
             let most = (SHARED_TILES / (XI * inner)).max(4 * GROUP) / GROUP * GROUP;
             let pieces = tiles.div_ceil(most);
             let tiles = tiles.div_ceil(pieces);
-            Self { shared_tiles: true, tiles, panels: 1, inner: inner.min(128), fused_filters: true }
+            Self { shared_tiles: true, tiles, panels: 1, inner: inner.min(256), fused_filters: true }
         }
     }
 
