@@ -7,7 +7,7 @@
 
 use crate::shape::{MapShape, check_at_least, check_len};
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::sums::ChannelSums;
+use crate::sums::{ChannelSums, SumRows};
 use crate::threads::{SharedMut, ThreadPool, split};
 
 /// What the forward pass leaves for the backward: one value a channel each.
@@ -217,25 +217,57 @@ pub fn gather_backward(
         let pixels = split(shape.pixels(), pool.threads(), thread);
         let mut first = pixels.start;
         while first < pixels.end {
-            let last = pixels.end.min(first + RUN);
-            for block in (0..channels).step_by(16) {
-                let (mut sum, mut moment) = ([0.0f32; 16], [0.0f32; 16]);
-                for pixel in first..last {
-                    let at = pixel * channels + block;
-                    let (g, x, mean) = (&grad[at..at + 16], &raw[at..at + 16], &mean[block..block + 16]);
-                    for lane in 0..16 {
-                        sum[lane] += g[lane];
-                        moment[lane] += g[lane] * (x[lane] - mean[lane]);
-                    }
-                }
-                for lane in 0..16 {
-                    // SAFETY: this thread's row, a channel in range.
-                    unsafe { rows.add(thread, block + lane, f64::from(sum[lane]), f64::from(moment[lane])) };
-                }
-            }
-            first = last;
+            let part = first * channels..pixels.end.min(first + RUN) * channels;
+            let kernel = Gather { grad: &grad[part.clone()], raw: &raw[part], mean, rows, thread };
+            // SAFETY: the pool's level is available; the sums hold these channels and this thread.
+            unsafe { dispatch(pool.level(), kernel) }
+            first += RUN;
         }
     });
+}
+
+/// Adds `(sum grad, sum grad (raw - mean))` of a run of pixels to the sums of one thread.
+pub(crate) struct Gather<'a> {
+    /// `[pixel][channel]`
+    pub(crate) grad: &'a [f32],
+    /// The same.
+    pub(crate) raw: &'a [f32],
+    /// One value a channel; its length is the number of channels.
+    pub(crate) mean: &'a [f32],
+    pub(crate) rows: SumRows,
+    pub(crate) thread: usize,
+}
+
+impl Kernel for Gather<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let channels = self.mean.len();
+        check_len("gathered tensor", self.raw, self.grad.len());
+        let mut channel = 0;
+        while channel < channels {
+            // SAFETY: whole pixels of both tensors; the maker of this kernel vouches for the sums.
+            unsafe {
+                let mean = S::load(self.mean.as_ptr().add(channel));
+                let (mut sum, mut moment) = (S::splat(0.0), S::splat(0.0));
+                let mut at = channel;
+                while at < self.grad.len() {
+                    let g = S::load(self.grad.as_ptr().add(at));
+                    let x = S::sub(S::load(self.raw.as_ptr().add(at)), mean);
+                    sum = S::add(sum, g);
+                    moment = S::fma(g, x, moment);
+                    at += channels;
+                }
+                let (mut sums, mut moments) = ([0.0f32; 16], [0.0f32; 16]);
+                S::store(sums.as_mut_ptr(), sum);
+                S::store(moments.as_mut_ptr(), moment);
+                for lane in 0..S::LANES {
+                    let (sum, moment) = (f64::from(sums[lane]), f64::from(moments[lane]));
+                    self.rows.add(self.thread, channel + lane, sum, moment);
+                }
+            }
+            channel += S::LANES;
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

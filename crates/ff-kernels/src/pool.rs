@@ -3,6 +3,7 @@
 //! The max-pool stores which of the nine places won, one byte an output: the first maximum in row-major order,
 //! and NaN wins over everything (PyTorch's rule). The backward pass reads the bytes, so it needs no input.
 
+use crate::batchnorm::Gather;
 use crate::epilogue::{Epilogue, GRADIENT, INFERENCE, RawEpilogue, STATISTICS, STORE};
 use crate::shape::{MapShape, check_channels, check_len};
 use crate::simd::{Kernel, Level, Simd, dispatch};
@@ -63,6 +64,8 @@ impl MaxPool {
     }
 
     /// Gathers `(sum g, sum g (raw - mean))` of the gradient `g` before the pool, without storing it.
+    ///
+    /// The workspace holds one row of the input for each thread.
     pub fn gather_backward(
         &self,
         pool: &ThreadPool,
@@ -77,33 +80,18 @@ impl MaxPool {
         let row_len = width * channels;
         check_len("max-pool input", raw, self.input.len());
         check_len("mean", mean, channels);
-        assert!(
-            workspace.len() >= pool.threads() * (row_len + 2 * channels),
-            "workspace: too short for a row"
-        );
+        assert!(workspace.len() >= pool.threads() * row_len, "workspace: too short for a row");
         let gradient = PooledGradient::checked(self, grad_out, argmax);
         let rows = sums.rows(channels, pool.threads());
         let space = SharedMut::new(workspace);
         pool.run(|thread| {
-            let own = row_len + 2 * channels;
             // SAFETY: each thread's own part.
-            let (row, run) = unsafe { space.slice(thread * own..(thread + 1) * own) }.split_at_mut(row_len);
-            let (first, second) = run.split_at_mut(channels);
+            let row = unsafe { space.slice(thread * row_len..(thread + 1) * row_len) };
             for at in split(batch * height, pool.threads(), thread) {
                 gradient.row(pool.level(), at / height, at % height, row);
-                first.fill(0.0);
-                second.fill(0.0);
-                let raw = &raw[at * row_len..][..row_len];
-                for (g, x) in row.chunks_exact(channels).zip(raw.chunks_exact(channels)) {
-                    for c in 0..channels {
-                        first[c] += g[c];
-                        second[c] += g[c] * (x[c] - mean[c]);
-                    }
-                }
-                for c in 0..channels {
-                    // SAFETY: this thread's row, a channel in range.
-                    unsafe { rows.add(thread, c, f64::from(first[c]), f64::from(second[c])) };
-                }
+                let kernel = Gather { grad: row, raw: &raw[at * row_len..][..row_len], mean, rows, thread };
+                // SAFETY: the pool's level is available; the sums hold these channels and this thread.
+                unsafe { dispatch(pool.level(), kernel) }
             }
         });
     }

@@ -10,7 +10,7 @@ use crate::batchnorm::Coefficients;
 use crate::buffer::Buffer;
 use crate::epilogue::{Epilogue, GRADIENT, INFERENCE, RawEpilogue, STATISTICS, STORE};
 use crate::pool::{MaxPool, PooledGradient};
-use crate::shape::{MapShape, check_channels, check_len};
+use crate::shape::{MapShape, check_at_least, check_channels, check_len};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::threads::{SharedMut, ThreadPool, split};
 
@@ -186,6 +186,9 @@ impl Stem {
         check_len("stem output", grad_out.raw, self.output.len());
         let gradient = PooledGradient::checked(&grad_out.pool, grad_out.grad, grad_out.argmax);
         let Coefficients { on_grad, on_raw, constant } = grad_out.coefficients;
+        for part in [on_grad, on_raw, constant] {
+            check_at_least("stem coefficients", part, channels);
+        }
         let (row_len, sums_len) = (self.output.width * channels, channels * TAP_ROWS);
         let private_len = 2 * row_len + sums_len;
         let space = SharedMut::new(workspace);
@@ -198,17 +201,17 @@ impl Stem {
             for at in split(self.batch * self.output.height, pool.threads(), thread) {
                 let (image, y) = (at / self.output.height, at % self.output.height);
                 gradient.row(pool.level(), image, y, row);
-                let raw = &grad_out.raw[at * row_len..][..row_len];
-                for (x, (g, r)) in row.chunks_exact(channels).zip(raw.chunks_exact(channels)).enumerate() {
-                    for block in 0..channels / 16 {
-                        let to = &mut blocked[(block * self.output.width + x) * 16..][..16];
-                        for (lane, to) in to.iter_mut().enumerate() {
-                            let c = block * 16 + lane;
-                            *to = on_grad[c] * g[c] + on_raw[c] * r[c] + constant[c];
-                        }
-                    }
-                }
-                let kernel = WeightGradientRow { stem: *self, packed, image, y, blocked, sums };
+                let kernel = WeightGradientRow {
+                    stem: *self,
+                    packed,
+                    image,
+                    y,
+                    grad: row,
+                    raw: &grad_out.raw[at * row_len..][..row_len],
+                    coefficients: grad_out.coefficients,
+                    blocked,
+                    sums,
+                };
                 // SAFETY: the pool's level is available; the parts have the lengths of this shape.
                 unsafe { dispatch(pool.level(), kernel) }
             }
@@ -331,8 +334,13 @@ struct WeightGradientRow<'a> {
     packed: &'a [f32],
     image: usize,
     y: usize,
+    /// Gradient of the BatchNorm's output, one row.
+    grad: &'a [f32],
+    /// The stem's output, the same row.
+    raw: &'a [f32],
+    coefficients: &'a Coefficients,
     /// `[K/16][column][16]`
-    blocked: &'a [f32],
+    blocked: &'a mut [f32],
     sums: &'a mut [f32],
 }
 
@@ -357,6 +365,24 @@ impl WeightGradientRow<'_> {
     unsafe fn go<S: Simd, const R: usize>(self) {
         let stem = &self.stem;
         let (offsets, width) = (stem.offsets(), stem.output.width);
+        let channels = stem.output.channels;
+        let Coefficients { on_grad, on_raw, constant } = self.coefficients;
+        let mut channel = 0;
+        while channel < channels {
+            // SAFETY: rows of `width` pixels, checked coefficients.
+            unsafe {
+                let a = S::load(on_grad.as_ptr().add(channel));
+                let b = S::load(on_raw.as_ptr().add(channel));
+                let c = S::load(constant.as_ptr().add(channel));
+                let to = self.blocked.as_mut_ptr().add(channel / 16 * width * 16 + channel % 16);
+                for x in 0..width {
+                    let at = x * channels + channel;
+                    let raw = S::fma(S::load(self.raw.as_ptr().add(at)), b, c);
+                    S::store(to.add(x * 16), S::fma(S::load(self.grad.as_ptr().add(at)), a, raw));
+                }
+            }
+            channel += S::LANES;
+        }
         // SAFETY: rows 2y .. 2y + 7 of the padded image, columns below the output's width plus 3.
         unsafe {
             let from =

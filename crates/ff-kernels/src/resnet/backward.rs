@@ -4,7 +4,7 @@
 //! BatchNorm are gathered: the input-gradient convolution of the block behind did both as it stored its output.
 
 use super::layout::BnSlot;
-use super::plan::{Buffers, First, Plan, TrainBlock};
+use super::plan::{Buffers, Conv, Plan, TrainBlock};
 use super::train::bn_relu;
 use crate::batchnorm::{Coefficients, Norm, apply_backward, gather_backward};
 use crate::epilogue::{Accumulate, Epilogue, Gradient, Mask, Moments};
@@ -65,7 +65,7 @@ impl Plan {
             backward(norm2, sums, pixels, &block.layout.second.1, params, grads, coefficients);
             let d_raw2 = Source::BnBackward { grad: g, raw: raw2, coefficients };
             let (slot, inner) = (&block.layout.second.0, &mut inner[..len]);
-            block.second.weight_gradient(
+            block.second.winograd().weight_gradient(
                 pool,
                 bn_relu(raw1, norm1),
                 d_raw2,
@@ -78,7 +78,14 @@ impl Plan {
                 mask: Mask::Bn { raw: raw1, scale: &norm1.scale, shift: &norm1.shift },
                 moments: Some(Moments { raw: raw1, mean: &norm1.mean, sums }),
             });
-            block.second.input_gradient(pool, d_raw2, &params[slot.range()], inner, epilogue, workspace);
+            block.second.winograd().input_gradient(
+                pool,
+                d_raw2,
+                &params[slot.range()],
+                inner,
+                epilogue,
+                workspace,
+            );
 
             backward(norm1, sums, pixels, &block.layout.first.1, params, grads, coefficients);
             let x: &[f32] = if i > 0 { &train.blocks[i - 1].out } else { &train.pooled };
@@ -105,7 +112,7 @@ impl Plan {
                 Epilogue::Gradient(Gradient { accumulate, mask: Mask::Activation(x), moments })
             };
             match &block.first {
-                First::Winograd(conv) => {
+                Conv::Winograd(conv) => {
                     let d_raw1 = Source::BnBackward { grad: inner, raw: raw1, coefficients };
                     conv.weight_gradient(pool, Source::Plain(x), d_raw1, &mut grads[slot.range()], workspace);
                     let weights = &params[slot.range()];
@@ -136,7 +143,7 @@ impl Plan {
                         ),
                     }
                 }
-                First::Gemm(conv) => {
+                Conv::Gemm(conv) => {
                     apply_backward(pool, block.output, raw1, coefficients, inner);
                     let inner = &*inner;
                     conv.weight_gradient(pool, x, Source::Plain(inner), &mut grads[slot.range()], workspace);

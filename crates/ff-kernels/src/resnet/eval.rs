@@ -2,7 +2,7 @@
 
 use super::EPS;
 use super::layout::{BnSlot, ConvSlot};
-use super::plan::{Buffers, First, Folded, Plan};
+use super::plan::{Buffers, Folded, Plan};
 use crate::epilogue::{Activation, Epilogue};
 use crate::pool::global_average;
 use crate::shape::check_len;
@@ -59,10 +59,10 @@ impl Plan {
                 // The input is dead: the result takes its place, so the branch stays in `out`.
                 let epilogue = relu(second, Some(out_map));
                 let to = &mut x[..len];
-                block.second.forward(pool, Source::Plain(middle), filters, to, epilogue, workspace);
+                block.second.forward(pool, middle, filters, to, epilogue, workspace);
             } else {
                 let epilogue = relu(second, Some(input));
-                block.second.forward(pool, Source::Plain(middle), filters, out_map, epilogue, workspace);
+                block.second.forward(pool, middle, filters, out_map, epilogue, workspace);
                 std::mem::swap(&mut x, &mut out);
             }
         }
@@ -94,18 +94,12 @@ impl Plan {
             let [Some(first), Some(second), branch] = folded else {
                 unreachable!("two convolutions a block")
             };
-            let first_weights = &params[block.layout.first.0.range()];
-            if let Some(filters) = &mut first.filters {
-                match &block.first {
-                    First::Winograd(conv) => {
-                        conv.transform_filters(pool, first_weights, Some(&first.scale), filters)
-                    }
-                    First::Gemm(conv) => conv.pack(pool, first_weights, Some(&first.scale), filters),
+            for (folded, conv, (slot, _)) in
+                [(first, &block.first, &block.layout.first), (second, &block.second, &block.layout.second)]
+            {
+                if let Some(filters) = &mut folded.filters {
+                    conv.prepare(pool, &params[slot.range()], &folded.scale, filters);
                 }
-            }
-            if let Some(filters) = &mut second.filters {
-                let weights = &params[block.layout.second.0.range()];
-                block.second.transform_filters(pool, weights, Some(&second.scale), filters);
             }
             if let (Some(branch), Some(conv), Some((slot, _))) =
                 (branch, &block.branch, &block.layout.downsample)

@@ -106,21 +106,87 @@ pub(super) struct Folded {
 /// The kernels of one block.
 pub(super) struct Block {
     pub(super) layout: BlockLayout,
-    pub(super) first: First,
-    pub(super) second: Conv3x3,
+    pub(super) first: Conv,
+    pub(super) second: Conv,
     pub(super) branch: Option<ConvGemm>,
     pub(super) input: MapShape,
     pub(super) output: MapShape,
 }
 
-/// A block's first convolution.
+/// A 3x3 convolution of a block.
 #[derive(Clone, Copy)]
-pub(super) enum First {
+pub(super) enum Conv {
     Winograd(Conv3x3),
     Gemm(ConvGemm),
 }
 
-impl First {
+impl Conv {
+    /// Winograd wherever it applies, save for inference on a handful of pixels.
+    fn choose(input: MapShape, outputs: usize, stride: usize, threads: usize, mode: Mode) -> Self {
+        if stride == 1 {
+            let conv = Conv3x3::new(input, outputs, threads);
+            if mode == Mode::Train || !conv.direct_is_cheaper() {
+                return Self::Winograd(conv);
+            }
+        }
+        Self::Gemm(ConvGemm::new(input, outputs, 3, stride, threads))
+    }
+
+    /// The same kernel for another number of images.
+    fn with_batch(&self, batch: usize) -> Self {
+        match self {
+            Self::Winograd(conv) => Self::Winograd(conv.with_batch(batch)),
+            Self::Gemm(conv) => Self::Gemm(conv.with_batch(batch)),
+        }
+    }
+
+    fn output(&self) -> MapShape {
+        match self {
+            Self::Winograd(conv) => conv.output(),
+            Self::Gemm(conv) => conv.output(),
+        }
+    }
+
+    /// Floats of workspace: forward and input gradient, and weight gradient.
+    fn workspace_len(&self) -> (usize, usize) {
+        match self {
+            Self::Winograd(conv) => (conv.workspace_len(), conv.gradient_workspace_len()),
+            Self::Gemm(conv) => (conv.workspace_len(), conv.gradient_workspace_len()),
+        }
+    }
+
+    /// Floats of filters prepared for inference, if that pays.
+    fn prepared_len(&self) -> Option<usize> {
+        match self {
+            Self::Winograd(conv) => conv.transformed_len(),
+            Self::Gemm(conv) => Some(conv.packed_len()),
+        }
+    }
+
+    /// Prepares filters times `scale` for inference.
+    pub(super) fn prepare(&self, pool: &ThreadPool, weights: &[f32], scale: &[f32], out: &mut [f32]) {
+        match self {
+            Self::Winograd(conv) => conv.transform_filters(pool, weights, Some(scale), out),
+            Self::Gemm(conv) => conv.pack(pool, weights, Some(scale), out),
+        }
+    }
+
+    /// Algorithm and multiply-adds.
+    fn describe(&self) -> (String, usize) {
+        match self {
+            Self::Winograd(conv) => (conv.describe(), conv.macs()),
+            Self::Gemm(conv) => (conv.describe(), conv.macs()),
+        }
+    }
+
+    /// The Winograd convolution that every stride-1 convolution is in training.
+    pub(super) fn winograd(&self) -> &Conv3x3 {
+        match self {
+            Self::Winograd(conv) => conv,
+            Self::Gemm(_) => unreachable!("a training plan chooses Winograd for stride 1"),
+        }
+    }
+
     /// `out = epilogue(conv(x))`
     pub(super) fn forward(
         &self,
@@ -146,29 +212,19 @@ impl First {
 }
 
 impl Block {
-    fn new(layout: &BlockLayout, input: MapShape, threads: usize) -> Self {
-        let first = if layout.stride == 1 {
-            First::Winograd(Conv3x3::new(input, layout.outputs, threads))
-        } else {
-            First::Gemm(ConvGemm::new(input, layout.outputs, 3, layout.stride, threads))
-        };
-        let output = match &first {
-            First::Winograd(conv) => conv.output(),
-            First::Gemm(conv) => conv.output(),
-        };
+    fn new(layout: &BlockLayout, input: MapShape, threads: usize, mode: Mode) -> Self {
+        let first = Conv::choose(input, layout.outputs, layout.stride, threads, mode);
+        let output = first.output();
         let branch = layout
             .downsample
             .is_some()
             .then(|| ConvGemm::new(input, layout.outputs, 1, layout.stride, threads));
-        let second = Conv3x3::new(output, layout.outputs, threads);
+        let second = Conv::choose(output, layout.outputs, 1, threads, mode);
         Self { layout: layout.clone(), first, second, branch, input, output }
     }
 
     fn set_batch(&mut self, batch: usize) {
-        self.first = match &self.first {
-            First::Winograd(conv) => First::Winograd(conv.with_batch(batch)),
-            First::Gemm(conv) => First::Gemm(conv.with_batch(batch)),
-        };
+        self.first = self.first.with_batch(batch);
         self.second = self.second.with_batch(batch);
         self.branch = self.branch.map(|conv| conv.with_batch(batch));
         self.input = self.input.with_batch(batch);
@@ -176,16 +232,13 @@ impl Block {
     }
 
     fn workspace_len(&self, mode: Mode) -> usize {
-        let (forward, gradient) = match &self.first {
-            First::Winograd(conv) => (conv.workspace_len(), conv.gradient_workspace_len()),
-            First::Gemm(conv) => (conv.workspace_len(), conv.gradient_workspace_len()),
-        };
         let branch = self.branch.map_or((0, 0), |conv| (conv.workspace_len(), conv.gradient_workspace_len()));
-        let forward = forward.max(self.second.workspace_len()).max(branch.0);
-        match mode {
+        let all = [self.first.workspace_len(), self.second.workspace_len(), branch];
+        let needed = |(forward, gradient): (usize, usize)| match mode {
             Mode::Infer => forward,
-            Mode::Train => forward.max(gradient).max(self.second.gradient_workspace_len()).max(branch.1),
-        }
+            Mode::Train => forward.max(gradient),
+        };
+        all.into_iter().map(needed).fold(0, usize::max)
     }
 }
 
@@ -208,7 +261,7 @@ impl Plan {
         let mut shape = max_pool.output();
         let mut blocks = Vec::new();
         for block in &layout.blocks {
-            let block = Block::new(block, shape, threads);
+            let block = Block::new(block, shape, threads, mode);
             shape = block.output;
             blocks.push(block);
         }
@@ -221,7 +274,7 @@ impl Plan {
                 workspace = workspace.max(block.workspace_len(mode));
             }
         }
-        let pool_row = threads * (stem.output().width + 2) * config.stem_channels;
+        let pool_row = threads * stem.output().width * config.stem_channels;
         let workspace = workspace.max(stem.workspace_len()).max(pool_row);
         for block in &mut blocks {
             block.set_batch(batch);
@@ -285,19 +338,10 @@ impl Plan {
         )];
         for block in &self.blocks {
             let name = |part: &str| format!("{}.{part}", block.layout.name);
-            let (algorithm, macs) = match &block.first {
-                First::Winograd(conv) => (conv.describe(), conv.macs()),
-                First::Gemm(conv) => (conv.describe(), conv.macs()),
-            };
+            let (algorithm, macs) = block.first.describe();
             layers.push(layer(name("conv1"), shape(block.input), block.output, algorithm, macs));
-            let conv = &block.second;
-            layers.push(layer(
-                name("conv2"),
-                shape(block.output),
-                block.output,
-                conv.describe(),
-                conv.macs(),
-            ));
+            let (algorithm, macs) = block.second.describe();
+            layers.push(layer(name("conv2"), shape(block.output), block.output, algorithm, macs));
             if let Some(conv) = &block.branch {
                 let (input, name) = (shape(block.input), name("downsample.0"));
                 layers.push(layer(name, input, block.output, conv.describe(), conv.macs()));
@@ -377,13 +421,9 @@ impl InferBuffers {
             .iter()
             .map(|block| {
                 let channels = block.output.channels;
-                let first = match &block.first {
-                    First::Winograd(conv) => conv.transformed_len(),
-                    First::Gemm(conv) => Some(conv.packed_len()),
-                };
                 [
-                    Some(folded(channels, first)),
-                    Some(folded(channels, block.second.transformed_len())),
+                    Some(folded(channels, block.first.prepared_len())),
+                    Some(folded(channels, block.second.prepared_len())),
                     block.branch.map(|conv| folded(channels, Some(conv.packed_len()))),
                 ]
             })

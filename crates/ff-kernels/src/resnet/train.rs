@@ -70,7 +70,7 @@ impl Plan {
             sums.reset(block.output.channels);
             let filters = weights(params, &block.layout.second.0);
             let epilogue = Epilogue::Statistics(sums);
-            block.second.forward(pool, bn_relu(raw1, norm1), filters, raw2, epilogue, workspace);
+            block.second.winograd().forward(pool, bn_relu(raw1, norm1), filters, raw2, epilogue, workspace);
             normalise(norm2, sums, block.output, &block.layout.second.1, params, running);
 
             let residual = match (branch, &block.branch, &block.layout.downsample) {

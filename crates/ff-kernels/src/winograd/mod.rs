@@ -102,10 +102,21 @@ impl Conv3x3 {
         self.gradient.workspace(self.input.channels, self.output.channels, self.threads)
     }
 
-    /// Floats of transformed filters, if keeping them pays (it does not where transforming them on the way
-    /// costs less than reading the four times larger result from memory).
+    /// Floats of transformed filters, if keeping them pays for inference: beyond 256 channels, transforming
+    /// them on the way costs less than reading the four times larger result from memory.
     pub fn transformed_len(&self) -> Option<usize> {
-        (!self.forward.fused_filters).then(|| self.output.channels / 16 * panel_len(self.input.channels))
+        let (inner, outer) = (self.input.channels, self.output.channels);
+        (inner * outer <= 256 * 256).then(|| outer / 16 * panel_len(inner))
+    }
+
+    /// Whether so few pixels are made that a direct product beats transforming the filters for them.
+    ///
+    /// Costs a pair of channels, in multiply-adds: 9 a pixel direct, 36 a tile by Winograd, and about 500 for
+    /// transforming its filter (measured: 5 ms for 512x512 channels, at 40 G multiply-adds a second).
+    pub fn direct_is_cheaper(&self) -> bool {
+        let tiles = tiles::Tiling::new(self.input).tiles();
+        let filters = if self.transformed_len().is_some() { 0 } else { 500 };
+        9 * self.input.pixels() < 36 * tiles + filters
     }
 
     /// Transforms weights for [`Filters::Transformed`].
