@@ -71,7 +71,11 @@ mod tests {
     fn slices_are_the_tensors_own_memory() {
         let tensor = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
         let row = tensor.narrow(0, 1, 1).unwrap();
-        with_slice_mut(&row, |values| Ok(values.copy_from_slice(&[1.0, 2.0, 3.0]))).unwrap();
+        let write = |values: &mut [f32]| {
+            values.copy_from_slice(&[1.0, 2.0, 3.0]);
+            Ok(())
+        };
+        with_slice_mut(&row, write).unwrap();
         assert_eq!(
             with_slice(&tensor, |values| Ok(values.to_vec())).unwrap(),
             [0.0, 0.0, 0.0, 1.0, 2.0, 3.0]
