@@ -4,6 +4,7 @@
 
 mod augment;
 mod decode;
+mod fused;
 mod labels;
 mod loader;
 mod manifest;
