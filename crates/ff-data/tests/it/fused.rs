@@ -48,7 +48,7 @@ const STRONG: AugmentSpec = AugmentSpec {
 };
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
     fn fused_is_the_reference(
@@ -56,20 +56,23 @@ proptest! {
         height in 1..40usize,
         seed: u64,
         keep in prop::array::uniform3(any::<bool>()),
+        strong: bool,
         sampling in prop::sample::select(vec![Sampling::Nearest, Sampling::Bilinear]),
     ) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let image = image(width, height, &mut rng);
+        // Strong operations one after the other multiply what rounding they find by ten and more.
+        let (spec, most) = if strong { (STRONG, 5e-5) } else { (Augment::Balanced.spec(), 1e-5) };
         let spec = AugmentSpec {
-            jitter: STRONG.jitter.filter(|_| keep[0]),
-            rotation_degrees: STRONG.rotation_degrees.filter(|_| keep[1]),
-            affine: STRONG.affine.filter(|_| keep[2]),
-            ..STRONG.with_sampling(sampling)
+            jitter: spec.jitter.filter(|_| keep[0]),
+            rotation_degrees: spec.rotation_degrees.filter(|_| keep[1]),
+            affine: spec.affine.filter(|_| keep[2]),
+            ..spec.with_sampling(sampling)
         };
         let params = spec.draw(&mut rng, ImageSize { width, height });
         for level in Level::available() {
             let difference = difference(level, &params, &image);
-            prop_assert!(difference <= 1e-5, "{level:?} differs by {difference}: {params:?}");
+            prop_assert!(difference <= most, "{level:?} differs by {difference}: {params:?}");
         }
     }
 }

@@ -88,6 +88,39 @@ impl Fetch for Mirrored {
     }
 }
 
+/// Along a row of three planes in `[0,1]`.
+pub(super) struct Planes {
+    pub(super) row: *const f32,
+    pub(super) area: usize,
+}
+
+impl Fetch for Planes {
+    const HAS_OUTSIDE: bool = false;
+
+    #[inline(always)]
+    unsafe fn fetch<S: Pixels>(&self, x: usize) -> ([S::V; 3], S::V) {
+        // SAFETY: the row has `LANES` pixels from `x` on in each plane.
+        unsafe {
+            let row = self.row.add(x);
+            let rgb = [S::load(row), S::load(row.add(self.area)), S::load(row.add(2 * self.area))];
+            (rgb, S::splat(1.0))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn fetch_tail<S: Pixels>(&self, x: usize, n: usize) -> ([S::V; 3], S::V) {
+        let mut pixels = [[0.0_f32; 16]; 3];
+        // SAFETY: the row has `n` pixels from `x` on in each plane, fewer than a vector.
+        unsafe {
+            for (c, lanes) in pixels.iter_mut().enumerate() {
+                self.row.add(c * self.area + x).copy_to_nonoverlapping(lanes.as_mut_ptr(), n);
+            }
+            let [r, g, b] = &pixels;
+            ([S::load(r.as_ptr()), S::load(g.as_ptr()), S::load(b.as_ptr())], S::splat(1.0))
+        }
+    }
+}
+
 /// Through one or two maps.
 pub(super) struct Mapped<'a> {
     image: Rgb<'a>,
@@ -136,6 +169,21 @@ unsafe fn round<S: Pixels>(x: S::V) -> S::V {
     }
 }
 
+/// One coordinate of a map's source position, in whole pixels. A function and not a closure: closures are not compiled
+/// for the instruction set.
+///
+/// # Safety
+/// `S` available.
+#[inline(always)]
+unsafe fn along<S: Pixels>([x, y]: [S::V; 2], [mx, my, m0]: [f32; 3], half_extent: S::V) -> S::V {
+    // SAFETY: `S` is available.
+    unsafe {
+        let sum = S::add(S::mul(x, S::splat(mx)), S::mul(y, S::splat(my)));
+        let sum = S::add(S::add(sum, S::splat(m0)), S::splat(1.0));
+        round::<S>(S::sub(S::mul(sum, half_extent), S::splat(0.5)))
+    }
+}
+
 impl Fetch for MappedRow<'_> {
     const HAS_OUTSIDE: bool = true;
 
@@ -155,13 +203,8 @@ impl Fetch for MappedRow<'_> {
             for [xx, xy, x0, yx, yy, y0] in &maps[..*n_maps] {
                 let px = S::sub(S::add(from_x, half), half_width);
                 let py = S::sub(S::add(from_y, half), half_height);
-                let along = |mx: f32, my: f32, m0: f32, half_extent: S::V| {
-                    let sum = S::add(S::mul(px, S::splat(mx)), S::mul(py, S::splat(my)));
-                    let sum = S::add(S::add(sum, S::splat(m0)), one);
-                    round::<S>(S::sub(S::mul(sum, half_extent), half))
-                };
-                from_x = along(*xx, *xy, *x0, half_width);
-                from_y = along(*yx, *yy, *y0, half_height);
+                from_x = along::<S>([px, py], [*xx, *xy, *x0], half_width);
+                from_y = along::<S>([px, py], [*yx, *yy, *y0], half_height);
                 keep = S::select_ge(from_x, zero, keep, zero);
                 keep = S::select_ge(last_x, from_x, keep, zero);
                 keep = S::select_ge(from_y, zero, keep, zero);

@@ -13,7 +13,7 @@ mod fetch;
 
 use crate::simd::{Level, PixelKernel, Pixels, dispatch_pixels};
 use color::{Step, grey, run_steps};
-use fetch::{Fetch, Mapped, Mirrored, Straight};
+use fetch::{Fetch, Mapped, Mirrored, Planes, Straight};
 
 /// An image `(H,W,3)` u8.
 #[derive(Debug, Clone, Copy)]
@@ -79,26 +79,38 @@ pub fn augment(level: Level, image: Rgb<'_>, recipe: &Recipe<'_>, out: &mut [f32
 
     let mut buffer = [Step::Brightness(1.0); Recipe::MOST_COLORS];
     let steps = &mut buffer[..recipe.colors.len()];
-    for (i, &op) in recipe.colors.iter().enumerate() {
-        steps[i] = match op {
+    let finish = Finish::new(recipe);
+    let mut pass = Pass { image, recipe, from: From::Image, steps: &[], end: End::Store(finish), out };
+    let mut first = 0;
+    for i in 0..steps.len() {
+        steps[i] = match recipe.colors[i] {
             ColorOp::Brightness(factor) => Step::Brightness(factor),
             ColorOp::Saturation(factor) => Step::Saturation(factor),
             ColorOp::Hue(turns) => Step::hue(turns),
             ColorOp::Contrast(factor) => {
+                assert!(matches!(pass.end, End::Store(_)), "expected one contrast at most");
                 let mut total = 0.0;
-                // SAFETY: the level is available, and the image has 3 * area bytes.
-                unsafe {
-                    dispatch_pixels(level, GreySum { image, steps: &steps[..i], total: &mut total });
+                // Without maps the second pass goes on from the planes that this one leaves behind; with maps it
+                // begins anew, because gathering bytes is cheaper than gathering three planes.
+                let keep = recipe.maps.is_empty() && i > 0;
+                let before = Pass {
+                    end: if keep { End::StoreAndSum(&mut total) } else { End::Sum(&mut total) },
+                    steps: &steps[..i],
+                    out: &mut *pass.out,
+                    ..pass
+                };
+                // SAFETY: the level is available; image and planes have 3 * area bytes and floats.
+                unsafe { dispatch_pixels(level, before) };
+                if keep {
+                    (pass.from, first) = (From::Planes, i);
                 }
                 Step::Blend { factor, shift: (1.0 - factor) * (total / area as f64) as f32 }
             }
         };
     }
-    let contrasts = steps.iter().filter(|step| matches!(step, Step::Blend { .. })).count();
-    assert!(contrasts <= 1, "expected one contrast at most, found {contrasts}");
-    let finish = Finish::new(recipe);
-    // SAFETY: the level is available; image and planes have 3 * area bytes and floats.
-    unsafe { dispatch_pixels(level, Apply { image, recipe, steps, finish, out }) }
+    pass.steps = &steps[first..];
+    // SAFETY: as above.
+    unsafe { dispatch_pixels(level, pass) }
 }
 
 /// `(x - mean) / std` as `x * scale + shift`.
@@ -115,76 +127,82 @@ impl Finish {
     }
 }
 
-/// Adds up the grey image as it is after some steps. Mirroring does not change it, maps come later.
-struct GreySum<'a> {
+/// Where a pass reads its pixels.
+#[derive(Clone, Copy)]
+enum From {
+    /// The image, mirrored and through the maps.
+    Image,
+    /// The planes that are written, where a pass before left its values.
+    Planes,
+}
+
+/// What a pass does with its pixels.
+enum End<'a> {
+    /// Normalises and stores them.
+    Store(Finish),
+    /// Stores them as they are, and adds up their grey.
+    StoreAndSum(&'a mut f64),
+    /// Adds up their grey only. Maps come later than that.
+    Sum(&'a mut f64),
+}
+
+/// One way through all pixels.
+struct Pass<'a> {
     image: Rgb<'a>,
+    recipe: &'a Recipe<'a>,
+    from: From,
     steps: &'a [Step],
-    total: &'a mut f64,
+    end: End<'a>,
+    out: &'a mut [f32],
 }
 
 /// Pixels summed in f32 lanes before they go to f64, so that the sum is exact to a few ulp at any size.
 const SPAN: usize = 2048;
 
-impl PixelKernel for GreySum<'_> {
-    #[inline(always)]
-    unsafe fn run<S: Pixels>(self) {
-        // SAFETY: `S` is available; a span lies inside the image.
-        unsafe {
-            for span in self.image.pixels.chunks(3 * SPAN) {
-                let n = span.len() / 3;
-                let fetch = Straight { row: span.as_ptr() };
-                let mut sum = S::splat(0.0);
-                let mut x = 0;
-                while x + S::LANES <= n {
-                    let (rgb, _) = fetch.fetch::<S>(x);
-                    sum = S::add(sum, grey::<S>(run_steps::<S, 1>([rgb], self.steps)[0]));
-                    x += S::LANES;
-                }
-                let mut lanes = [0.0_f32; 16];
-                S::store(lanes.as_mut_ptr(), sum);
-                *self.total += f64::from(lanes[..S::LANES].iter().sum::<f32>());
-                if x < n {
-                    let (rgb, _) = fetch.fetch_tail::<S>(x, n - x);
-                    let last = grey::<S>(run_steps::<S, 1>([rgb], self.steps)[0]);
-                    S::store(lanes.as_mut_ptr(), last);
-                    *self.total += f64::from(lanes[..n - x].iter().sum::<f32>());
-                }
-            }
-        }
-    }
-}
-
-struct Apply<'a> {
-    image: Rgb<'a>,
-    recipe: &'a Recipe<'a>,
-    steps: &'a [Step],
-    finish: Finish,
-    out: &'a mut [f32],
-}
-
-impl PixelKernel for Apply<'_> {
+impl PixelKernel for Pass<'_> {
     #[inline(always)]
     unsafe fn run<S: Pixels>(self) {
         let Rgb { pixels, width, height } = self.image;
         let area = width * height;
-        let mut row = Row { out: self.out.as_mut_ptr(), area, steps: self.steps, finish: &self.finish };
-        // SAFETY: `S` is available; row `y` has `width` pixels in the image and in each of the three planes.
+        let unit = Finish { scale: [1.0; 3], shift: [0.0; 3] };
+        let (finish, stores, total) = match self.end {
+            End::Store(finish) => (finish, true, None),
+            End::StoreAndSum(total) => (unit, true, Some(total)),
+            End::Sum(total) => (unit, false, Some(total)),
+        };
+        let sums = total.is_some();
+        let start = self.out.as_mut_ptr();
+        let mut row = Row { out: start, area, steps: self.steps, finish: &finish, stores, sums };
+        let mut sum = 0.0;
+        // SAFETY: `S` is available; rows and spans lie in the image and in each of the three planes.
         unsafe {
-            if !self.recipe.maps.is_empty() {
+            if matches!(self.from, From::Planes) {
+                for at in (0..area).step_by(SPAN) {
+                    row.out = start.add(at);
+                    sum += row.run::<S, _>(&Planes { row: row.out, area }, SPAN.min(area - at));
+                }
+            } else if stores && !self.recipe.maps.is_empty() {
                 let mapped = Mapped::new(self.image, self.recipe);
                 for y in 0..height {
-                    row.run::<S, _>(&mapped.row(y), width);
-                    row.out = row.out.add(width);
+                    row.out = start.add(y * width);
+                    sum += row.run::<S, _>(&mapped.row(y), width);
                 }
-            } else if self.recipe.mirrored {
+            } else if stores && self.recipe.mirrored {
                 for y in 0..height {
-                    row.run::<S, _>(&Mirrored { row: pixels.as_ptr().add(3 * y * width), width }, width);
-                    row.out = row.out.add(width);
+                    row.out = start.add(y * width);
+                    let from = Mirrored { row: pixels.as_ptr().add(3 * y * width), width };
+                    sum += row.run::<S, _>(&from, width);
                 }
             } else {
-                // Without a mirror or a map the image is one long row.
-                row.run::<S, _>(&Straight { row: pixels.as_ptr() }, area);
+                for at in (0..area).step_by(SPAN) {
+                    row.out = start.add(at);
+                    let from = Straight { row: pixels.as_ptr().add(3 * at) };
+                    sum += row.run::<S, _>(&from, SPAN.min(area - at));
+                }
             }
+        }
+        if let Some(total) = total {
+            *total = sum;
         }
     }
 }
@@ -195,42 +213,59 @@ struct Row<'a> {
     area: usize,
     steps: &'a [Step],
     finish: &'a Finish,
+    stores: bool,
+    sums: bool,
 }
 
 impl Row<'_> {
+    /// The sum of the grey image, if it is wanted.
+    ///
     /// # Safety
     /// `S` available; `n` pixels to fetch, and room for them from `out` on in every plane.
     #[inline(always)]
-    unsafe fn run<S: Pixels, F: Fetch>(&self, fetch: &F, n: usize) {
+    unsafe fn run<S: Pixels, F: Fetch>(&self, fetch: &F, n: usize) -> f64 {
         // SAFETY: the caller's promise; the tail goes through an array.
         unsafe {
+            let mut lanes = [0.0_f32; 16];
+            let mut sum = S::splat(0.0);
             let mut x = 0;
             // Two vectors at a time: hue is a long chain of dependent operations.
             while x + 2 * S::LANES <= n {
                 let (first, keep_first) = fetch.fetch::<S>(x);
                 let (second, keep_second) = fetch.fetch::<S>(x + S::LANES);
                 let [first, second] = run_steps::<S, 2>([first, second], self.steps);
-                let first = self.finished::<S, F>(first, keep_first);
-                let second = self.finished::<S, F>(second, keep_second);
-                for c in 0..3 {
-                    S::store(self.out.add(c * self.area + x), first[c]);
-                    S::store(self.out.add(c * self.area + x + S::LANES), second[c]);
+                if self.sums {
+                    sum = S::add(sum, S::add(grey::<S>(first), grey::<S>(second)));
+                }
+                if self.stores {
+                    let first = self.finished::<S, F>(first, keep_first);
+                    let second = self.finished::<S, F>(second, keep_second);
+                    for c in 0..3 {
+                        S::store(self.out.add(c * self.area + x), first[c]);
+                        S::store(self.out.add(c * self.area + x + S::LANES), second[c]);
+                    }
                 }
                 x += 2 * S::LANES;
             }
+            S::store(lanes.as_mut_ptr(), sum);
+            let mut total = f64::from(lanes[..S::LANES].iter().sum::<f32>());
             while x < n {
                 let here = (n - x).min(S::LANES);
                 let (rgb, keep) =
                     if here == S::LANES { fetch.fetch::<S>(x) } else { fetch.fetch_tail::<S>(x, here) };
                 let [rgb] = run_steps::<S, 1>([rgb], self.steps);
-                let rgb = self.finished::<S, F>(rgb, keep);
-                let mut lanes = [0.0_f32; 16];
-                for (c, &channel) in rgb.iter().enumerate() {
-                    S::store(lanes.as_mut_ptr(), channel);
-                    lanes.as_ptr().copy_to_nonoverlapping(self.out.add(c * self.area + x), here);
+                S::store(lanes.as_mut_ptr(), grey::<S>(rgb));
+                total += f64::from(lanes[..here].iter().sum::<f32>());
+                if self.stores {
+                    let rgb = self.finished::<S, F>(rgb, keep);
+                    for (c, &channel) in rgb.iter().enumerate() {
+                        S::store(lanes.as_mut_ptr(), channel);
+                        lanes.as_ptr().copy_to_nonoverlapping(self.out.add(c * self.area + x), here);
+                    }
                 }
                 x += here;
             }
+            total
         }
     }
 

@@ -9,6 +9,7 @@ pub(crate) trait Pixels: Simd {
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn abs(a: Self::V) -> Self::V;
     /// `x` where `a == b`, else `y`.
     unsafe fn select_eq(a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
     /// `x` where `a >= b`, else `y`.
@@ -83,6 +84,10 @@ impl Pixels for Portable {
         std::array::from_fn(|i| a[i] / b[i])
     }
     #[inline(always)]
+    unsafe fn abs(a: Eight) -> Eight {
+        a.map(f32::abs)
+    }
+    #[inline(always)]
     unsafe fn select_eq(a: Eight, b: Eight, x: Eight, y: Eight) -> Eight {
         select(|i| a[i] == b[i], x, y)
     }
@@ -138,15 +143,16 @@ mod x86 {
     /// AVX2 available.
     #[inline(always)]
     unsafe fn spread(pixels: __m256i, masks: &[[i8; 32]; 3]) -> [__m256; 3] {
+        // SAFETY: AVX2 is available.
+        unsafe { [channel(pixels, &masks[0]), channel(pixels, &masks[1]), channel(pixels, &masks[2])] }
+    }
+
+    /// # Safety
+    /// AVX2 available.
+    #[inline(always)]
+    unsafe fn channel(pixels: __m256i, mask: &[i8; 32]) -> __m256 {
         // SAFETY: AVX2 is available; a mask is 32 bytes.
-        unsafe {
-            let channel = |c: usize| _mm256_loadu_si256(masks[c].as_ptr().cast());
-            [
-                _mm256_cvtepi32_ps(_mm256_shuffle_epi8(pixels, channel(0))),
-                _mm256_cvtepi32_ps(_mm256_shuffle_epi8(pixels, channel(1))),
-                _mm256_cvtepi32_ps(_mm256_shuffle_epi8(pixels, channel(2))),
-            ]
-        }
+        unsafe { _mm256_cvtepi32_ps(_mm256_shuffle_epi8(pixels, _mm256_loadu_si256(mask.as_ptr().cast()))) }
     }
 
     // Sound for the same reason as the blocks of `Simd for Avx2`: the trait's callers promise AVX2 and pointers that
@@ -166,6 +172,11 @@ mod x86 {
         unsafe fn div(a: __m256, b: __m256) -> __m256 {
             // SAFETY: AVX is available.
             unsafe { _mm256_div_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn abs(a: __m256) -> __m256 {
+            // SAFETY: AVX is available.
+            unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), a) }
         }
         #[inline(always)]
         unsafe fn select_eq(a: __m256, b: __m256, x: __m256, y: __m256) -> __m256 {
@@ -217,11 +228,18 @@ mod x86 {
     #[inline(always)]
     unsafe fn join(low: [__m256; 3], high: [__m256; 3]) -> [__m512; 3] {
         // SAFETY: AVX-512 F is available.
-        let join = |low: __m256, high: __m256| unsafe {
+        unsafe { [join_one(low[0], high[0]), join_one(low[1], high[1]), join_one(low[2], high[2])] }
+    }
+
+    /// # Safety
+    /// AVX-512 F available.
+    #[inline(always)]
+    unsafe fn join_one(low: __m256, high: __m256) -> __m512 {
+        // SAFETY: AVX-512 F is available.
+        unsafe {
             let low = _mm512_castpd256_pd512(_mm256_castps_pd(low));
             _mm512_castpd_ps(_mm512_insertf64x4::<1>(low, _mm256_castps_pd(high)))
-        };
-        [join(low[0], high[0]), join(low[1], high[1]), join(low[2], high[2])]
+        }
     }
 
     // Bytes are taken apart 8 pixels at a time, as AVX2 does it: shuffles of 64 bytes would need AVX-512 BW.
@@ -240,6 +258,11 @@ mod x86 {
         unsafe fn div(a: __m512, b: __m512) -> __m512 {
             // SAFETY: AVX-512 F is available.
             unsafe { _mm512_div_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn abs(a: __m512) -> __m512 {
+            // SAFETY: AVX-512 F is available.
+            unsafe { _mm512_abs_ps(a) }
         }
         #[inline(always)]
         unsafe fn select_eq(a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
