@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed helper fails its test")]
 
 mod augment;
+mod cache;
 mod decode;
 mod fused;
 mod labels;
