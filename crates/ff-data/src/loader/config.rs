@@ -42,7 +42,8 @@ pub enum OnBadImage {
     #[default]
     Fail,
     /// It is left out and listed ([`Loader::skipped`](super::Loader::skipped)). Nothing takes its place: the batch has
-    /// one sample less, and no other batch changes. A batch of nothing but bad images is left out as a whole.
+    /// one sample less, and no other batch changes. A batch of nothing but bad images is left out where every sample is
+    /// kept ([`LastBatch::Keep`]); where batches are full it is an error, since something larger must be wrong.
     Skip,
 }
 

@@ -141,7 +141,10 @@ impl Epoch<'_> {
         let stopped = Error::LoaderStopped { epoch: self.epoch, batch_idx: self.next_batch };
         let finished =
             shared.next().and_then(|batch| batch.finish(&shared.dataset, shared.config.on_bad_image));
-        let Finished { batch, failures } = finished.unwrap_or(Err(stopped))?;
+        let Finished { batch, mut failures } = finished.unwrap_or(Err(stopped))?;
+        if batch.is_empty() && shared.config.last_batch == LastBatch::Drop {
+            return Err(failures.swap_remove(0).1);
+        }
         let failures = failures.into_iter().map(|(sample_idx, error)| (sample_idx, error.to_string()));
         self.loader.skipped.extend(failures);
         Ok(batch)

@@ -309,6 +309,13 @@ fn bad_images_can_be_skipped() {
                 );
             }
         }
+        let config = LoaderConfig { last_batch: LastBatch::Drop, ..config };
+        let mode = Mode::train(Augment::Fastest, 1);
+        let nothing = Manifest::new("bad.csv", vec![], manifest.rows()[8..12].to_vec()).unwrap();
+        let dataset = Dataset::open(nothing, dir.path(), &encoders, mode).unwrap();
+        let mut training = Loader::new(Arc::new(dataset), config).unwrap();
+        let error = training.epoch(0, 0).next().unwrap().unwrap_err();
+        assert!(matches!(error, Error::Image { .. }), "a full batch of bad images is an error: {error}");
         let skipped: Vec<u32> = loader.skipped().keys().copied().collect();
         assert_eq!(skipped, [5, 8, 9, 10, 11, 13]);
         assert!(loader.skipped()[&5].contains("5.jpg"), "{}", loader.skipped()[&5]);
