@@ -9,6 +9,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use ff_data::Augment;
 use ff_model::{DeviceSpec, Engine};
+use ff_train::config::CacheKind;
 use ff_train::{Config, ConfigBuilder, Preset, Result};
 
 use crate::Context;
@@ -45,6 +46,12 @@ pub struct DataFlags {
     /// What augmentation draws from.
     #[arg(long, value_parser = PossibleValuesParser::new(Augment::ALL.map(Augment::name)))]
     pub augment: Option<String>,
+    /// Where decoded images are kept for the next epoch: 150,528 bytes each.
+    #[arg(long, value_parser = PossibleValuesParser::new(CacheKind::ALL.map(CacheKind::name)))]
+    pub cache: Option<String>,
+    /// Folder of the disk cache [default: cache].
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
 }
 
 /// A named set of defaults.
@@ -85,6 +92,8 @@ impl DataFlags {
             .set("data.batch_size", self.batch_size)
             .set("data.workers", self.workers)
             .set("data.augment", self.augment.as_deref())
+            .set("data.cache", self.cache.as_deref())
+            .set("data.cache_dir", self.cache_dir.as_deref())
     }
 }
 

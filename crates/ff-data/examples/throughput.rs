@@ -81,7 +81,19 @@ fn one_thread() -> Result<()> {
     step("saturation", &|planes, _| transforms::adjust_saturation(planes, 1.01))?;
     step("hue", &|planes, _| transforms::adjust_hue(planes, 0.01))?;
     step("rotation", &|planes, spare| transforms::rotate(planes, size, 5.0, spare))?;
-    step("normalise", &|planes, _| transforms::normalize(planes))
+    step("normalise", &|planes, _| transforms::normalize(planes))?;
+    for preset in Augment::ALL {
+        let drawn = dataset(preset)?;
+        let mut planes = vec![0.0; drawn.image_len()];
+        let mut spare = vec![];
+        let work = |sample_idx| {
+            let params = drawn.augment_params(0, sample_idx);
+            transforms::augment_into(&params, &image.pixels, size, &mut planes, &mut spare);
+            Ok(())
+        };
+        report(&format!("fused, {preset}"), each(Box::new(work))?);
+    }
+    Ok(())
 }
 
 fn dataset(preset: Augment) -> Result<Dataset> {

@@ -3,13 +3,17 @@
 //! A sample is a function of (dataset, epoch, sample index) and of nothing else. Threads, order and batches are the
 //! loader's.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use fs_err::File;
 use rand_chacha::ChaCha8Rng;
-use std::io::Read;
 
 use crate::{
+    cache::{Cache, CacheSpec},
     decode::{RgbImage, decode_into},
     error::{Error, Result},
     labels::Encoders,
@@ -50,6 +54,7 @@ pub struct Dataset {
     targets: PerTask<Vec<u32>>,
     mode: Mode,
     size: ImageSize,
+    cache: Option<Cache>,
 }
 
 /// A worker's memory, used again for every image.
@@ -60,6 +65,51 @@ pub struct Scratch {
     narrow: RgbImage,
     resized: RgbImage,
     planes: Vec<f32>,
+    /// An image from the disk cache.
+    kept: Vec<u8>,
+    times: StageTimes,
+}
+
+/// Where the time went, added up over images and threads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StageTimes {
+    /// Images made.
+    pub images: u64,
+    /// Reading files; reading and writing the cache.
+    pub read: Duration,
+    /// Decoding and resizing.
+    pub decode: Duration,
+    /// Augmenting and normalising.
+    pub augment: Duration,
+}
+
+impl std::ops::AddAssign for StageTimes {
+    fn add_assign(&mut self, other: Self) {
+        self.images += other.images;
+        self.read += other.read;
+        self.decode += other.decode;
+        self.augment += other.augment;
+    }
+}
+
+impl std::ops::Sub for StageTimes {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        StageTimes {
+            images: self.images - earlier.images,
+            read: self.read - earlier.read,
+            decode: self.decode - earlier.decode,
+            augment: self.augment - earlier.augment,
+        }
+    }
+}
+
+impl Scratch {
+    /// What this memory was used for since the last call.
+    pub fn take_times(&mut self) -> StageTimes {
+        std::mem::take(&mut self.times)
+    }
 }
 
 impl Dataset {
@@ -89,7 +139,7 @@ impl Dataset {
             };
             manifest.rows().iter().map(encode).collect::<Result<Vec<u32>>>()
         })?;
-        Dataset { manifest, images_root, targets, mode, size: ImageSize::DEFAULT }.checked()
+        Dataset { manifest, images_root, targets, mode, size: ImageSize::DEFAULT, cache: None }.checked()
     }
 
     /// Images without labels, for prediction: evaluation mode, in the order given, and empty targets.
@@ -106,7 +156,8 @@ impl Dataset {
             return Err(Error::NoRows { path: manifest.path().to_owned() });
         }
         let (images_root, targets) = (images_root.into(), PerTask::default());
-        Dataset { manifest, images_root, targets, mode: Mode::Eval, size: ImageSize::DEFAULT }.checked()
+        Dataset { manifest, images_root, targets, mode: Mode::Eval, size: ImageSize::DEFAULT, cache: None }
+            .checked()
     }
 
     /// Finds a wrong images folder now and not in the middle of an epoch.
@@ -118,11 +169,25 @@ impl Dataset {
         Ok(self)
     }
 
-    /// The same data at another image size.
+    /// The same data at another image size, without a cache.
     #[must_use]
     pub fn with_size(mut self, size: ImageSize) -> Self {
-        self.size = size;
+        (self.size, self.cache) = (size, None);
         self
+    }
+
+    /// The same data with decoded images kept somewhere. To be said after the size.
+    ///
+    /// # Errors
+    /// No room for all images; a cache file that cannot be made or read.
+    pub fn with_cache(mut self, spec: &CacheSpec) -> Result<Self> {
+        self.cache = Cache::open(spec, &self)?;
+        Ok(self)
+    }
+
+    /// The decoded images, where they are kept.
+    pub fn cache(&self) -> Option<&Cache> {
+        self.cache.as_ref()
     }
 
     /// Number of samples.
@@ -189,7 +254,7 @@ impl Dataset {
         }
     }
 
-    /// Reads, decodes and resizes a sample's image: `(H,W,3)` u8, neither augmented nor normalised.
+    /// Reads, decodes and resizes a sample's image: `(H,W,3)` u8, neither augmented nor normalised. Past the cache.
     ///
     /// # Errors
     /// [`Error::Image`]: the file is missing or does not decode.
@@ -197,18 +262,53 @@ impl Dataset {
     /// # Panics
     /// There is no such sample.
     pub fn read_rgb<'s>(&self, sample_idx: usize, scratch: &'s mut Scratch) -> Result<&'s RgbImage> {
-        let read = |scratch: &mut Scratch| -> Result<()> {
-            scratch.file.clear();
-            File::open(self.image_path(sample_idx))?.read_to_end(&mut scratch.file)?;
-            decode_into(&scratch.file, &mut scratch.decoded)
+        let start = Instant::now();
+        let mut decode_start = start;
+        let mut read = |scratch: &mut Scratch| -> Result<()> {
+            let file = read_file(self.image_path(sample_idx), &mut scratch.file)?;
+            decode_start = Instant::now();
+            decode_into(file, &mut scratch.decoded)
         };
         read(scratch).map_err(|error| self.image_error(sample_idx, error))?;
-        let Scratch { decoded, narrow, resized, .. } = scratch;
-        if decoded.width == self.size.width && decoded.height == self.size.height {
-            return Ok(decoded);
+        let Scratch { decoded, narrow, resized, times, .. } = scratch;
+        let fits = decoded.width == self.size.width && decoded.height == self.size.height;
+        if !fits {
+            resize_into(decoded, self.size, narrow, resized);
         }
-        resize_into(decoded, self.size, narrow, resized);
-        Ok(resized)
+        times.read += decode_start - start;
+        times.decode += decode_start.elapsed();
+        Ok(if fits { decoded } else { resized })
+    }
+
+    /// A sample's pixels `(H,W,3)` u8, neither augmented nor normalised, handed to `work`: from the cache, or decoded
+    /// and then kept there. `work` also gets the planes of the scratch memory.
+    fn with_pixels(
+        &self,
+        sample_idx: usize,
+        scratch: &mut Scratch,
+        work: impl FnOnce(&[u8], &mut Vec<f32>),
+    ) -> Result<()> {
+        let mut planes = std::mem::take(&mut scratch.planes);
+        let start = Instant::now();
+        let kept = self.cache.as_ref().and_then(|cache| cache.get(sample_idx, &mut scratch.kept));
+        let mut work_start = Instant::now();
+        if let Some(pixels) = kept {
+            work(pixels, &mut planes);
+            scratch.times.read += work_start - start;
+        } else {
+            let pixels = &self.read_rgb(sample_idx, scratch)?.pixels;
+            let put_start = Instant::now();
+            if let Some(cache) = &self.cache {
+                cache.put(sample_idx, pixels);
+            }
+            work_start = Instant::now();
+            work(pixels, &mut planes);
+            scratch.times.read += work_start - put_start;
+        }
+        scratch.times.augment += work_start.elapsed();
+        scratch.times.images += 1;
+        scratch.planes = planes;
+        Ok(())
     }
 
     /// Writes a sample's image `(3,H,W)` into `out`: decoded, resized, augmented in training, normalised.
@@ -220,10 +320,42 @@ impl Dataset {
     /// There is no such sample, or `out` is not [`Dataset::image_len`] long.
     pub fn load(&self, epoch: u64, sample_idx: usize, scratch: &mut Scratch, out: &mut [f32]) -> Result<()> {
         let params = self.augment_params(epoch, sample_idx);
+        self.with_pixels(sample_idx, scratch, |pixels, spare| {
+            transforms::augment_into(&params, pixels, self.size, out, spare);
+        })
+    }
+
+    /// As [`Dataset::load`], one plain pass per operation and past the cache: what `load` is tested against.
+    ///
+    /// # Errors
+    /// As [`Dataset::load`].
+    ///
+    /// # Panics
+    /// As [`Dataset::load`].
+    pub fn load_reference(
+        &self,
+        epoch: u64,
+        sample_idx: usize,
+        scratch: &mut Scratch,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let params = self.augment_params(epoch, sample_idx);
         transforms::to_planes(self.read_rgb(sample_idx, scratch)?, out);
         transforms::apply(&params, out, self.size, &mut scratch.planes);
         transforms::normalize(out);
         Ok(())
+    }
+
+    /// Writes a sample's pixels `(H,W,3)` u8 into `out`: decoded and resized, for whoever augments them elsewhere with
+    /// [`Dataset::augment_params`].
+    ///
+    /// # Errors
+    /// As [`Dataset::load`].
+    ///
+    /// # Panics
+    /// As [`Dataset::load`].
+    pub fn load_pixels(&self, sample_idx: usize, scratch: &mut Scratch, out: &mut [u8]) -> Result<()> {
+        self.with_pixels(sample_idx, scratch, |pixels, _| out.copy_from_slice(pixels))
     }
 
     /// Names the file and the row in an error about a sample's image.
@@ -234,6 +366,25 @@ impl Dataset {
             line: self.manifest.rows()[sample_idx].line,
             root: self.images_root.clone(),
             reason: Box::new(reason),
+        }
+    }
+}
+
+/// Reads a whole file into memory that is used again, without asking for its length first. The memory stays as long as
+/// its longest file, so that it is filled with zeros once and not for every file.
+fn read_file(path: PathBuf, memory: &mut Vec<u8>) -> Result<&[u8]> {
+    const STEP: usize = 64 << 10;
+    let mut file = File::open(path)?;
+    let mut len = 0;
+    loop {
+        if len == memory.len() {
+            memory.resize(len + len.max(STEP), 0);
+        }
+        match file.read(&mut memory[len..]) {
+            Ok(0) => return Ok(&memory[..len]),
+            Ok(n) => len += n,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -4,8 +4,8 @@
 //! ff_train.csv -> Manifest (checked rows) -> EpochOrder(seed, epoch) -> workers: read, decode, augment -> slot -> Batch
 //! ```
 //!
-//! Knows images, not networks: a [`Batch`] is plain memory, `(B,3,H,W)` f32 normalised as ImageNet models expect it,
-//! with class ids for age, gender and race. Class counts come from the labels of the training split, so another face
+//! Knows images, not networks: a [`Batch`] is plain memory, `(B,3,H,W)` f32 normalised as ImageNet models expect it (or
+//! `(B,H,W,3)` u8 for a device that augments itself), with class ids for age, gender and race. Class counts come from the labels of the training split, so another face
 //! set with, say, five races needs no change.
 //!
 //! ```
@@ -30,6 +30,7 @@
 //! ```
 
 mod age;
+mod cache;
 mod dataset;
 mod decode;
 mod error;
@@ -44,14 +45,17 @@ mod task;
 pub mod transforms;
 
 pub use age::{AgeBin, age_order};
-pub use dataset::{Dataset, Mode, Scratch};
+pub use cache::{Cache, CacheSpec};
+pub use dataset::{Dataset, Mode, Scratch, StageTimes};
 pub use decode::{RgbImage, decode, decode_into};
 pub use error::{Error, Result};
 pub use labels::{Encoders, LabelEncoder};
-pub use loader::{Batch, BatchImages, Epoch, LastBatch, Loader, LoaderConfig, default_workers};
+pub use loader::{
+    Batch, BatchImages, Epoch, LastBatch, Layout, Loader, LoaderConfig, OnBadImage, Slot, default_workers,
+};
 pub use manifest::{Manifest, Row};
 pub use order::EpochOrder;
 pub use resize::{ImageSize, resize};
 pub use splits::{Split, Splits};
 pub use task::{PerTask, Task};
-pub use transforms::{Augment, AugmentSpec};
+pub use transforms::{Augment, AugmentSpec, Sampling};

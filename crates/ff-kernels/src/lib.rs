@@ -18,6 +18,8 @@
 //! | [`pool`] | max-pool and global average pool |
 //! | [`resnet`] | the backbone as a plan: every buffer and kernel fixed beforehand |
 //! | [`optim`] | AdamW and SGD over flat slices |
+//! | [`image`] | augmentation of decoded pixels in one pass, straight to normalised planes |
+//! | [`claims`] | memory whose parts are handed out to threads, each once |
 //! | [`pool_nchw`] | the reference path's max-pool |
 //! | [`process`] | thread limits of the whole process |
 
@@ -32,8 +34,10 @@
 
 pub mod batchnorm;
 pub mod buffer;
+pub mod claims;
 pub mod epilogue;
 pub mod gemm;
+pub mod image;
 pub mod optim;
 pub mod pool;
 pub mod pool_nchw;

@@ -7,7 +7,7 @@ use crate::Result;
 
 /// A batch's images (B,3,H,W) f32.
 pub fn images(batch: &Batch, device: &Device) -> Result<Tensor> {
-    Ok(Tensor::from_slice(&batch.images, &batch.shape, device)?)
+    Ok(Tensor::from_slice(batch.planes(), &batch.shape, device)?)
 }
 
 /// A batch's class ids (B,) u32, one tensor a task.

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ff_data::{Augment, LoaderConfig, default_workers};
+use ff_data::{Augment, LoaderConfig, OnBadImage, Sampling, default_workers};
 use ff_model::{DeviceSpec, Engine};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -46,6 +46,41 @@ pub struct DataConfig {
     pub prefetch: usize,
     /// What augmentation draws from.
     pub augment: Augment,
+    /// How rotation and affine maps look up pixels.
+    pub sampling: Sampling,
+    /// What happens when an image is missing or does not decode.
+    pub on_bad_image: OnBadImage,
+    /// Where decoded images are kept for the next epoch.
+    pub cache: CacheKind,
+    /// The folder of the disk cache.
+    pub cache_dir: PathBuf,
+}
+
+/// Where decoded images are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheKind {
+    /// Nowhere.
+    #[default]
+    None,
+    /// In memory, for this run.
+    Memory,
+    /// In a file, for later runs too.
+    Disk,
+}
+
+impl CacheKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::None, Self::Memory, Self::Disk];
+
+    /// The name used on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+        }
+    }
 }
 
 /// `[model]`
@@ -120,6 +155,10 @@ impl Default for DataConfig {
             workers: default_workers(),
             prefetch: LoaderConfig::PREFETCH,
             augment: Augment::Fast,
+            sampling: Sampling::Nearest,
+            on_bad_image: OnBadImage::Fail,
+            cache: CacheKind::None,
+            cache_dir: "cache".into(),
         }
     }
 }

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ff_data::{Dataset, Encoders, LastBatch, Loader, LoaderConfig, Manifest, Mode};
+use ff_data::{
+    AugmentSpec, CacheSpec, Dataset, Encoders, LastBatch, Layout, Loader, LoaderConfig, Manifest, Mode,
+};
 use ff_model::{BackboneMode, Compute, FaceModel, weights};
 
 use crate::checkpoint::heads;
-use crate::config::{Config, TrainConfig};
+use crate::config::{CacheKind, Config, TrainConfig};
 use crate::{Error, Result};
 
 /// What to tell somebody who has no pretrained weights.
@@ -82,8 +84,10 @@ pub fn build_model(config: &Config, encoders: &Encoders) -> Result<FaceModel> {
 
 /// The loader of training batches.
 pub fn train_loader(config: &Config, manifest: Manifest, encoders: &Encoders) -> Result<Loader> {
-    let mode = Mode::train(config.data.augment, config.train.seed);
-    let dataset = Dataset::open(manifest, &config.data.images, encoders, mode)?;
+    let spec = AugmentSpec::from(config.data.augment).with_sampling(config.data.sampling);
+    let mode = Mode::train(spec, config.train.seed);
+    let dataset =
+        Dataset::open(manifest, &config.data.images, encoders, mode)?.with_cache(&cache_spec(config))?;
     Ok(Loader::new(Arc::new(dataset), loader_config(config, LastBatch::Drop))?)
 }
 
@@ -94,11 +98,26 @@ pub fn eval_loader(
     images: &Path,
     encoders: &Encoders,
 ) -> Result<Loader> {
-    let dataset = Dataset::open(manifest, images, encoders, Mode::Eval)?;
+    let dataset = Dataset::open(manifest, images, encoders, Mode::Eval)?.with_cache(&cache_spec(config))?;
     Ok(Loader::new(Arc::new(dataset), loader_config(config, LastBatch::Keep))?)
 }
 
 fn loader_config(config: &Config, last_batch: LastBatch) -> LoaderConfig {
     let data = &config.data;
-    LoaderConfig { batch_size: data.batch_size, workers: data.workers, prefetch: data.prefetch, last_batch }
+    LoaderConfig {
+        batch_size: data.batch_size,
+        workers: data.workers,
+        prefetch: data.prefetch,
+        last_batch,
+        layout: Layout::Planes,
+        on_bad_image: data.on_bad_image,
+    }
+}
+
+fn cache_spec(config: &Config) -> CacheSpec {
+    match config.data.cache {
+        CacheKind::None => CacheSpec::None,
+        CacheKind::Memory => CacheSpec::Memory,
+        CacheKind::Disk => CacheSpec::Disk(config.data.cache_dir.clone()),
+    }
 }

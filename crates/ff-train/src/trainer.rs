@@ -274,6 +274,11 @@ impl Trainer {
             observer.epoch(&record);
             last = Some(record);
         }
+        for loader in [&self.train_loader, &self.val_loader] {
+            for reason in loader.skipped().values() {
+                tracing::warn!("skipped {reason}");
+            }
+        }
         Ok(Outcome {
             run_dir: self.run_dir.path().to_owned(),
             steps: self.position.step,

@@ -1,11 +1,13 @@
 //! How batches are made: their size, the threads, the depth of the queue.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     dataset::{Dataset, Mode},
     error::{Error, Result},
 };
 
-/// How batches are made. None of it but `batch_size` and `last_batch` changes what is in them.
+/// How batches are made. `workers` and `prefetch` do not change what is in them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoaderConfig {
     /// Samples per batch.
@@ -16,6 +18,33 @@ pub struct LoaderConfig {
     pub prefetch: usize,
     /// What happens to the samples that do not fill a batch.
     pub last_batch: LastBatch,
+    /// How images lie in a batch.
+    pub layout: Layout,
+    /// What happens when an image cannot be used.
+    pub on_bad_image: OnBadImage,
+}
+
+/// How images lie in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Layout {
+    /// `(B,3,H,W)` f32, augmented and normalised: for candle and for the CPU engine's stem.
+    #[default]
+    Planes,
+    /// `(B,H,W,3)` u8 as decoded, with what augmentation drew: for a device that augments itself.
+    Pixels,
+}
+
+/// What happens when an image is missing or does not decode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnBadImage {
+    /// The epoch ends with an error that names it.
+    #[default]
+    Fail,
+    /// It is left out and listed ([`Loader::skipped`](super::Loader::skipped)). Nothing takes its place: the batch has
+    /// one sample less, and no other batch changes. A batch of nothing but bad images is left out where every sample is
+    /// kept ([`LastBatch::Keep`]); where batches are full it is an error, since something larger must be wrong.
+    Skip,
 }
 
 /// What happens to the samples at the end of an epoch that do not fill a batch.
@@ -34,7 +63,14 @@ impl LoaderConfig {
     /// Drops the last partial batch.
     pub fn train(batch_size: usize) -> Self {
         let workers = default_workers();
-        LoaderConfig { batch_size, workers, prefetch: Self::PREFETCH, last_batch: LastBatch::Drop }
+        LoaderConfig {
+            batch_size,
+            workers,
+            prefetch: Self::PREFETCH,
+            last_batch: LastBatch::Drop,
+            layout: Layout::Planes,
+            on_bad_image: OnBadImage::Fail,
+        }
     }
 
     /// Keeps every sample.
@@ -52,6 +88,18 @@ impl LoaderConfig {
     #[must_use]
     pub fn with_prefetch(self, prefetch: usize) -> Self {
         LoaderConfig { prefetch, ..self }
+    }
+
+    /// The same with another layout.
+    #[must_use]
+    pub fn with_layout(self, layout: Layout) -> Self {
+        LoaderConfig { layout, ..self }
+    }
+
+    /// The same with another way to treat bad images.
+    #[must_use]
+    pub fn with_on_bad_image(self, on_bad_image: OnBadImage) -> Self {
+        LoaderConfig { on_bad_image, ..self }
     }
 
     /// Batches in an epoch of `n_samples`.

@@ -1,47 +1,44 @@
 //! Batches of an epoch, made ahead by worker threads.
 //!
-//! One coordinator thread walks through the epoch's batches; a pool of workers shares out the images of the batch at
-//! hand, each written straight to its place in the batch's slot. So the first batch arrives as fast as all workers
-//! can make it, and memory is bounded: `prefetch` finished batches and the consumer's own. All threads live as long
-//! as the [`Loader`] and are joined when it is dropped.
+//! Workers share out the images of the batch at hand, each written straight to its place in the batch's slot, and go on
+//! with the next batch when it has none left. So the first batch arrives as fast as all workers can make it, nobody
+//! waits for the slowest image, and memory is bounded: `prefetch` batches and the consumer's own. All threads live as
+//! long as the [`Loader`] and are joined when it is dropped.
 //!
 //! Invariant: what is in a batch is a function of (dataset, epoch, batch index) and the batch size. Worker count,
-//! speed, queue depth and where the epoch was entered change nothing; of several broken images in a batch, the first
-//! by position is reported.
+//! speed, queue depth, cache and where the epoch was entered change nothing; of several broken images in a batch, the
+//! first by position is reported.
 
 mod batch;
 mod config;
-mod coordinator;
+mod in_flight;
+mod slots;
+mod workers;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc::{self, Receiver, Sender},
-    },
+    collections::BTreeMap,
+    sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 pub use batch::{Batch, BatchImages};
-pub use config::{LastBatch, LoaderConfig, default_workers};
+pub use config::{LastBatch, Layout, LoaderConfig, OnBadImage, default_workers};
+pub use slots::Slot;
 
 use crate::{
-    dataset::Dataset,
+    dataset::{Dataset, StageTimes},
     error::{Error, Result},
 };
-use batch::Ring;
-use coordinator::{Coordinator, Job};
+use in_flight::Finished;
+use workers::Shared;
 
 /// Makes the batches of a dataset.
 pub struct Loader {
-    dataset: Arc<Dataset>,
-    config: LoaderConfig,
-    ring: Arc<Ring>,
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
     wait: Duration,
-    /// `None` only while dropping: closing the channel is what ends the coordinator.
-    jobs: Option<Sender<Job>>,
-    coordinator: Option<JoinHandle<()>>,
+    skipped: BTreeMap<u32, String>,
 }
 
 impl Loader {
@@ -52,49 +49,39 @@ impl Loader {
     /// start.
     pub fn new(dataset: Arc<Dataset>, config: LoaderConfig) -> Result<Self> {
         config.check(&dataset)?;
-        let ring = Ring::new(config.prefetch + 1);
-        let coordinator = Coordinator::new(Arc::clone(&dataset), config, Arc::clone(&ring))?;
-        let (jobs, receiver) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("ff-data loader".to_owned());
-        let coordinator = thread.spawn(move || coordinator.run(&receiver))?;
-        Ok(Loader {
-            dataset,
-            config,
-            ring,
-            wait: Duration::ZERO,
-            jobs: Some(jobs),
-            coordinator: Some(coordinator),
-        })
+        let shared = Shared::new(dataset, config);
+        let mut loader = Loader { shared, workers: vec![], wait: Duration::ZERO, skipped: BTreeMap::new() };
+        for i in 0..config.workers {
+            let shared = Arc::clone(&loader.shared);
+            let thread = std::thread::Builder::new().name(format!("ff-data worker {i}"));
+            loader.workers.push(thread.spawn(move || shared.work())?);
+        }
+        Ok(loader)
     }
 
     /// The batches of an epoch from `first_batch` on (0 for the whole epoch; the next one to resume). Work starts at
     /// once; dropping the iterator stops it.
     pub fn epoch(&mut self, epoch: u64, first_batch: usize) -> Epoch<'_> {
         let end = self.n_batches();
-        // One finished batch waits in the coordinator's hands, the others in the channel.
-        let (batches, receiver) = mpsc::sync_channel(self.config.prefetch - 1);
-        let cancelled = Arc::new(AtomicBool::new(false));
-        if let Some(jobs) = &self.jobs {
-            let job = Job { epoch, range: first_batch..end, batches, cancelled: Arc::clone(&cancelled) };
-            // Where the coordinator is gone the job is dropped, and the epoch's first batch says so.
-            let _ = jobs.send(job);
+        if first_batch < end {
+            self.shared.start(epoch, first_batch, end);
         }
-        Epoch { receiver, cancelled, epoch, next_batch: first_batch, end, wait: Duration::ZERO, loader: self }
+        Epoch { epoch, next_batch: first_batch, end, wait: Duration::ZERO, loader: self }
     }
 
     /// Batches in a whole epoch.
     pub fn n_batches(&self) -> usize {
-        self.config.n_batches(self.dataset.len())
+        self.shared.config.n_batches(self.dataset().len())
     }
 
     /// The data.
     pub fn dataset(&self) -> &Arc<Dataset> {
-        &self.dataset
+        &self.shared.dataset
     }
 
     /// The configuration.
     pub fn config(&self) -> LoaderConfig {
-        self.config
+        self.shared.config
     }
 
     /// How long consumers have waited for batches so far, over all epochs.
@@ -102,26 +89,35 @@ impl Loader {
         self.wait
     }
 
-    /// Batch-sized image buffers allocated so far: at most `prefetch + 1` and as many as the consumer keeps.
+    /// What workers have spent their time on so far, batch by batch as they finish them.
+    pub fn times(&self) -> StageTimes {
+        self.shared.times()
+    }
+
+    /// Batch-sized image buffers made so far: at most `prefetch + 1` and as many as the consumer keeps.
     pub fn slots_made(&self) -> usize {
-        self.ring.made()
+        self.shared.memory.slots_made()
+    }
+
+    /// Bad images that were skipped so far ([`OnBadImage::Skip`]), over all epochs: sample and reason, which names the
+    /// file.
+    pub fn skipped(&self) -> &BTreeMap<u32, String> {
+        &self.skipped
     }
 }
 
 impl Drop for Loader {
     fn drop(&mut self) {
-        self.jobs = None;
-        if let Some(coordinator) = self.coordinator.take() {
+        self.shared.stop();
+        for worker in self.workers.drain(..) {
             // A panic in there was already seen as `Error::LoaderStopped`.
-            let _ = coordinator.join();
+            let _ = worker.join();
         }
     }
 }
 
 /// The batches of one epoch, in order. After an error there are none.
 pub struct Epoch<'l> {
-    receiver: Receiver<Result<Batch>>,
-    cancelled: Arc<AtomicBool>,
     epoch: u64,
     next_batch: usize,
     end: usize,
@@ -134,34 +130,54 @@ impl Epoch<'_> {
     pub fn wait(&self) -> Duration {
         self.wait
     }
+
+    /// What workers have spent their time on so far, over all epochs.
+    pub fn times(&self) -> StageTimes {
+        self.loader.times()
+    }
+
+    fn batch(&mut self) -> Result<Batch> {
+        let shared = &self.loader.shared;
+        let stopped = Error::LoaderStopped { epoch: self.epoch, batch_idx: self.next_batch };
+        let finished =
+            shared.next().and_then(|batch| batch.finish(&shared.dataset, shared.config.on_bad_image));
+        let Finished { batch, mut failures } = finished.unwrap_or(Err(stopped))?;
+        if batch.is_empty() && shared.config.last_batch == LastBatch::Drop {
+            return Err(failures.swap_remove(0).1);
+        }
+        let failures = failures.into_iter().map(|(sample_idx, error)| (sample_idx, error.to_string()));
+        self.loader.skipped.extend(failures);
+        Ok(batch)
+    }
 }
 
 impl Iterator for Epoch<'_> {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Result<Batch>> {
-        if self.next_batch >= self.end {
-            return None;
+        while self.next_batch < self.end {
+            let start = Instant::now();
+            let batch = self.batch();
+            let waited = start.elapsed();
+            self.wait += waited;
+            self.loader.wait += waited;
+            self.next_batch = if batch.is_ok() { self.next_batch + 1 } else { self.end };
+            // Nothing but skipped images.
+            if !batch.as_ref().is_ok_and(Batch::is_empty) {
+                return Some(batch);
+            }
         }
-        let start = Instant::now();
-        let stopped = Error::LoaderStopped { epoch: self.epoch, batch_idx: self.next_batch };
-        let batch = self.receiver.recv().unwrap_or(Err(stopped));
-        let waited = start.elapsed();
-        self.wait += waited;
-        self.loader.wait += waited;
-        self.next_batch = if batch.is_ok() { self.next_batch + 1 } else { self.end };
-        Some(batch)
+        None
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let most = self.end.saturating_sub(self.next_batch);
-        (most.min(1), Some(most))
+        (0, Some(most))
     }
 }
 
 impl Drop for Epoch<'_> {
     fn drop(&mut self) {
-        // The workers see the flag after the image at hand; a send into the closed channel fails.
-        self.cancelled.store(true, Ordering::Relaxed);
+        self.loader.shared.cancel();
     }
 }

@@ -1,10 +1,11 @@
 //! Flip, rotation and affine maps, as torchvision's tensor functions: nearest neighbour, fill 0.
+//! [`bilinear`] is the one that torchvision has no name for: all maps composed, and one smooth resampling.
 //!
 //! An output pixel looks up its source through the inverse map, about the image's centre, with pixel centres at
 //! half-integers (`grid_sample(align_corners=False)`), rounded half to even. The arithmetic follows torchvision's
 //! normalised grid in f32, so that only pixels within an ulp of a tie can differ.
 
-use super::params::AffineParams;
+use super::params::{AffineParams, AugmentParams};
 use crate::resize::ImageSize;
 
 /// Mirrors left and right, in place.
@@ -24,6 +25,44 @@ pub fn affine(planes: &mut [f32], size: ImageSize, params: &AffineParams, spare:
     InverseAffine::translation_scale(params).resample(planes, size, spare);
 }
 
+/// Rotates and scales as `params` says in one bilinear resampling, in place. Positions outside the image count as 0.
+///
+/// A sequence of nearest-neighbour maps shifts edges by up to half a pixel each; this one interpolates once.
+pub fn bilinear(params: &AugmentParams, planes: &mut [f32], size: ImageSize, spare: &mut Vec<f32>) {
+    let rotation = params.rotation.map(InverseAffine::rotation);
+    let map = match (rotation, params.affine.as_ref().map(InverseAffine::translation_scale)) {
+        (Some(first), Some(last)) => first.after(&last),
+        (Some(map), None) | (None, Some(map)) => map,
+        (None, None) => return,
+    };
+    spare.clear();
+    spare.extend_from_slice(planes);
+    let (width, height) = (size.width as i32, size.height as i32);
+    let (center_x, center_y) = (0.5 * (size.width as f32 - 1.0), 0.5 * (size.height as f32 - 1.0));
+    let [xx, xy, x0, yx, yy, y0] = map.0;
+    for i in 0..size.area() {
+        let (x, y) = ((i % size.width) as f32 - center_x, (i / size.width) as f32 - center_y);
+        let (from_x, from_y) = (x * xx + y * xy + x0 + center_x, x * yx + y * yy + y0 + center_y);
+        let (left, top) = (from_x.floor(), from_y.floor());
+        let (right_share, lower_share) = (from_x - left, from_y - top);
+        let mut sums = [0.0; 3];
+        for (dy, share_y) in [(0, 1.0 - lower_share), (1, lower_share)] {
+            for (dx, share_x) in [(0, 1.0 - right_share), (1, right_share)] {
+                let (x, y) = (left as i32 + dx, top as i32 + dy);
+                if (0..width).contains(&x) && (0..height).contains(&y) {
+                    let at = (y * width + x) as usize;
+                    for (channel, sum) in sums.iter_mut().enumerate() {
+                        *sum += share_x * share_y * spare[channel * size.area() + at];
+                    }
+                }
+            }
+        }
+        for (channel, sum) in sums.into_iter().enumerate() {
+            planes[channel * size.area() + i] = sum;
+        }
+    }
+}
+
 /// The map from an output pixel to its source, about the centre: `x' = m0 x + m1 y + m2`, `y' = m3 x + m4 y + m5`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct InverseAffine(pub [f32; 6]);
@@ -41,6 +80,20 @@ impl InverseAffine {
         let (x, y) = params.translate;
         let shift = |pixels: i32| -f64::from(pixels) * inverse;
         InverseAffine([inverse, 0.0, shift(x), 0.0, inverse, shift(y)].map(|m| m as f32))
+    }
+
+    /// The map that takes an output pixel through `last` and then through `self`.
+    fn after(&self, last: &InverseAffine) -> Self {
+        let [a, b, c, d, e, f] = self.0;
+        let [xx, xy, x0, yx, yy, y0] = last.0;
+        InverseAffine([
+            a * xx + b * yx,
+            a * xy + b * yy,
+            a * x0 + b * y0 + c,
+            d * xx + e * yx,
+            d * xy + e * yy,
+            d * x0 + e * y0 + f,
+        ])
     }
 
     /// Resamples three planes in place.

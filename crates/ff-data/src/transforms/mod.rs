@@ -1,20 +1,24 @@
 //! Augmentation and normalisation as torchvision defines them, on planar `(3,H,W)` f32 images.
 //!
 //! First draw, then apply: [`AugmentSpec::draw`] turns a sample's generator into a plain [`AugmentParams`], and
-//! [`apply`] does what it says. So another executor (a fused pass, a GPU) can apply the very same draw. This is the
-//! readable reference, kept for ever: one plain pass per operation.
+//! [`apply`] does what it says. So another executor (the fused pass, a GPU) can apply the very same draw. This is the
+//! readable reference, kept for ever: one plain pass per operation. [`augment_into`] is the same in one pass, and what
+//! the loader runs.
 //!
 //! Order: `[0,1]` -> flip -> jitter -> rotation -> affine -> normalise. Values stay in `[0,1]` until normalised, and
 //! pixels that come from outside the image are 0 before normalisation (black, not the mean).
 
 mod color;
+mod fused;
 mod geometry;
 mod params;
 
 pub use color::{adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation};
-pub use geometry::{InverseAffine, affine, hflip, rotate};
+pub use fused::{augment_into, augment_into_at};
+pub use geometry::{InverseAffine, affine, bilinear, hflip, rotate};
 pub use params::{
     AffineParams, AffineSpec, Augment, AugmentParams, AugmentSpec, ColorOp, JitterParams, JitterSpec,
+    Sampling,
 };
 
 use crate::{decode::RgbImage, resize::ImageSize};
@@ -56,6 +60,9 @@ pub fn apply(params: &AugmentParams, planes: &mut [f32], size: ImageSize, spare:
                 ColorOp::Hue => adjust_hue(planes, jitter.hue),
             }
         }
+    }
+    if params.sampling == Sampling::Bilinear {
+        return bilinear(params, planes, size, spare);
     }
     if let Some(degrees) = params.rotation {
         rotate(planes, size, degrees, spare);

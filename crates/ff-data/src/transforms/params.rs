@@ -50,8 +50,13 @@ impl Augment {
         const fn jitter(x: f32, hue: f32) -> Option<JitterSpec> {
             Some(JitterSpec { brightness: x, contrast: x, saturation: x, hue })
         }
-        const NONE: AugmentSpec =
-            AugmentSpec { hflip_probability: 0.0, jitter: None, rotation_degrees: None, affine: None };
+        const NONE: AugmentSpec = AugmentSpec {
+            hflip_probability: 0.0,
+            jitter: None,
+            rotation_degrees: None,
+            affine: None,
+            sampling: Sampling::Nearest,
+        };
         const FLIP: AugmentSpec = AugmentSpec { hflip_probability: 0.5, ..NONE };
         match self {
             Augment::Fast => AugmentSpec { jitter: jitter(0.15, 0.05), ..FLIP },
@@ -96,6 +101,20 @@ pub struct AugmentSpec {
     pub rotation_degrees: Option<f32>,
     /// Translation and scale.
     pub affine: Option<AffineSpec>,
+    /// How rotation and affine maps look up pixels.
+    #[serde(default)]
+    pub sampling: Sampling,
+}
+
+/// How rotation and affine maps look up pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sampling {
+    /// The nearest pixel, one map after the other, as torchvision does.
+    #[default]
+    Nearest,
+    /// Interpolated between four pixels, all maps at once.
+    Bilinear,
 }
 
 /// `ColorJitter`'s four arguments.
@@ -133,6 +152,8 @@ pub struct AugmentParams {
     pub rotation: Option<f64>,
     /// Translation and scale.
     pub affine: Option<AffineParams>,
+    /// How the two maps look up pixels.
+    pub sampling: Sampling,
 }
 
 /// One draw of `ColorJitter`.
@@ -181,7 +202,16 @@ impl AugmentSpec {
             jitter: self.jitter.map(|spec| spec.draw(rng)),
             rotation: self.rotation_degrees.map(|limit| f64::from(uniform(rng, -limit, limit))),
             affine: self.affine.map(|spec| spec.draw(rng, size)),
+            sampling: self.sampling,
         }
+    }
+}
+
+impl AugmentSpec {
+    /// The same with another way to look up pixels.
+    #[must_use]
+    pub const fn with_sampling(self, sampling: Sampling) -> Self {
+        AugmentSpec { sampling, ..self }
     }
 }
 

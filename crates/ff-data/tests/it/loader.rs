@@ -6,7 +6,8 @@ use std::{
 };
 
 use ff_data::{
-    Augment, Batch, Dataset, EpochOrder, Error, LastBatch, Loader, LoaderConfig, Manifest, Mode, Scratch,
+    Augment, Batch, BatchImages, Dataset, EpochOrder, Error, LastBatch, Layout, Loader, LoaderConfig,
+    Manifest, Mode, OnBadImage, Scratch, transforms,
 };
 use proptest::prelude::*;
 
@@ -19,6 +20,7 @@ type Contents = (usize, Vec<u32>, Vec<String>, [Vec<u32>; 3], Vec<f32>);
 fn contents(batch: Result<Batch, Error>) -> Contents {
     let Batch { images, targets, files, sample_indices, batch_idx, .. } = batch.unwrap();
     let targets = [targets.age, targets.gender, targets.race];
+    let BatchImages::Planes(images) = images else { panic!("planes were asked for") };
     (batch_idx, sample_indices, files, targets, images.into_vec())
 }
 
@@ -101,7 +103,7 @@ fn a_batch_is_its_samples() {
         for (position, &sample_idx) in batch.sample_indices.iter().enumerate() {
             let sample_idx = sample_idx as usize;
             dataset.load(2, sample_idx, &mut scratch, &mut image).unwrap();
-            assert_eq!(batch.images[position * image.len()..][..image.len()], image);
+            assert_eq!(batch.planes()[position * image.len()..][..image.len()], image);
             assert_eq!(batch.files[position], dataset.manifest().rows()[sample_idx].file);
             for (task, targets) in batch.targets.iter() {
                 assert_eq!(targets[position], dataset.targets()[task][sample_idx]);
@@ -139,7 +141,7 @@ fn slots_are_used_again() {
     for at in 0..2 {
         assert_eq!(loader.epoch(at, 0).map(Result::unwrap).count(), 30);
     }
-    assert!(loader.slots_made() <= 4, "{} slots for 60 batches", loader.slots_made());
+    assert!(loader.slots_made() <= 3, "{} slots for 60 batches", loader.slots_made());
     assert!(loader.wait() > Duration::ZERO);
 }
 
@@ -151,7 +153,7 @@ fn batches_can_all_be_kept() {
     let kept: Vec<Batch> = loader.epoch(0, 0).map(Result::unwrap).collect();
     assert_eq!(kept.len(), 10);
     drop(loader);
-    assert_eq!(kept[9].images.len(), 2 * 3 * 224 * 224, "batches outlive their loader");
+    assert_eq!(kept[9].planes().len(), 2 * 3 * 224 * 224, "batches outlive their loader");
 }
 
 #[test]
@@ -254,7 +256,7 @@ fn child_counts_its_threads() {
     let config = LoaderConfig::train(4).with_workers(3);
     let mut loader = Loader::new(Arc::new(sample_dataset(43, TRAIN())), config).unwrap();
     drop(loader.epoch(0, 0).next());
-    expect(4);
+    expect(3);
     drop(loader.epoch(1, 0));
     drop(loader);
     expect(0);
@@ -273,4 +275,93 @@ fn settings_that_cannot_work_are_refused() {
     assert_eq!(large, "first.csv: expected rows for at least one batch of 11, found 10 rows");
     let dropping = LoaderConfig { last_batch: LastBatch::Drop, ..LoaderConfig::eval(4) };
     assert!(new(Mode::Eval, dropping).contains("every sample"));
+}
+
+/// Skipping is deterministic: batches are shorter by their bad images, one of nothing else is left out, the rest stay.
+#[test]
+fn bad_images_can_be_skipped() {
+    let jpeg = Fixture::images().bytes("rgb.jpg");
+    let dir = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..20).map(|i| format!("{i}.jpg")).collect();
+    let mut files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &jpeg[..])).collect();
+    for bad in [5, 8, 9, 10, 11, 13] {
+        files[bad].1 = b"text";
+    }
+    let (manifest, encoders) = planted(dir.path(), &files);
+    for workers in [1, 2, 5] {
+        let dataset = Dataset::open(manifest.clone(), dir.path(), &encoders, Mode::Eval).unwrap();
+        let config = LoaderConfig::eval(4).with_workers(workers).with_on_bad_image(OnBadImage::Skip);
+        let mut loader = Loader::new(Arc::new(dataset), config).unwrap();
+        for at in 0..2 {
+            let batches: Vec<Batch> = loader.epoch(at, 0).map(Result::unwrap).collect();
+            let indices: Vec<&[u32]> = batches.iter().map(|batch| &batch.sample_indices[..]).collect();
+            let expected: [&[u32]; 4] = [&[0, 1, 2, 3], &[4, 6, 7], &[12, 14, 15], &[16, 17, 18, 19]];
+            assert_eq!(indices, expected);
+            let places: Vec<usize> = batches.iter().map(|batch| batch.batch_idx).collect();
+            assert_eq!(places, [0, 1, 3, 4]);
+            let image = &batches[0].planes()[..3 * 224 * 224];
+            for batch in &batches {
+                assert_eq!(batch.shape[0], batch.len());
+                assert_eq!((batch.targets.age.len(), batch.files.len()), (batch.len(), batch.len()));
+                assert!(
+                    batch.planes().chunks(image.len()).all(|other| other == image),
+                    "no hole in the batch"
+                );
+            }
+        }
+        let config = LoaderConfig { last_batch: LastBatch::Drop, ..config };
+        let mode = Mode::train(Augment::Fastest, 1);
+        let nothing = Manifest::new("bad.csv", vec![], manifest.rows()[8..12].to_vec()).unwrap();
+        let dataset = Dataset::open(nothing, dir.path(), &encoders, mode).unwrap();
+        let mut training = Loader::new(Arc::new(dataset), config).unwrap();
+        let error = training.epoch(0, 0).next().unwrap().unwrap_err();
+        assert!(matches!(error, Error::Image { .. }), "a full batch of bad images is an error: {error}");
+        let skipped: Vec<u32> = loader.skipped().keys().copied().collect();
+        assert_eq!(skipped, [5, 8, 9, 10, 11, 13]);
+        assert!(loader.skipped()[&5].contains("5.jpg"), "{}", loader.skipped()[&5]);
+    }
+}
+
+/// The pixels of a batch and its draws make the planes of the other layout.
+#[test]
+fn pixels_and_their_draws_make_the_planes() {
+    let dataset = Arc::new(sample_dataset(12, TRAIN()));
+    let config = LoaderConfig::train(6);
+    let planes: Vec<Batch> = {
+        let mut loader = Loader::new(Arc::clone(&dataset), config).unwrap();
+        loader.epoch(3, 0).map(Result::unwrap).collect()
+    };
+    let mut loader = Loader::new(Arc::clone(&dataset), config.with_layout(Layout::Pixels)).unwrap();
+    let mut image = vec![0.0; dataset.image_len()];
+    for (batch, planes) in loader.epoch(3, 0).map(Result::unwrap).zip(&planes) {
+        assert_eq!((batch.shape, batch.pixels().len()), ([6, 224, 224, 3], 6 * image.len()));
+        for (i, params) in batch.augment.iter().enumerate() {
+            let pixels = &batch.pixels()[i * image.len()..][..image.len()];
+            transforms::augment_into(params, pixels, dataset.size(), &mut image, &mut Vec::new());
+            assert_eq!(image, planes.planes()[i * image.len()..][..image.len()]);
+        }
+    }
+}
+
+/// Ten times the ring and more streams through the ring's memory.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_is_the_rings_however_much_streams_through() {
+    let peak = || {
+        let status = fs_err::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() >> 10
+    };
+    // Slots of 38 MiB: beside them the memory of other tests is small.
+    let config = LoaderConfig::eval(64).with_prefetch(2).with_workers(2);
+    let dataset = Arc::new(sample_dataset(599, Mode::Eval));
+    let mut loader = Loader::new(Arc::clone(&dataset), config).unwrap();
+    assert_eq!(loader.epoch(0, 0).map(Result::unwrap).count(), 10);
+    let (slots, before) = (loader.slots_made(), peak());
+    for at in 1..4 {
+        assert_eq!(loader.epoch(at, 0).map(Result::unwrap).count(), 10);
+    }
+    assert!(slots <= 3 && loader.slots_made() == slots, "{slots} slots, then {}", loader.slots_made());
+    assert!(peak() < before + 100, "peak memory grew from {before} to {} MiB", peak());
+    assert!(loader.times().images >= 3 * 599);
 }

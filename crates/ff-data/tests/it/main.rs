@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a failed helper fails its test")]
 
 mod augment;
+mod cache;
 mod decode;
+mod fused;
 mod labels;
 mod loader;
 mod manifest;

@@ -9,6 +9,7 @@
 //! Elsewhere (NEON included) the portable level is used, which the compiler vectorises as it can.
 
 mod peak;
+mod pixels;
 mod portable;
 
 #[cfg(target_arch = "x86_64")]
@@ -17,6 +18,7 @@ mod avx2;
 mod avx512;
 
 pub use peak::{fma_burn, fma_burn_flop};
+pub(crate) use pixels::{PixelKernel, Pixels, dispatch_pixels};
 pub(crate) use portable::Portable;
 
 /// An instruction set that the kernels can run on.

@@ -1,5 +1,7 @@
 //! `bench`: speed and peak memory of one stage.
 
+mod loader;
+
 use std::time::Instant;
 
 use anyhow::Result;
@@ -13,7 +15,7 @@ use ff_train::checkpoint::heads;
 use ff_train::losses::multi_task;
 use ff_train::machine::peak_rss_mib;
 use ff_train::optimizer::Optimizer;
-use ff_train::setup::{build_model, train_loader};
+use ff_train::setup::build_model;
 use ff_train::trainer::optimizer_step;
 use serde::Serialize;
 
@@ -23,7 +25,7 @@ use crate::{Context, Ending, output};
 /// Measure one stage: images a second, milliseconds a batch, peak memory.
 ///
 /// The network is fed synthetic images; the loader reads the sample. Figures are medians over --steps batches after
-/// one to warm up. GFLOP/s are direct-convolution equivalents, three forward passes a training step.
+/// one to warm up (the loader's over --steps epochs of the sample, each beside the decoder alone). GFLOP/s are direct-convolution equivalents, three forward passes a training step.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Which stage.
@@ -59,6 +61,8 @@ struct Figures {
     /// Medians of a training step's parts, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     parts_ms: Option<Parts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loader: Option<loader::Breakdown>,
     peak_rss_mib: Option<u64>,
     batch_size: usize,
     steps: usize,
@@ -87,9 +91,13 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let splits = Splits::read(&config.data.splits)?;
     let steps = args.steps.max(1);
 
-    let mut parts = None;
+    let (mut parts, mut breakdown) = (None, None);
     let times = match args.stage {
-        Stage::Loader => loader(&config, splits, steps)?,
+        Stage::Loader => {
+            let (times, found) = loader::run(&config, splits, steps)?;
+            breakdown = Some(found);
+            times
+        }
         Stage::Train => {
             let all = train(&config, &splits.encoders, steps)?;
             let part = |f: fn(&Parts) -> f64| median(all.iter().map(f).collect());
@@ -118,6 +126,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         ms_per_batch,
         gflop_per_s: (passes > 0.0).then(|| 1e3 * gflop / ms_per_batch),
         parts_ms: parts,
+        loader: breakdown,
         peak_rss_mib: peak_rss_mib(),
         batch_size,
         steps,
@@ -133,25 +142,6 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         print(&figures);
     }
     Ok(Ending::Success)
-}
-
-/// Milliseconds from batch to batch, with nothing else to do meanwhile.
-fn loader(config: &Config, splits: Splits, steps: usize) -> Result<Vec<f64>> {
-    let mut loader = train_loader(config, splits.train, &splits.encoders)?;
-    let mut times = Vec::new();
-    let mut clock = Instant::now();
-    for epoch in 0.. {
-        for batch in loader.epoch(epoch, 0) {
-            batch?;
-            times.push(clock.elapsed().as_secs_f64() * 1e3);
-            clock = Instant::now();
-            // The first batches wait in the queue already made; the steady state comes after them.
-            if times.len() == steps + config.data.prefetch + 1 {
-                return Ok(times.split_off(config.data.prefetch + 1));
-            }
-        }
-    }
-    unreachable!("epochs are endless")
 }
 
 fn train(config: &Config, encoders: &Encoders, steps: usize) -> Result<Vec<Parts>> {
@@ -218,6 +208,9 @@ fn print(figures: &Figures) {
     }
     if let Some(Parts { forward, backward, optimizer }) = figures.parts_ms {
         println!("forward {forward:.0} ms, backward {backward:.0} ms, optimizer {optimizer:.1} ms");
+    }
+    if let Some(breakdown) = &figures.loader {
+        loader::print(breakdown);
     }
     if let Some(peak) = figures.peak_rss_mib {
         println!("peak memory {peak} MiB");

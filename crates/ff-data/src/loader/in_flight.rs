@@ -1,0 +1,207 @@
+//! A batch that workers fill: its memory, handed out image by image, and what went wrong.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use ff_kernels::claims::{Claim, Claims};
+
+use super::{Batch, BatchImages, Layout, LoaderConfig, OnBadImage, slots::Ring, slots::Slot};
+use crate::{
+    dataset::{Dataset, Scratch},
+    error::{Error, Result},
+    order::EpochOrder,
+};
+
+/// The memory of all batches, in the loader's layout.
+pub(super) enum Memory {
+    Planes(Arc<Ring<f32>>),
+    Pixels(Arc<Ring<u8>>),
+}
+
+impl Memory {
+    pub(super) fn new(config: &LoaderConfig, image_len: usize) -> Self {
+        let (len, capacity) = (config.batch_size * image_len, config.prefetch + 1);
+        match config.layout {
+            Layout::Planes => Memory::Planes(Ring::new(len, capacity)),
+            Layout::Pixels => Memory::Pixels(Ring::new(len, capacity)),
+        }
+    }
+
+    pub(super) fn slots_made(&self) -> usize {
+        match self {
+            Memory::Planes(ring) => ring.made(),
+            Memory::Pixels(ring) => ring.made(),
+        }
+    }
+}
+
+/// A slot whose images are claimed one by one.
+struct Filling<T> {
+    claims: Claims<T>,
+    ring: Arc<Ring<T>>,
+}
+
+impl<T: Copy + Default> Filling<T> {
+    fn new(ring: &Arc<Ring<T>>, image_len: usize, n: usize) -> Self {
+        Filling { claims: Claims::new(ring.take(), image_len, n), ring: Arc::clone(ring) }
+    }
+
+    fn finish(&self, len: usize) -> Option<Slot<T>> {
+        Some(Slot::new(self.claims.take()?, len, Arc::clone(&self.ring)))
+    }
+}
+
+impl<T> Drop for Filling<T> {
+    fn drop(&mut self) {
+        // A batch that nobody wanted any more: its memory is for another one.
+        self.ring.give_back(self.claims.reclaim());
+    }
+}
+
+enum Parts {
+    Planes(Filling<f32>),
+    Pixels(Filling<u8>),
+}
+
+/// An image's place in a batch, one worker's to fill.
+pub(super) enum Place<'a> {
+    Planes(Claim<'a, f32>),
+    Pixels(Claim<'a, u8>),
+}
+
+/// A batch in the making.
+pub(super) struct InFlight {
+    epoch: u64,
+    batch_idx: usize,
+    indices: Vec<u32>,
+    parts: Parts,
+    failures: Mutex<Vec<(usize, Error)>>,
+    cancelled: Arc<AtomicBool>,
+}
+
+/// A batch and the images that are missing from it.
+pub(super) struct Finished {
+    pub(super) batch: Batch,
+    /// By sample, in the order of the batch.
+    pub(super) failures: Vec<(u32, Error)>,
+}
+
+impl InFlight {
+    pub(super) fn new(
+        memory: &Memory,
+        dataset: &Dataset,
+        (epoch, order): (u64, &EpochOrder),
+        (batch_idx, batch_size): (usize, usize),
+        cancelled: Arc<AtomicBool>,
+    ) -> Self {
+        let indices = order.batch(batch_idx, batch_size).to_vec();
+        let parts = match memory {
+            Memory::Planes(ring) => Parts::Planes(Filling::new(ring, dataset.image_len(), indices.len())),
+            Memory::Pixels(ring) => Parts::Pixels(Filling::new(ring, dataset.image_len(), indices.len())),
+        };
+        InFlight { epoch, batch_idx, indices, parts, failures: Mutex::default(), cancelled }
+    }
+
+    /// The next image that nobody fills yet.
+    pub(super) fn claim(&self) -> Option<Place<'_>> {
+        match &self.parts {
+            Parts::Planes(filling) => filling.claims.claim().map(Place::Planes),
+            Parts::Pixels(filling) => filling.claims.claim().map(Place::Pixels),
+        }
+    }
+
+    pub(super) fn is_exhausted(&self) -> bool {
+        match &self.parts {
+            Parts::Planes(filling) => filling.claims.is_exhausted(),
+            Parts::Pixels(filling) => filling.claims.is_exhausted(),
+        }
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        match &self.parts {
+            Parts::Planes(filling) => filling.claims.is_complete(),
+            Parts::Pixels(filling) => filling.claims.is_complete(),
+        }
+    }
+
+    /// Makes one image, or notes why it cannot be made. A decoder that panics on a malformed file is that file's error,
+    /// not the run's end.
+    pub(super) fn fill(&self, mut place: Place<'_>, dataset: &Dataset, scratch: &mut Scratch) {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return;
+        }
+        let position = match &place {
+            Place::Planes(claim) => claim.part(),
+            Place::Pixels(claim) => claim.part(),
+        };
+        let sample_idx = self.indices[position] as usize;
+        let load = AssertUnwindSafe(|| match &mut place {
+            Place::Planes(claim) => dataset.load(self.epoch, sample_idx, scratch, claim),
+            Place::Pixels(claim) => dataset.load_pixels(sample_idx, scratch, claim),
+        });
+        let loaded = catch_unwind(load).unwrap_or_else(|panic| {
+            let reason = Error::Decode(format!("the decoder panicked: {}", panic_message(&*panic)));
+            Err(dataset.image_error(sample_idx, reason))
+        });
+        if let Err(error) = loaded {
+            self.failures.lock().unwrap_or_else(PoisonError::into_inner).push((position, error));
+        }
+        // Only now does the image count as done: its failure is noted.
+        drop(place);
+    }
+
+    /// The batch, once, when every image is made or given up. Images that could not be made are taken out.
+    pub(super) fn finish(&self, dataset: &Dataset, policy: OnBadImage) -> Option<Result<Finished>> {
+        let image_len = dataset.image_len();
+        let len = self.indices.len() * image_len;
+        let mut images = match &self.parts {
+            Parts::Planes(filling) => BatchImages::Planes(filling.finish(len)?),
+            Parts::Pixels(filling) => BatchImages::Pixels(filling.finish(len)?),
+        };
+        let mut failures = std::mem::take(&mut *self.failures.lock().unwrap_or_else(PoisonError::into_inner));
+        failures.sort_by_key(|(position, _)| *position);
+        if policy == OnBadImage::Fail && !failures.is_empty() {
+            return Some(Err(failures.swap_remove(0).1));
+        }
+        let mut indices = self.indices.clone();
+        for (position, _) in failures.iter().rev() {
+            indices.remove(*position);
+            match &mut images {
+                BatchImages::Planes(slot) => slot.remove_part(*position, image_len),
+                BatchImages::Pixels(slot) => slot.remove_part(*position, image_len),
+            }
+        }
+        let failures = failures.into_iter().map(|(at, error)| (self.indices[at], error)).collect();
+        let (n, size) = (indices.len(), dataset.size());
+        let shape = match &images {
+            BatchImages::Planes(_) => [n, 3, size.height, size.width],
+            BatchImages::Pixels(_) => [n, size.height, size.width, 3],
+        };
+        let each = || indices.iter().map(|&i| i as usize);
+        let batch = Batch {
+            images,
+            shape,
+            augment: each().map(|i| dataset.augment_params(self.epoch, i)).collect(),
+            targets: dataset
+                .targets()
+                .as_ref()
+                .map(|ids| each().filter_map(|i| ids.get(i).copied()).collect()),
+            files: each().map(|i| dataset.manifest().rows()[i].file.clone()).collect(),
+            sample_indices: indices,
+            epoch: self.epoch,
+            batch_idx: self.batch_idx,
+        };
+        Some(Ok(Finished { batch, failures }))
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
