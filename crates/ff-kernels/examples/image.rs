@@ -11,7 +11,7 @@ use ff_kernels::{
 
 fn main() {
     let (width, height) = (224, 224);
-    let pixels: Vec<u8> = (0..3 * width * height).map(|i| (i * 2_654_435_761_usize >> 13) as u8).collect();
+    let pixels: Vec<u8> = (0..3 * width * height).map(|i| ((i * 2_654_435_761_usize) >> 13) as u8).collect();
     let image = Rgb { pixels: &pixels, width, height };
     let mut out = vec![0.0; pixels.len()];
     let none = Recipe {

@@ -1,22 +1,16 @@
 //! `bench`: speed and peak memory of one stage.
 
 mod loader;
-
-use std::time::Instant;
+mod network;
 
 use anyhow::Result;
-use candle_core::Tensor;
 use clap::ValueEnum;
-use ff_data::{Encoders, PerTask, Splits};
+use ff_data::Splits;
+use ff_model::BackboneMode;
 use ff_model::summary::summarise;
-use ff_model::{BackboneMode, Dropout, FaceModel};
-use ff_train::Config;
 use ff_train::checkpoint::heads;
-use ff_train::losses::multi_task;
 use ff_train::machine::peak_rss_mib;
-use ff_train::optimizer::Optimizer;
-use ff_train::setup::build_model;
-use ff_train::trainer::optimizer_step;
+use network::Parts;
 use serde::Serialize;
 
 use crate::flags::{ComputeFlags, DataFlags, sample_config, settle};
@@ -24,8 +18,9 @@ use crate::{Context, Ending, output};
 
 /// Measure one stage: images a second, milliseconds a batch, peak memory.
 ///
-/// The network is fed synthetic images; the loader reads the sample. Figures are medians over --steps batches after
-/// one to warm up (the loader's over --steps epochs of the sample, each beside the decoder alone). GFLOP/s are direct-convolution equivalents, three forward passes a training step.
+/// The network is fed synthetic images, and figures are medians over --steps batches after one to warm up. The loader
+/// reads the sample, and its figures are medians over --steps epochs, each beside the decoder alone. GFLOP/s are
+/// direct-convolution equivalents, three forward passes a training step.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Which stage.
@@ -73,23 +68,33 @@ struct Figures {
     augment: &'static str,
 }
 
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Parts {
-    forward: f64,
-    backward: f64,
-    optimizer: f64,
+impl Stage {
+    /// Images in a batch unless asked otherwise: the sizes that the peers' benches have.
+    const fn batch_size(self) -> usize {
+        match self {
+            Self::Loader => 256,
+            Self::Train => 32,
+            Self::Infer => 16,
+        }
+    }
+
+    /// What a batch costs in forward passes; nothing that counts in the loader.
+    const fn forward_passes(self) -> Option<f64> {
+        match self {
+            Self::Loader => None,
+            Self::Train => Some(3.0),
+            Self::Infer => Some(1.0),
+        }
+    }
 }
 
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
-    let batch_size = match args.stage {
-        Stage::Loader => 256,
-        Stage::Train => 32,
-        Stage::Infer => 16,
-    };
-    let data = DataFlags { batch_size: args.data.batch_size.or(Some(batch_size)), ..args.data.clone() };
+    let data =
+        DataFlags { batch_size: args.data.batch_size.or(Some(args.stage.batch_size())), ..args.data.clone() };
     let config = settle(sample_config(context, &data, &args.compute))?;
     let splits = Splits::read(&config.data.splits)?;
-    let steps = args.steps.max(1);
+    let (steps, batch_size) = (args.steps.max(1), config.data.batch_size);
+    let heads = heads(&splits.encoders);
 
     let (mut parts, mut breakdown) = (None, None);
     let times = match args.stage {
@@ -99,32 +104,22 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
             times
         }
         Stage::Train => {
-            let all = train(&config, &splits.encoders, steps)?;
+            let all = network::train(&config, &splits.encoders, steps)?;
             let part = |f: fn(&Parts) -> f64| median(all.iter().map(f).collect());
-            parts = Some(Parts {
-                forward: part(|p| p.forward),
-                backward: part(|p| p.backward),
-                optimizer: part(|p| p.optimizer),
-            });
-            all.iter().map(|p| p.forward + p.backward + p.optimizer).collect()
+            let (forward, backward) = (part(|p| p.forward), part(|p| p.backward));
+            parts = Some(Parts { forward, backward, optimizer: part(|p| p.optimizer) });
+            all.iter().map(Parts::sum).collect()
         }
-        Stage::Infer => infer(&config, &splits.encoders, steps)?,
+        Stage::Infer => network::infer(&config, &splits.encoders, steps)?,
     };
     let ms_per_batch = median(times);
-    let batch_size = config.data.batch_size;
-    let passes = [0.0, 3.0, 1.0][args.stage as usize];
-    let mult_adds = summarise(
-        &heads(&Splits::read(&config.data.splits)?.encoders),
-        BackboneMode::Trainable,
-        [batch_size, 224, 224],
-    )?
-    .mult_adds;
-    let gflop = 2e-9 * passes * mult_adds as f64;
+    let mult_adds = summarise(&heads, BackboneMode::Trainable, [batch_size, 224, 224])?.mult_adds;
+    let gflop = args.stage.forward_passes().map(|passes| 2e-9 * passes * mult_adds as f64);
     let figures = Figures {
         stage: args.stage,
         images_per_s: 1e3 * batch_size as f64 / ms_per_batch,
         ms_per_batch,
-        gflop_per_s: (passes > 0.0).then(|| 1e3 * gflop / ms_per_batch),
+        gflop_per_s: gflop.map(|gflop| 1e3 * gflop / ms_per_batch),
         parts_ms: parts,
         loader: breakdown,
         peak_rss_mib: peak_rss_mib(),
@@ -142,54 +137,6 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         print(&figures);
     }
     Ok(Ending::Success)
-}
-
-fn train(config: &Config, encoders: &Encoders, steps: usize) -> Result<Vec<Parts>> {
-    let mut model = build_model(config, encoders)?;
-    let mut optimizer = Optimizer::new(config.optimizer.clone(), model.parameters())?;
-    let images = synthetic(config, &model)?;
-    let classes: PerTask<usize> = encoders.n_classes();
-    let n = config.data.batch_size;
-    let targets = classes
-        .values()
-        .map(|&c| Tensor::new((0..n).map(|i| (i % c) as u32).collect::<Vec<_>>(), model.device()));
-    let targets = targets.collect::<Result<Vec<_>, _>>()?;
-    let mut all = Vec::new();
-    for step in 0..=steps {
-        let clock = Instant::now();
-        let dropout = Dropout { rate: config.model.dropout as f32, seed: 0, step: step as u64 };
-        let pass = model.forward_train(&images, dropout)?;
-        let loss = multi_task(&pass.logits, &targets)?.total;
-        loss.to_scalar::<f32>()?;
-        let forward = clock.elapsed().as_secs_f64() * 1e3;
-        model.backward(&pass, &loss)?;
-        let backward = clock.elapsed().as_secs_f64() * 1e3 - forward;
-        optimizer_step(&mut model, &mut optimizer)?;
-        let optimizer = clock.elapsed().as_secs_f64() * 1e3 - forward - backward;
-        all.push(Parts { forward, backward, optimizer });
-    }
-    Ok(all.split_off(1))
-}
-
-fn infer(config: &Config, encoders: &Encoders, steps: usize) -> Result<Vec<f64>> {
-    let mut model = build_model(config, encoders)?;
-    let images = synthetic(config, &model)?;
-    let mut times = Vec::new();
-    for _ in 0..=steps {
-        let clock = Instant::now();
-        for logits in model.predict(&images)?.logits {
-            logits.to_vec2::<f32>()?;
-        }
-        times.push(clock.elapsed().as_secs_f64() * 1e3);
-    }
-    Ok(times.split_off(1))
-}
-
-/// Images (B,3,224,224) with the spread of normalised ones; the speed does not depend on what they show.
-fn synthetic(config: &Config, model: &FaceModel) -> Result<Tensor> {
-    let n = config.data.batch_size * 3 * 224 * 224;
-    let values: Vec<f32> = (0..n).map(|i| (i % 251) as f32 / 62.5 - 2.0).collect();
-    Ok(Tensor::from_vec(values, (config.data.batch_size, 3, 224, 224), model.device())?)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
