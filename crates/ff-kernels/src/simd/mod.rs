@@ -1,6 +1,6 @@
 //! Instruction sets: a small vector trait, its implementations, and run-time dispatch.
 //!
-//! A kernel is a struct of arguments with a generic `run::<S: Simd>`; [`dispatch`] calls it inside a function
+//! A kernel is a struct of arguments with a generic `run::<S: Simd>`; `dispatch` calls it inside a function
 //! compiled for the wanted instruction set. Everything a kernel calls must be `#[inline(always)]`, or it would
 //! be compiled for the baseline. The logic is the same code at every level; only the vector types differ.
 //!
