@@ -7,6 +7,7 @@
 mod forward;
 mod gradient;
 mod stem;
+mod stem_gradient;
 mod weights;
 
 pub use stem::{Stem, StemGradient};

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::stem_gradient::WeightGradientRow;
 use crate::batchnorm::Coefficients;
 use crate::buffer::Buffer;
 use crate::epilogue::{Epilogue, GRADIENT, INFERENCE, RawEpilogue, STATISTICS, STORE};
@@ -17,9 +18,9 @@ use crate::threads::{SharedMut, ThreadPool, split};
 const KERNEL: usize = 7;
 const PAD: usize = 3;
 const COLORS: usize = 3;
-const TAPS: usize = COLORS * KERNEL * KERNEL;
+pub(crate) const TAPS: usize = COLORS * KERNEL * KERNEL;
 /// Taps rounded up to rows of the widest micro-kernel.
-const TAP_ROWS: usize = TAPS.next_multiple_of(12);
+pub(crate) const TAP_ROWS: usize = TAPS.next_multiple_of(12);
 
 /// The stem convolution of one shape.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +84,7 @@ impl Stem {
         weight_gradient.max(channels * TAPS)
     }
 
-    fn row_len(&self) -> usize {
+    pub(crate) fn row_len(&self) -> usize {
         (self.output.width + 16).next_multiple_of(8)
     }
 
@@ -91,12 +92,12 @@ impl Stem {
         self.height + 2 * PAD + 1
     }
 
-    fn image_len(&self) -> usize {
+    pub(crate) fn image_len(&self) -> usize {
         COLORS * self.image_rows() * 2 * self.row_len()
     }
 
     /// Offsets of every tap from the packed place of an output pixel.
-    fn offsets(&self) -> [usize; TAP_ROWS] {
+    pub(crate) fn offsets(&self) -> [usize; TAP_ROWS] {
         let mut offsets = [0; TAP_ROWS];
         for (tap, offset) in offsets[..TAPS].iter_mut().enumerate() {
             let (color, r, s) = (tap / 49, tap / KERNEL % KERNEL, tap % KERNEL);
@@ -324,92 +325,6 @@ unsafe fn pixels<S: Simd, const R: usize>(
         }
         for r in 0..R {
             S::w_store(to.add(r * 16), sums[r]);
-        }
-    }
-}
-
-/// Adds one output row's part of the weight gradient to `sums [K/16][tap][16]`.
-struct WeightGradientRow<'a> {
-    stem: Stem,
-    packed: &'a [f32],
-    image: usize,
-    y: usize,
-    /// Gradient of the BatchNorm's output, one row.
-    grad: &'a [f32],
-    /// The stem's output, the same row.
-    raw: &'a [f32],
-    coefficients: &'a Coefficients,
-    /// `[K/16][column][16]`
-    blocked: &'a mut [f32],
-    sums: &'a mut [f32],
-}
-
-impl Kernel for WeightGradientRow<'_> {
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        // SAFETY: the maker of this kernel checked the lengths.
-        unsafe {
-            if S::GROUPS == 2 {
-                self.go::<S, 12>();
-            } else {
-                self.go::<S, 6>();
-            }
-        }
-    }
-}
-
-impl WeightGradientRow<'_> {
-    /// # Safety
-    /// `S` available, lengths checked.
-    #[inline(always)]
-    unsafe fn go<S: Simd, const R: usize>(self) {
-        let stem = &self.stem;
-        let (offsets, width) = (stem.offsets(), stem.output.width);
-        let channels = stem.output.channels;
-        let Coefficients { on_grad, on_raw, constant } = self.coefficients;
-        let mut channel = 0;
-        while channel < channels {
-            // SAFETY: rows of `width` pixels, checked coefficients.
-            unsafe {
-                let a = S::load(on_grad.as_ptr().add(channel));
-                let b = S::load(on_raw.as_ptr().add(channel));
-                let c = S::load(constant.as_ptr().add(channel));
-                let to = self.blocked.as_mut_ptr().add(channel / 16 * width * 16 + channel % 16);
-                for x in 0..width {
-                    let at = x * channels + channel;
-                    let raw = S::fma(S::load(self.raw.as_ptr().add(at)), b, c);
-                    S::store(to.add(x * 16), S::fma(S::load(self.grad.as_ptr().add(at)), a, raw));
-                }
-            }
-            channel += S::LANES;
-        }
-        // SAFETY: rows 2y .. 2y + 7 of the padded image, columns below the output's width plus 3.
-        unsafe {
-            let from =
-                self.packed.as_ptr().add(self.image * stem.image_len() + 2 * self.y * 2 * stem.row_len());
-            for block in 0..stem.output.channels / 16 {
-                let gradient = self.blocked.as_ptr().add(block * width * 16);
-                let sums = self.sums.as_mut_ptr().add(block * TAP_ROWS * 16);
-                let mut tap = 0;
-                while tap < TAPS {
-                    let mut rows = [from; R];
-                    for r in 0..R {
-                        rows[r] = from.add(offsets[tap + r]);
-                    }
-                    let mut total = [S::w_zero(); R];
-                    for x in 0..width {
-                        let b = S::w_load(gradient.add(x * 16));
-                        for r in 0..R {
-                            total[r] = S::w_fma(S::splat(*rows[r].add(x)), b, total[r]);
-                        }
-                    }
-                    for r in 0..R {
-                        let to = sums.add((tap + r) * 16);
-                        S::w_store(to, S::w_add(S::w_load(to), total[r]));
-                    }
-                    tap += R;
-                }
-            }
         }
     }
 }

@@ -3,8 +3,10 @@
 //! On entry to a block, the gradient of its output is already masked by its ReLU and the two sums of its second
 //! BatchNorm are gathered: the input-gradient convolution of the block behind did both as it stored its output.
 
+use super::block::Conv;
+use super::buffers::TrainBlock;
 use super::layout::BnSlot;
-use super::plan::{Buffers, Conv, Plan, TrainBlock};
+use super::plan::{Buffers, Plan};
 use super::train::bn_relu;
 use crate::batchnorm::{Coefficients, Norm, apply_backward, gather_backward};
 use crate::epilogue::{Accumulate, Epilogue, Gradient, Mask, Moments};

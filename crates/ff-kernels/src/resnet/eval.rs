@@ -1,8 +1,9 @@
 //! Inference: every BatchNorm folded into the convolution before it, the residual and ReLU into its epilogue.
 
 use super::EPS;
+use super::buffers::Folded;
 use super::layout::{BnSlot, ConvSlot};
-use super::plan::{Buffers, Folded, Plan};
+use super::plan::{Buffers, Plan};
 use crate::epilogue::{Activation, Epilogue};
 use crate::pool::global_average;
 use crate::shape::check_len;

@@ -7,6 +7,8 @@
 //! No heads, no loss, no optimiser here.
 
 mod backward;
+mod block;
+mod buffers;
 mod eval;
 mod layout;
 mod plan;

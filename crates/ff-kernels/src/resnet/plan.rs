@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use super::layout::{BlockLayout, Config, Layout};
-use crate::Source;
-use crate::batchnorm::{Coefficients, Norm};
+use super::block::Block;
+use super::buffers::{InferBuffers, TrainBuffers};
+use super::layout::{Config, Layout};
+use crate::batchnorm::Coefficients;
 use crate::buffer::Buffer;
-use crate::epilogue::Epilogue;
-use crate::gemm::{ConvGemm, Stem};
+use crate::gemm::Stem;
 use crate::pool::MaxPool;
 use crate::shape::MapShape;
 use crate::sums::ChannelSums;
 use crate::threads::ThreadPool;
-use crate::winograd::{Conv3x3, Filters};
 
 /// What a plan keeps buffers for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,184 +61,6 @@ pub struct Plan {
 pub(super) enum Buffers {
     Train(Box<TrainBuffers>),
     Infer(Box<InferBuffers>),
-}
-
-/// Everything the backward pass reads, and the gradients it passes on.
-pub(super) struct TrainBuffers {
-    pub(super) stem_raw: Buffer,
-    pub(super) stem_norm: Norm,
-    pub(super) pooled: Buffer,
-    pub(super) blocks: Vec<TrainBlock>,
-    /// Gradients: of a block's output, of its first BatchNorm's output, of its input.
-    pub(super) grads: [Buffer; 3],
-    /// Whether a forward pass has been made since the last backward pass.
-    pub(super) ready: bool,
-}
-
-/// What one block keeps for its backward pass.
-pub(super) struct TrainBlock {
-    pub(super) raw1: Buffer,
-    pub(super) norm1: Norm,
-    pub(super) raw2: Buffer,
-    pub(super) norm2: Norm,
-    pub(super) branch: Option<(Buffer, Norm)>,
-    pub(super) out: Buffer,
-}
-
-/// Activations in flight and folded weights.
-pub(super) struct InferBuffers {
-    pub(super) stem_out: Buffer,
-    pub(super) maps: [Buffer; 3],
-    pub(super) stem: Folded,
-    pub(super) blocks: Vec<[Option<Folded>; 3]>,
-    pub(super) fresh: bool,
-}
-
-/// A convolution with its BatchNorm folded in.
-pub(super) struct Folded {
-    pub(super) scale: Vec<f32>,
-    pub(super) bias: Vec<f32>,
-    /// Transformed or packed filters, where keeping them pays.
-    pub(super) filters: Option<Buffer>,
-}
-
-/// The kernels of one block.
-pub(super) struct Block {
-    pub(super) layout: BlockLayout,
-    pub(super) first: Conv,
-    pub(super) second: Conv,
-    pub(super) branch: Option<ConvGemm>,
-    pub(super) input: MapShape,
-    pub(super) output: MapShape,
-}
-
-/// A 3x3 convolution of a block.
-#[derive(Clone, Copy)]
-pub(super) enum Conv {
-    Winograd(Conv3x3),
-    Gemm(ConvGemm),
-}
-
-impl Conv {
-    /// Winograd wherever it applies, save for inference on a handful of pixels.
-    fn choose(input: MapShape, outputs: usize, stride: usize, threads: usize, mode: Mode) -> Self {
-        if stride == 1 {
-            let conv = Conv3x3::new(input, outputs, threads);
-            if mode == Mode::Train || !conv.direct_is_cheaper() {
-                return Self::Winograd(conv);
-            }
-        }
-        Self::Gemm(ConvGemm::new(input, outputs, 3, stride, threads))
-    }
-
-    /// The same kernel for another number of images.
-    fn with_batch(&self, batch: usize) -> Self {
-        match self {
-            Self::Winograd(conv) => Self::Winograd(conv.with_batch(batch)),
-            Self::Gemm(conv) => Self::Gemm(conv.with_batch(batch)),
-        }
-    }
-
-    fn output(&self) -> MapShape {
-        match self {
-            Self::Winograd(conv) => conv.output(),
-            Self::Gemm(conv) => conv.output(),
-        }
-    }
-
-    /// Floats of workspace: forward and input gradient, and weight gradient.
-    fn workspace_len(&self) -> (usize, usize) {
-        match self {
-            Self::Winograd(conv) => (conv.workspace_len(), conv.gradient_workspace_len()),
-            Self::Gemm(conv) => (conv.workspace_len(), conv.gradient_workspace_len()),
-        }
-    }
-
-    /// Floats of filters prepared for inference, if that pays.
-    fn prepared_len(&self) -> Option<usize> {
-        match self {
-            Self::Winograd(conv) => conv.transformed_len(),
-            Self::Gemm(conv) => Some(conv.packed_len()),
-        }
-    }
-
-    /// Prepares filters times `scale` for inference.
-    pub(super) fn prepare(&self, pool: &ThreadPool, weights: &[f32], scale: &[f32], out: &mut [f32]) {
-        match self {
-            Self::Winograd(conv) => conv.transform_filters(pool, weights, Some(scale), out),
-            Self::Gemm(conv) => conv.pack(pool, weights, Some(scale), out),
-        }
-    }
-
-    /// Algorithm and multiply-adds.
-    fn describe(&self) -> (String, usize) {
-        match self {
-            Self::Winograd(conv) => (conv.describe(), conv.macs()),
-            Self::Gemm(conv) => (conv.describe(), conv.macs()),
-        }
-    }
-
-    /// The Winograd convolution that every stride-1 convolution is in training.
-    pub(super) fn winograd(&self) -> &Conv3x3 {
-        match self {
-            Self::Winograd(conv) => conv,
-            Self::Gemm(_) => unreachable!("a training plan chooses Winograd for stride 1"),
-        }
-    }
-
-    /// `out = epilogue(conv(x))`
-    pub(super) fn forward(
-        &self,
-        pool: &ThreadPool,
-        x: &[f32],
-        filters: Filters<'_>,
-        out: &mut [f32],
-        epilogue: Epilogue<'_>,
-        workspace: &mut Buffer,
-    ) {
-        match (self, filters) {
-            (Self::Winograd(conv), _) => {
-                conv.forward(pool, Source::Plain(x), filters, out, epilogue, workspace)
-            }
-            (Self::Gemm(conv), Filters::Transformed(packed)) => {
-                conv.forward_packed(pool, x, packed, out, epilogue, workspace);
-            }
-            (Self::Gemm(conv), Filters::Weights { weights, .. }) => {
-                conv.forward(pool, x, weights, out, epilogue, workspace);
-            }
-        }
-    }
-}
-
-impl Block {
-    fn new(layout: &BlockLayout, input: MapShape, threads: usize, mode: Mode) -> Self {
-        let first = Conv::choose(input, layout.outputs, layout.stride, threads, mode);
-        let output = first.output();
-        let branch = layout
-            .downsample
-            .is_some()
-            .then(|| ConvGemm::new(input, layout.outputs, 1, layout.stride, threads));
-        let second = Conv::choose(output, layout.outputs, 1, threads, mode);
-        Self { layout: layout.clone(), first, second, branch, input, output }
-    }
-
-    fn set_batch(&mut self, batch: usize) {
-        self.first = self.first.with_batch(batch);
-        self.second = self.second.with_batch(batch);
-        self.branch = self.branch.map(|conv| conv.with_batch(batch));
-        self.input = self.input.with_batch(batch);
-        self.output = self.output.with_batch(batch);
-    }
-
-    fn workspace_len(&self, mode: Mode) -> usize {
-        let branch = self.branch.map_or((0, 0), |conv| (conv.workspace_len(), conv.gradient_workspace_len()));
-        let all = [self.first.workspace_len(), self.second.workspace_len(), branch];
-        let needed = |(forward, gradient): (usize, usize)| match mode {
-            Mode::Infer => forward,
-            Mode::Train => forward.max(gradient),
-        };
-        all.into_iter().map(needed).fold(0, usize::max)
-    }
 }
 
 impl Plan {
@@ -370,81 +191,5 @@ impl Plan {
                 block.set_batch(n);
             }
         }
-    }
-}
-
-impl TrainBuffers {
-    fn new(stem: &Stem, max_pool: &MaxPool, blocks: &[Block]) -> Self {
-        let buffer = |shape: MapShape| Buffer::zeroed(shape.len());
-        let norm = |shape: MapShape| Norm::new(shape.channels);
-        let largest = blocks.iter().map(|b| b.output.len()).fold(max_pool.output().len(), usize::max);
-        Self {
-            stem_raw: buffer(stem.output()),
-            stem_norm: norm(stem.output()),
-            pooled: buffer(max_pool.output()),
-            blocks: blocks
-                .iter()
-                .map(|block| TrainBlock {
-                    raw1: buffer(block.output),
-                    norm1: norm(block.output),
-                    raw2: buffer(block.output),
-                    norm2: norm(block.output),
-                    branch: block.branch.map(|_| (buffer(block.output), norm(block.output))),
-                    out: buffer(block.output),
-                })
-                .collect(),
-            grads: std::array::from_fn(|_| Buffer::zeroed(largest)),
-            ready: false,
-        }
-    }
-
-    fn len(&self) -> usize {
-        let block = |b: &TrainBlock| {
-            b.raw1.len() + b.raw2.len() + b.out.len() + b.branch.as_ref().map_or(0, |(raw, _)| raw.len())
-        };
-        self.stem_raw.len()
-            + self.pooled.len()
-            + self.blocks.iter().map(block).sum::<usize>()
-            + self.grads.iter().map(|grad| grad.len()).sum::<usize>()
-    }
-}
-
-impl InferBuffers {
-    fn new(stem: &Stem, max_pool: &MaxPool, blocks: &[Block]) -> Self {
-        let largest = blocks.iter().map(|b| b.output.len()).fold(max_pool.output().len(), usize::max);
-        let folded = |channels: usize, filters: Option<usize>| Folded {
-            scale: vec![0.0; channels],
-            bias: vec![0.0; channels],
-            filters: filters.map(Buffer::zeroed),
-        };
-        let blocks = blocks
-            .iter()
-            .map(|block| {
-                let channels = block.output.channels;
-                [
-                    Some(folded(channels, block.first.prepared_len())),
-                    Some(folded(channels, block.second.prepared_len())),
-                    block.branch.map(|conv| folded(channels, Some(conv.packed_len()))),
-                ]
-            })
-            .collect();
-        Self {
-            stem_out: Buffer::zeroed(stem.output().len()),
-            maps: std::array::from_fn(|_| Buffer::zeroed(largest)),
-            stem: folded(stem.output().channels, None),
-            blocks,
-            fresh: false,
-        }
-    }
-
-    fn len(&self) -> usize {
-        let filters: usize = self
-            .blocks
-            .iter()
-            .flatten()
-            .flatten()
-            .map(|folded| folded.filters.as_ref().map_or(0, |filters| filters.len()))
-            .sum();
-        self.stem_out.len() + self.maps.iter().map(|map| map.len()).sum::<usize>() + filters
     }
 }

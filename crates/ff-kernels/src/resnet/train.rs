@@ -1,7 +1,8 @@
 //! The training forward pass: raw convolution outputs and block outputs are kept, normalised ones are not.
 
+use super::buffers::TrainBlock;
 use super::layout::{BnSlot, ConvSlot};
-use super::plan::{Buffers, Plan, TrainBlock};
+use super::plan::{Buffers, Plan};
 use super::{EPS, MOMENTUM};
 use crate::batchnorm::{Norm, Residual, Running, add_relu};
 use crate::epilogue::Epilogue;
