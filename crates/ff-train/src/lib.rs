@@ -1,7 +1,7 @@
 //! Training and auditing: losses, optimisers, the loop, checkpoints, metrics. Puts data and model together.
 //!
 //! [`config::Config`] says what to do, [`trainer::train`] does it and writes a run folder, [`evaluation`] says how good
-//! the result is, [`sanity`] proves that the pieces work. Nothing here prints: a [`trainer::Observer`] may.
+//! the result is, [`sanity`] proves that the pieces work. Nothing here prints: an [`Observer`] may.
 
 pub mod batch;
 pub mod checkpoint;
@@ -13,6 +13,7 @@ pub mod losses;
 pub mod machine;
 pub mod metrics;
 pub mod optimizer;
+pub mod records;
 pub mod run_dir;
 pub mod sanity;
 pub mod setup;
@@ -20,4 +21,5 @@ pub mod trainer;
 
 pub use config::{Config, ConfigBuilder, Preset};
 pub use error::{Error, Result};
-pub use trainer::{Observer, Outcome, Start, train};
+pub use records::{Observer, Outcome};
+pub use trainer::{Start, train};

@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result};
 use clap::builder::PossibleValuesParser;
 use ff_data::Task;
 use ff_train::metrics::TaskMetrics;
+use ff_train::records::{EpochRecord, Found, Observer, StepRecord};
 use ff_train::run_dir::RunDir;
 use ff_train::setup::Init;
-use ff_train::trainer::{EpochRecord, Found, Observer, StepRecord};
 use ff_train::{ConfigBuilder, Start};
 use indicatif::ProgressBar;
 
