@@ -213,6 +213,10 @@ fn train_writes_a_run_that_resumes_exactly_and_evaluates() {
         }
         assert_eq!(metrics.get("one_off").is_some(), task == "age");
     }
+    let own = place.run(&["evaluate", "--run", "whole", "--csv", "splits/ff_test.csv", "--json"]);
+    assert_exit(&own, 0);
+    assert_eq!(json(&own)["n"], 3, "a CSV of one's own, in the run's images folder");
+
     let groups = evaluation["groups"].as_array().unwrap();
     let n_of =
         |by: &str| groups.iter().filter(|g| g["by"] == by).map(|g| g["n"].as_u64().unwrap()).sum::<u64>();

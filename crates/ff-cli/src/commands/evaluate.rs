@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t)]
     split: SplitFlag,
     /// A CSV of one's own, with the columns file, age, gender, race.
-    #[arg(long, value_name = "FILE", requires = "images", conflicts_with = "split")]
+    #[arg(long, value_name = "FILE", conflicts_with = "split")]
     csv: Option<PathBuf>,
     /// The folder that the CSV's files are relative to [default: the run's].
     #[arg(long, value_name = "DIR")]
@@ -107,6 +107,9 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
         ControlFlow::Continue(())
     })?;
     bar.finish_and_clear();
+    for reason in loader.skipped().values() {
+        tracing::warn!("skipped {reason}");
+    }
     let evaluation = predictions.expect("nothing breaks it off").evaluate(&encoders, &args.group_by);
     if json {
         output::print_json(&evaluation)?;
