@@ -28,6 +28,8 @@ pub struct Evaluation {
     pub n: usize,
     /// Figures a task.
     pub tasks: PerTask<TaskMetrics>,
+    /// Counts a task: (classes, classes), row = label, column = prediction.
+    pub confusion: PerTask<Vec<Vec<u64>>>,
     /// Figures a group, for every attribute grouped by.
     pub groups: Vec<GroupMetrics>,
 }
@@ -84,7 +86,7 @@ impl Predictions {
     ///
     /// One-off accuracy of age is left out where its labels are no age bins.
     pub fn evaluate(&self, encoders: &Encoders, group_by: &[Task]) -> Evaluation {
-        let all = self.metrics(encoders, |_| true);
+        let all = self.tally(encoders, |_| true);
         let mut groups = Vec::new();
         for &by in group_by {
             for (id, label) in encoders[by].labels().iter().enumerate() {
@@ -94,14 +96,15 @@ impl Predictions {
                     by,
                     group: label.clone(),
                     n,
-                    tasks: self.metrics(encoders, member),
+                    tasks: self.tally(encoders, member).map(|tally| tally.metrics()),
                 });
             }
         }
-        Evaluation { n: self.len(), tasks: all, groups }
+        let confusion = all.as_ref().map(Tally::confusion);
+        Evaluation { n: self.len(), tasks: all.map(|tally| tally.metrics()), confusion, groups }
     }
 
-    fn metrics(&self, encoders: &Encoders, member: impl Fn(usize) -> bool) -> PerTask<TaskMetrics> {
+    fn tally(&self, encoders: &Encoders, member: impl Fn(usize) -> bool) -> PerTask<Tally> {
         PerTask::from_fn(|task| {
             let n_classes = encoders[task].n_classes();
             let ranks = (task == Task::Age).then(|| age_order(&encoders[task]).ok()).flatten();
@@ -110,7 +113,7 @@ impl Predictions {
             for (_, (row, &target)) in rows.enumerate().filter(|(i, _)| member(*i)) {
                 tally.add(row, target);
             }
-            tally.metrics()
+            tally
         })
     }
 }

@@ -3,7 +3,7 @@
 //! A [`Tally`] takes one sample at a time and forgets it; [`Tally::metrics`] says what the counts amount to. Definitions
 //! are scikit-learn's where it has them.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Confidence bins of the expected calibration error.
 const CALIBRATION_BINS: usize = 15;
@@ -29,7 +29,7 @@ struct CalibrationBin {
 }
 
 /// Figures of one task; `NaN`-free: without samples everything is zero.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskMetrics {
     /// Share of samples whose most probable class is the target.
     pub accuracy: f64,
@@ -81,9 +81,9 @@ impl Tally {
         self.confusion.iter().sum()
     }
 
-    /// Counts (classes, classes), row = target, column = prediction.
-    pub fn confusion(&self) -> &[u64] {
-        &self.confusion
+    /// Counts, a row a target, in it a column a prediction.
+    pub fn confusion(&self) -> Vec<Vec<u64>> {
+        self.confusion.chunks_exact(self.n_classes).map(<[u64]>::to_vec).collect()
     }
 
     /// The figures.

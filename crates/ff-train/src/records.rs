@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use ff_data::{Encoders, PerTask};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Position;
 use crate::config::Config;
@@ -54,11 +54,19 @@ pub struct Found<'a> {
     pub total_steps: u64,
 }
 
+/// A line of `metrics.jsonl`; its key `kind` says which.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Record {
+    /// A step is done.
+    Step(StepRecord),
+    /// An epoch is trained and evaluated.
+    Epoch(EpochRecord),
+}
+
 /// One step.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
-    /// `step`: lines of `metrics.jsonl` differ by it.
-    pub kind: &'static str,
     /// The epoch it belongs to, from 1.
     pub epoch: u64,
     /// Which step, from 1.
@@ -76,10 +84,8 @@ pub struct StepRecord {
 }
 
 /// One epoch, or the part of it that was trained.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
-    /// `epoch`: lines of `metrics.jsonl` differ by it.
-    pub kind: &'static str,
     /// Which epoch, from 1.
     pub epoch: u64,
     /// Steps taken in the whole run.
@@ -88,6 +94,8 @@ pub struct EpochRecord {
     pub train_loss: f64,
     /// Validation figures a task.
     pub val: PerTask<TaskMetrics>,
+    /// Validation counts a task: (classes, classes), row = label, column = prediction.
+    pub confusion: PerTask<Vec<Vec<u64>>>,
     /// Whether it is the best so far.
     pub best: bool,
     /// Training images a second, evaluation not counted.
@@ -97,7 +105,7 @@ pub struct EpochRecord {
 }
 
 /// Seconds spent, by what they were spent on.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Seconds {
     /// Waiting for batches.
     pub loader: f64,

@@ -6,6 +6,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use ff_data::{Encoders, LabelEncoder};
 use fs_err as fs;
 use fs_err::OpenOptions;
 use serde::Serialize;
@@ -91,7 +92,13 @@ impl RunDir {
     }
 
     /// Writes what the run is: `config.toml` and `run.json`.
-    pub fn describe(&self, config: &Config, init: &str, machine: &Machine) -> Result<()> {
+    pub fn describe(
+        &self,
+        config: &Config,
+        init: &str,
+        machine: &Machine,
+        encoders: &Encoders,
+    ) -> Result<()> {
         write_atomic(&self.path.join("config.toml"), config.to_toml().as_bytes())?;
         let provenance = serde_json::json!({
             "commit": commit(),
@@ -99,6 +106,7 @@ impl RunDir {
             "init": init,
             "version": env!("CARGO_PKG_VERSION"),
             "machine": machine,
+            "labels": encoders.as_ref().map(LabelEncoder::labels),
         });
         Ok(write_atomic(&self.path.join("run.json"), format!("{provenance:#}\n").as_bytes())?)
     }

@@ -18,7 +18,7 @@ use crate::evaluation::{Evaluation, predict};
 use crate::losses::multi_task;
 use crate::machine::Machine;
 use crate::optimizer::Optimizer;
-use crate::records::{EpochRecord, Found, Observer, Outcome, Seconds, StepRecord};
+use crate::records::{EpochRecord, Found, Observer, Outcome, Record, Seconds, StepRecord};
 use crate::run_dir::{RunDir, Which};
 use crate::setup::{self, Init};
 use crate::{Error, Result};
@@ -74,7 +74,7 @@ impl Trainer {
             Start::Fresh => {
                 let init = setup::initialise(&mut model, &config.model.init)?;
                 let run_dir = RunDir::create(config.run.dir.as_deref(), "train")?;
-                run_dir.describe(config, &init.to_string(), &machine)?;
+                run_dir.describe(config, &init.to_string(), &machine, &encoders)?;
                 (Some(init), run_dir, Position::default())
             }
             Start::Resume => {
@@ -191,7 +191,7 @@ impl Trainer {
             self.position.batch += 1;
             self.position.images += n;
             self.position.loss_sum += record.loss * n as f64;
-            self.run_dir.record(&record)?;
+            self.run_dir.record(&Record::Step(record.clone()))?;
             observer.step(&record);
         }
     }
@@ -215,11 +215,11 @@ impl Trainer {
         let (seconds_before, images_before) = before;
         let seconds = self.seconds.since(&seconds_before);
         let record = EpochRecord {
-            kind: "epoch",
             epoch: self.position.epoch + 1,
             step: self.position.step,
             train_loss: mean_loss(&self.position).unwrap_or(f64::NAN),
             val: evaluation.tasks.clone(),
+            confusion: evaluation.confusion.clone(),
             best,
             images_per_s: rate(self.images - images_before, seconds.training()),
             seconds,
@@ -231,7 +231,7 @@ impl Trainer {
             let Position { step, epoch, best, .. } = self.position;
             self.position = Position { step, epoch: epoch + 1, best, ..Position::default() };
         }
-        self.run_dir.record(&record)?;
+        self.run_dir.record(&Record::Epoch(record.clone()))?;
         self.run_dir.record_epoch(EpochRecord::CSV_HEADER, &record.csv_row())?;
         self.save(Which::Last)?;
         if best {
@@ -278,16 +278,7 @@ impl Step<'_> {
             losses[task] = f64::from(loss.to_scalar::<f32>()?);
         }
         let (epoch, lr) = (self.position.epoch + 1, self.config.optimizer.lr);
-        Ok(StepRecord {
-            kind: "step",
-            epoch,
-            step,
-            loss: value,
-            losses,
-            lr,
-            images: batch.len(),
-            seconds: 0.0,
-        })
+        Ok(StepRecord { epoch, step, loss: value, losses, lr, images: batch.len(), seconds: 0.0 })
     }
 }
 
