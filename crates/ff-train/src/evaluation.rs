@@ -117,10 +117,3 @@ impl Predictions {
         })
     }
 }
-
-impl Evaluation {
-    /// Mean accuracy over the tasks: what chooses the best checkpoint.
-    pub fn mean_accuracy(&self) -> f64 {
-        self.tasks.values().map(|t| t.accuracy).sum::<f64>() / Task::ALL.len() as f64
-    }
-}
