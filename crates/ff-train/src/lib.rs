@@ -17,6 +17,7 @@ pub mod records;
 pub mod run_dir;
 pub mod sanity;
 pub mod setup;
+pub mod tfevents;
 pub mod trainer;
 
 pub use config::{Config, ConfigBuilder, Preset};
