@@ -134,7 +134,7 @@ fn print(evaluation: &Evaluation) {
     );
     if !evaluation.groups.is_empty() {
         let rows = evaluation.groups.iter().map(|g| {
-            let accuracies = g.tasks.values().map(|m| percent(m.accuracy));
+            let accuracies = g.tasks.values().map(|m| percent(m.metrics.accuracy));
             [format!("{} {}", g.by, g.group), g.n.to_string()].into_iter().chain(accuracies).collect()
         });
         println!("\n{}", output::table(&["group", "n", "age", "gender", "race"], &rows.collect::<Vec<_>>()));
