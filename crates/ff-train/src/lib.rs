@@ -14,6 +14,7 @@ pub mod machine;
 pub mod metrics;
 pub mod optimizer;
 pub mod records;
+pub mod report;
 pub mod run_dir;
 pub mod sanity;
 pub mod setup;

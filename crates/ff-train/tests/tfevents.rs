@@ -13,7 +13,9 @@ fn as_tensorboard_reads(dir: &Path) -> Option<BTreeMap<String, Vec<(u64, f64)>>>
     let python = std::env::var("FAIRFACE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let has_package = Command::new(&python).args(["-c", "import tensorboard"]).output();
     if !has_package.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: {python} has no package tensorboard; FAIRFACE_PYTHON chooses another interpreter");
+        eprintln!(
+            "skipped: {python} has no package tensorboard; FAIRFACE_PYTHON chooses another interpreter"
+        );
         return None;
     }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tfevents_read.py");
