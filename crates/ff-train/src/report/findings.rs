@@ -11,6 +11,8 @@ use super::{Report, TaskSummary};
 const MUCH_WAITING: f64 = 0.2;
 /// Calibration error from which on it is worth a word.
 const MUCH_ECE: f64 = 0.1;
+/// With fewer images chance alone makes a calibration error that large.
+const ENOUGH_FOR_ECE: u64 = 500;
 /// Rise of the validation loss over its lowest value from which on it is worth a word.
 const MUCH_RISE: f64 = 1.02;
 
@@ -19,9 +21,10 @@ pub fn of(report: &Report) -> Vec<String> {
     let about_run = [unfinished(report), random_start(report), overfitting(report), still_rising(report)];
     let about_tasks = Task::ALL.into_iter().flat_map(|task| {
         let summary = report.tasks.as_ref().map(|tasks| &tasks[task]);
-        summary.map(|s| [no_better_than_constant(task, s), never_predicted(task, s), miscalibrated(task, s)])
+        summary.map(|s| [no_better_than_constant(task, s), never_predicted(task, s)])
     });
-    let sentences = about_run.into_iter().chain(about_tasks.flatten()).chain([waiting(report)]);
+    let sentences =
+        about_run.into_iter().chain(about_tasks.flatten()).chain([miscalibrated(report), waiting(report)]);
     sentences.flatten().collect()
 }
 
@@ -95,11 +98,15 @@ fn never_predicted(task: Task, summary: &TaskSummary) -> Option<String> {
         .then(|| format!("{}: never predicted though they occur: {}.", capital(task), labels.join(", ")))
 }
 
-fn miscalibrated(task: Task, summary: &TaskSummary) -> Option<String> {
-    let ece = summary.metrics.ece;
-    (ece > MUCH_ECE).then(|| {
-        let ece = percent(ece);
-        format!("{}: confidence and accuracy differ by {ece} on average, so probabilities cannot be taken as they are.", capital(task))
+fn miscalibrated(report: &Report) -> Option<String> {
+    let tasks = report.tasks.as_ref()?;
+    let off = tasks.iter().filter(|(_, s)| s.metrics.ece > MUCH_ECE && s.n >= ENOUGH_FOR_ECE);
+    let off: Vec<_> = off.map(|(task, s)| format!("{} ({task})", percent(s.metrics.ece))).collect();
+    (!off.is_empty()).then(|| {
+        let off = off.join(", ");
+        format!(
+            "Confidence and accuracy differ by {off} on average: probabilities cannot be taken as they are."
+        )
     })
 }
 

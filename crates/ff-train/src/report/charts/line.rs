@@ -107,7 +107,7 @@ impl LineChart<'_> {
         let ys = ys.chain(self.cover.1.iter().copied());
         let right = WIDTH - 8.0 - width_of(self.lines.iter().map(|line| line.name)).max(14.0);
         let x = Axis::new(extent(xs), (LEFT, right), self.x_unit, Fit::Tight, 5);
-        let y = Axis::new(extent(ys), (BOTTOM, TOP), self.y_unit, Fit::ToTicks, 4);
+        let y = Axis::new(extent(ys), (BOTTOM, TOP), self.y_unit, Fit::ToTicks, 5);
         Some((x, y))
     }
 
