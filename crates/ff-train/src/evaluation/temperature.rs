@@ -5,17 +5,19 @@
 //! another. No prediction changes, only its confidence. Log-probabilities stand in for logits: softmax does not see
 //! the difference, and the mean over several views of an image has no logits.
 
+use std::path::PathBuf;
+
 use ff_data::{Encoders, PerTask, Task};
 use serde::{Deserialize, Serialize};
 
 use super::{Predictions, empty_tally};
-use crate::metrics::{ReliabilityBin, softmax};
+use crate::metrics::{ReliabilityBin, TaskMetrics, softmax};
 
 /// What temperature scaling does to every task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// The samples that the temperatures were fitted on: a CSV.
-    pub fitted_on: String,
+    /// The CSV of the samples that the temperatures were fitted on.
+    pub fitted_on: PathBuf,
     /// How many they were.
     pub n: usize,
     /// Figures a task, on the evaluated samples.
@@ -27,11 +29,11 @@ pub struct Calibration {
 pub struct Calibrated {
     /// What logits are divided by: above 1 for a model that is too sure of itself.
     pub temperature: f64,
-    /// Expected calibration error before and after.
-    pub ece: [f64; 2],
-    /// Negative log-likelihood before and after.
-    pub nll: [f64; 2],
-    /// Reliability curve after; [`Evaluation::reliability`](super::Evaluation::reliability) is that before.
+    /// Expected calibration error after; the [`Evaluation`](super::Evaluation) has all figures before.
+    pub ece: f64,
+    /// Mean negative log-likelihood after.
+    pub nll: f64,
+    /// Reliability curve after.
     pub reliability: Vec<ReliabilityBin>,
 }
 
@@ -81,24 +83,16 @@ impl Temperature {
 
     /// Judges this temperature on samples of one task.
     pub fn judge(self, predictions: &Predictions, encoders: &Encoders, task: Task) -> Calibrated {
-        let [mut before, mut after] = [empty_tally(encoders, task), empty_tally(encoders, task)];
-        for (row, target) in predictions.rows(task) {
-            before.add(row, target);
-            after.add(&self.scale(row), target);
-        }
-        let figures = [before.metrics(), after.metrics()];
-        Calibrated {
-            temperature: self.0,
-            ece: figures.each_ref().map(|m| m.ece),
-            nll: figures.each_ref().map(|m| m.nll),
-            reliability: after.reliability(),
-        }
+        let mut tally = empty_tally(encoders, task);
+        predictions.rows(task).for_each(|(row, target)| tally.add(&self.scale(row), target));
+        let TaskMetrics { ece, nll, .. } = tally.metrics();
+        Calibrated { temperature: self.0, ece, nll, reliability: tally.reliability() }
     }
 }
 
 impl Calibration {
     /// Fits on one set of samples, from the CSV `fitted_on`, and judges on another.
-    pub fn new(fitted_on: String, fit: &Predictions, judged: &Predictions, encoders: &Encoders) -> Self {
+    pub fn new(fitted_on: PathBuf, fit: &Predictions, judged: &Predictions, encoders: &Encoders) -> Self {
         let tasks = PerTask::from_fn(|task| Temperature::fit(fit, task).judge(judged, encoders, task));
         Self { fitted_on, n: fit.len(), tasks }
     }
