@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use commands::{bench, evaluate, sanity, summary, train};
+use commands::{bench, evaluate, report, sanity, summary, train};
 use output::Verbosity;
 
 /// How the commands were reached.
@@ -53,6 +53,7 @@ struct Cli {
 enum Command {
     Train(train::Args),
     Evaluate(evaluate::Args),
+    Report(report::Args),
     Sanity(sanity::Args),
     Summary(summary::Args),
     Bench(bench::Args),
@@ -74,6 +75,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
     let ended = match cli.command {
         Command::Train(args) => train::run(&args, context, json),
         Command::Evaluate(args) => evaluate::run(&args, json),
+        Command::Report(args) => report::run(&args, json),
         Command::Sanity(args) => sanity::run(&args, context, json),
         Command::Summary(args) => summary::run(&args, json),
         Command::Bench(args) => bench::run(&args, context, json),

@@ -138,6 +138,17 @@ impl Seconds {
         self.loader + self.forward + self.backward + self.optimizer
     }
 
+    /// Both together.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            loader: self.loader + other.loader,
+            forward: self.forward + other.forward,
+            backward: self.backward + other.backward,
+            optimizer: self.optimizer + other.optimizer,
+            evaluation: self.evaluation + other.evaluation,
+        }
+    }
+
     /// What was spent after `before`.
     pub fn since(&self, before: &Self) -> Self {
         Self {

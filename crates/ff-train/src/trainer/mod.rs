@@ -20,11 +20,13 @@ pub use resume::Change;
 use crate::checkpoint::{Checkpoint, Position, sha256};
 use crate::config::{Config, OnNonFinite};
 use crate::evaluation::{Evaluation, predict};
+use crate::journal::Journal;
 use crate::losses::Objective;
 use crate::machine::Machine;
 use crate::metrics::TaskMetrics;
 use crate::optimizer::{Optimizer, Step, gradient_norm};
-use crate::records::{EpochRecord, Found, Observer, Outcome, Record, Seconds, StepRecord};
+use crate::records::{EpochRecord, Found, Observer, Outcome, Seconds, StepRecord};
+use crate::report::Report;
 use crate::run_dir::{Lock, RunDir, Which};
 use crate::schedule::Schedule;
 use crate::setup::{self, Init};
@@ -82,6 +84,13 @@ impl Store {
         self.run_dir.publish(position.step, best == Best::Yes, self.keep)
     }
 
+    /// Renews the report. A run does not die of a page that nobody may read.
+    fn report(&self) {
+        if let Err(e) = Report::read(&self.run_dir).and_then(|report| report.write()) {
+            tracing::warn!("no report: {e}");
+        }
+    }
+
     fn last_good(&self) -> String {
         match Checkpoint::open(&self.run_dir.checkpoint(Which::Last)) {
             Ok(checkpoint) => format!("the last good checkpoint is {}", checkpoint.path().display()),
@@ -99,6 +108,7 @@ struct Trainer {
     init: Option<Init>,
     changes: Vec<Change>,
     store: Store,
+    journal: Journal,
     position: Position,
     seconds: Seconds,
     images: u64,
@@ -146,6 +156,7 @@ impl Trainer {
                 (None, changes, run_dir, lock, state.position)
             }
         };
+        let journal = Journal::open(&run_dir, position.step)?;
         Ok(Self {
             config: config.clone(),
             machine,
@@ -155,6 +166,7 @@ impl Trainer {
             init,
             changes,
             store: Store { run_dir, _lock: lock, encoders, train_split, keep: config.run.keep },
+            journal,
             position,
             seconds: Seconds::default(),
             images: 0,
@@ -232,7 +244,7 @@ impl Trainer {
         let frozen = model.freeze_backbone || epoch < model.freeze_epochs;
         let mode = if frozen { BackboneMode::Frozen } else { BackboneMode::Trainable };
         self.learner.model.set_backbone_mode(mode);
-        let Self { config, train_loader, learner, store, position, seconds, images, .. } = self;
+        let Self { config, train_loader, learner, store, journal, position, seconds, images, .. } = self;
         let batches_before = epoch * train_loader.n_batches() as u64;
         let mut batches = train_loader.epoch(epoch, position.batch);
         while position.step < total_steps {
@@ -269,7 +281,7 @@ impl Trainer {
             position.skipped_in_a_row = 0;
             position.images += record.images as u64;
             position.loss_sum += record.loss * record.images as f64;
-            store.run_dir.record(&Record::Step(record.clone()))?;
+            journal.step(&record)?;
             observer.step(&record);
             if config.run.checkpoint_steps.is_some_and(|every| position.step.is_multiple_of(every)) {
                 store.save(learner, *position, Best::No)?;
@@ -339,9 +351,9 @@ impl Trainer {
             };
             self.position = next;
         }
-        self.store.run_dir.record(&Record::Epoch(record.clone()))?;
-        self.store.run_dir.record_epoch(EpochRecord::CSV_HEADER, &record.csv_row())?;
+        self.journal.epoch(&record)?;
         self.store.save(&mut self.learner, self.position, best)?;
+        self.store.report();
         Ok(record)
     }
 }
