@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::{bench, evaluate, report, sanity, summary, train};
+use output::Verbosity;
 
 /// How the commands were reached.
 #[derive(Debug, Clone)]
@@ -41,6 +42,9 @@ struct Cli {
     /// Print the result as one JSON object on stdout.
     #[arg(long, global = true)]
     json: bool,
+    /// Say nothing on stderr but warnings and errors.
+    #[arg(long, short, global = true)]
+    quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -66,7 +70,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
             return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
         }
     };
-    output::init_logging();
+    output::init_logging(if cli.quiet { Verbosity::Quiet } else { Verbosity::Normal });
     let json = cli.json;
     let ended = match cli.command {
         Command::Train(args) => train::run(&args, context, json),

@@ -52,13 +52,6 @@ pub struct Evaluation {
     pub groups: Vec<GroupMetrics>,
 }
 
-impl Evaluation {
-    /// Mean accuracy over the tasks: what chooses the best checkpoint.
-    pub fn mean_accuracy(&self) -> f64 {
-        self.tasks.values().map(|t| t.accuracy).sum::<f64>() / Task::ALL.len() as f64
-    }
-}
-
 impl Predictions {
     /// Figures over all samples, and over those of every group that `group_by` and its intersections make.
     ///
