@@ -99,12 +99,15 @@ impl Optimizer {
                         }
                     };
                     match average {
-                        None => pass(None),
-                        Some((values, decay)) => {
-                            with_slice_mut(values, |values| Ok(pass(Some(Ema { values, decay }))))?;
+                        None => {
+                            pass(None);
+                            Ok(())
                         }
+                        Some((values, decay)) => with_slice_mut(values, |values| {
+                            pass(Some(Ema { values, decay }));
+                            Ok(())
+                        }),
                     }
-                    Ok(())
                 })
             })?),
             Slots::Device(slots) => {
