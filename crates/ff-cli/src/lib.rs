@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use commands::{bench, evaluate, sanity, summary, train};
+use commands::{bench, evaluate, report, sanity, summary, train};
+use output::Verbosity;
 
 /// How the commands were reached.
 #[derive(Debug, Clone)]
@@ -41,6 +42,9 @@ struct Cli {
     /// Print the result as one JSON object on stdout.
     #[arg(long, global = true)]
     json: bool,
+    /// Say nothing on stderr but warnings and errors.
+    #[arg(long, short, global = true)]
+    quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -49,6 +53,7 @@ struct Cli {
 enum Command {
     Train(train::Args),
     Evaluate(evaluate::Args),
+    Report(report::Args),
     Sanity(sanity::Args),
     Summary(summary::Args),
     Bench(bench::Args),
@@ -65,11 +70,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
             return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
         }
     };
-    output::init_logging();
+    output::init_logging(if cli.quiet { Verbosity::Quiet } else { Verbosity::Normal });
     let json = cli.json;
     let ended = match cli.command {
         Command::Train(args) => train::run(&args, context, json),
         Command::Evaluate(args) => evaluate::run(&args, json),
+        Command::Report(args) => report::run(&args, json),
         Command::Sanity(args) => sanity::run(&args, context, json),
         Command::Summary(args) => summary::run(&args, json),
         Command::Bench(args) => bench::run(&args, context, json),

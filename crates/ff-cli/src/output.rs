@@ -1,23 +1,52 @@
 //! What people see: logs, tables and progress bars on stderr, results on stdout.
 
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
-/// Sends `tracing` events to stderr; `RUST_LOG` chooses which, by default `info`.
-pub fn init_logging() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+/// How much is said on stderr beside errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verbosity {
+    /// What is found, chosen and done.
+    Normal,
+    /// Warnings.
+    Quiet,
+}
+
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Whether only warnings and errors are wanted.
+pub fn quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
+/// Prints a line on stderr, unless only warnings are wanted.
+macro_rules! note {
+    ($($text:tt)*) => {
+        if !crate::output::quiet() {
+            eprintln!($($text)*);
+        }
+    };
+}
+pub(crate) use note;
+
+/// Sends `tracing` events to stderr; `RUST_LOG` chooses which, by default `info`, or `warn` when quiet.
+pub fn init_logging(verbosity: Verbosity) {
+    QUIET.store(verbosity == Verbosity::Quiet, Ordering::Relaxed);
+    let level = if quiet() { "warn" } else { "info" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call in one process changes nothing.
     let _ = format.with_target(false).without_time().with_ansi(on_terminal()).try_init();
 }
 
-/// Whether somebody watches stderr.
+/// Whether somebody watches stderr and wants to see progress.
 pub fn on_terminal() -> bool {
-    std::io::stderr().is_terminal()
+    std::io::stderr().is_terminal() && !quiet()
 }
 
 /// Prints one JSON object on stdout.

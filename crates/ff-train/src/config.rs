@@ -11,7 +11,10 @@ use ff_model::{DeviceSpec, Engine};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use crate::losses::LossConfig;
+use crate::metrics::Criterion;
 use crate::optimizer::OptimizerConfig;
+use crate::schedule::ScheduleConfig;
 use crate::{Error, Result};
 
 /// Everything that decides a run.
@@ -26,6 +29,10 @@ pub struct Config {
     pub train: TrainConfig,
     /// How parameters move.
     pub optimizer: OptimizerConfig,
+    /// How the learning rate changes over the run.
+    pub schedule: ScheduleConfig,
+    /// What is minimised.
+    pub loss: LossConfig,
     /// Where results go.
     pub run: RunConfig,
 }
@@ -54,6 +61,10 @@ pub struct DataConfig {
     pub cache: CacheKind,
     /// The folder of the disk cache.
     pub cache_dir: PathBuf,
+    /// `alpha` of mixup; 0 is none.
+    pub mixup: f64,
+    /// `alpha` of cutmix; 0 is none.
+    pub cutmix: f64,
 }
 
 /// Where decoded images are kept.
@@ -93,6 +104,8 @@ pub struct ModelConfig {
     pub dropout: f64,
     /// Whether only the projection and the heads learn.
     pub freeze_backbone: bool,
+    /// For how many epochs, from the first, the backbone is frozen so.
+    pub freeze_epochs: u64,
 }
 
 /// `[train]`
@@ -104,6 +117,13 @@ pub struct TrainConfig {
     /// Stop after this many optimiser steps, wherever the epoch is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<u64>,
+    /// What the best epoch is best at.
+    pub criterion: Criterion,
+    /// Stop after this many epochs without a better one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u64>,
+    /// What happens when a loss or gradient is not finite.
+    pub on_non_finite: OnNonFinite,
     /// Decides initial values, order, augmentation and dropout.
     pub seed: u64,
     /// `cpu` or `cuda[:i]`.
@@ -117,12 +137,28 @@ pub struct TrainConfig {
 }
 
 /// `[run]`
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
     /// The run folder; without it a new numbered one under `runs/`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dir: Option<PathBuf>,
+    /// A checkpoint after every so many steps, besides those at the ends of epochs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_steps: Option<u64>,
+    /// How many checkpoints are kept, the newest first; the best one is kept besides.
+    pub keep: usize,
+}
+
+/// What happens when a loss or gradient is not finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnNonFinite {
+    /// The run stops with an error.
+    #[default]
+    Stop,
+    /// The step changes nothing; ten such steps in a row stop the run even so.
+    Skip,
 }
 
 /// Type of activations; weights and statistics are f32 always.
@@ -159,13 +195,15 @@ impl Default for DataConfig {
             on_bad_image: OnBadImage::Fail,
             cache: CacheKind::None,
             cache_dir: "cache".into(),
+            mixup: 0.0,
+            cutmix: 0.0,
         }
     }
 }
 
 impl Default for ModelConfig {
     fn default() -> Self {
-        Self { init: "auto".into(), dropout: 0.3, freeze_backbone: false }
+        Self { init: "auto".into(), dropout: 0.3, freeze_backbone: false, freeze_epochs: 0 }
     }
 }
 
@@ -174,12 +212,21 @@ impl Default for TrainConfig {
         Self {
             epochs: 5,
             max_steps: None,
+            criterion: Criterion::default(),
+            patience: None,
+            on_non_finite: OnNonFinite::default(),
             seed: 42,
             device: DeviceSpec::Cpu,
             engine: Engine::default(),
             precision: Precision::F32,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
         }
+    }
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self { dir: None, checkpoint_steps: None, keep: 2 }
     }
 }
 
@@ -198,9 +245,23 @@ impl Preset {
             Self::Sample => "",
             Self::FairFace => {
                 r#"
-                data = { splits = "data/fairface/splits", images = "data/fairface/images", batch_size = 256 }
-                model = { init = "pretrained" }
-                train = { epochs = 10 }
+                [data]
+                splits = "data/fairface/splits"
+                images = "data/fairface/images"
+                batch_size = 256
+                augment = "balanced"
+                [model]
+                init = "pretrained"
+                [train]
+                epochs = 12
+                [optimizer]
+                lr = 3e-4
+                weight_decay = 0.05
+                clip_norm = 1.0
+                ema_decay = 0.998
+                [schedule]
+                kind = "cosine"
+                warmup_epochs = 0.5
                 "#
             }
         };
@@ -308,7 +369,7 @@ fn merge(base: &mut Table, layer: Table) {
 }
 
 fn check(config: &Config) -> Result<()> {
-    let Config { data, model, train, optimizer, .. } = config;
+    let Config { data, model, train, optimizer, schedule, loss, run } = config;
     let at_least_one = |key: &str, n: u64| require(n >= 1, key, "at least 1", n);
     at_least_one("data.batch_size", data.batch_size as u64)?;
     at_least_one("data.workers", data.workers as u64)?;
@@ -316,17 +377,38 @@ fn check(config: &Config) -> Result<()> {
     at_least_one("train.epochs", train.epochs)?;
     at_least_one("train.max_steps", train.max_steps.unwrap_or(1))?;
     at_least_one("train.threads", train.threads as u64)?;
+    at_least_one("train.patience", train.patience.unwrap_or(1))?;
+    at_least_one("optimizer.accumulate", optimizer.accumulate as u64)?;
+    at_least_one("schedule.step_epochs", schedule.step_epochs)?;
+    at_least_one("run.keep", run.keep as u64)?;
+    at_least_one("run.checkpoint_steps", run.checkpoint_steps.unwrap_or(1))?;
     let in_unit = |key: &str, x: f64| require((0.0..1.0).contains(&x), key, "a number in [0, 1)", x);
     in_unit("model.dropout", model.dropout)?;
     in_unit("optimizer.beta1", optimizer.beta1)?;
     in_unit("optimizer.beta2", optimizer.beta2)?;
     in_unit("optimizer.momentum", optimizer.momentum)?;
+    in_unit("optimizer.ema_decay", optimizer.ema_decay.unwrap_or(0.0))?;
+    in_unit("loss.effective_beta", loss.effective_beta)?;
+    in_unit("loss.label_smoothing", loss.label_smoothing)?;
     let positive = |key: &str, x: f64| require(x > 0.0 && x.is_finite(), key, "a positive number", x);
     positive("optimizer.lr", optimizer.lr)?;
     positive("optimizer.eps", optimizer.eps)?;
     positive("optimizer.clip_norm", optimizer.clip_norm.unwrap_or(1.0))?;
-    let decay = optimizer.weight_decay;
-    require(decay >= 0.0 && decay.is_finite(), "optimizer.weight_decay", "a number of at least 0", decay)?;
+    positive("optimizer.layer_decay", optimizer.layer_decay)?;
+    positive("schedule.step_factor", schedule.step_factor)?;
+    positive("schedule.peak_at", schedule.peak_at)?;
+    require(schedule.peak_at < 1.0, "schedule.peak_at", "less than 1", schedule.peak_at)?;
+    let not_negative =
+        |key: &str, x: f64| require(x >= 0.0 && x.is_finite(), key, "a number of at least 0", x);
+    not_negative("optimizer.weight_decay", optimizer.weight_decay)?;
+    not_negative("optimizer.head_lr", optimizer.head_lr)?;
+    not_negative("schedule.warmup_epochs", schedule.warmup_epochs)?;
+    not_negative("schedule.final_factor", schedule.final_factor)?;
+    not_negative("data.mixup", data.mixup)?;
+    not_negative("data.cutmix", data.cutmix)?;
+    for (task, &weight) in loss.weights.iter() {
+        not_negative(&format!("loss.weights.{task}"), weight)?;
+    }
     let f32 = train.precision == Precision::F32;
     require(f32, "train.precision", "f32, as bf16 waits for the CUDA engine", "bf16")
 }

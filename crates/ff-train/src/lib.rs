@@ -3,20 +3,26 @@
 //! [`config::Config`] says what to do, [`trainer::train`] does it and writes a run folder, [`evaluation`] says how good
 //! the result is, [`sanity`] proves that the pieces work. Nothing here prints: an [`Observer`] may.
 
+pub mod average;
 pub mod batch;
 pub mod checkpoint;
 pub mod config;
 mod error;
 pub mod evaluation;
 pub mod files;
+mod journal;
 pub mod losses;
 pub mod machine;
 pub mod metrics;
+pub mod mixing;
 pub mod optimizer;
 pub mod records;
+pub mod report;
 pub mod run_dir;
 pub mod sanity;
+pub mod schedule;
 pub mod setup;
+pub mod tfevents;
 pub mod trainer;
 
 pub use config::{Config, ConfigBuilder, Preset};

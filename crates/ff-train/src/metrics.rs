@@ -3,6 +3,7 @@
 //! A [`Tally`] takes one sample at a time and forgets it; [`Tally::metrics`] says what the counts amount to. Definitions
 //! are scikit-learn's where it has them.
 
+use ff_data::PerTask;
 use serde::{Deserialize, Serialize};
 
 /// Confidence bins of the expected calibration error.
@@ -59,6 +60,36 @@ pub struct TaskMetrics {
     pub ece: f64,
     /// Mean negative log-likelihood, natural logarithm.
     pub nll: f64,
+}
+
+/// What the best epoch is best at, on the validation split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Criterion {
+    /// The mean of the tasks' accuracies.
+    #[default]
+    Accuracy,
+    /// The accuracy of age.
+    Age,
+    /// The accuracy of gender.
+    Gender,
+    /// The accuracy of race.
+    Race,
+    /// The sum of the tasks' negative log-likelihoods; smaller is better.
+    Nll,
+}
+
+impl Criterion {
+    /// How good these figures are; more is better.
+    pub fn score(self, tasks: &PerTask<TaskMetrics>) -> f64 {
+        match self {
+            Self::Accuracy => mean(tasks.values().map(|t| t.accuracy)),
+            Self::Age => tasks.age.accuracy,
+            Self::Gender => tasks.gender.accuracy,
+            Self::Race => tasks.race.accuracy,
+            Self::Nll => -tasks.values().map(|t| t.nll).sum::<f64>(),
+        }
+    }
 }
 
 impl Tally {

@@ -1,16 +1,18 @@
 //! AdamW and SGD over the flat parameter vector, with a state that can be saved.
 //!
-//! Parameter groups are runs of the flat vector: with or without weight decay, frozen parts left out. On the CPU a
-//! step is one pass of `ff_kernels::optim`; on other devices the same arithmetic in candle operations.
+//! Parameter groups are runs of the flat vector: with or without weight decay, at a learning rate that depends on the
+//! depth, frozen parts left out. On the CPU a step is one pass of `ff_kernels::optim`, clipping and the moving average
+//! included; on other devices the same arithmetic in candle operations.
 
 use std::ops::Range;
 
 use candle_core::{Device, Tensor};
-use ff_kernels::optim::{AdamW, Sgd, clip_factor, l2_norm};
+use ff_kernels::optim::{AdamW, Ema, Sgd, clip_factor, l2_norm};
 use ff_model::host::{with_slice, with_slice_mut};
 use ff_model::{BackboneMode, ParameterLayout, Parameters};
 use serde::{Deserialize, Serialize};
 
+use crate::average::{self, Average};
 use crate::{Error, Result};
 
 /// `[optimizer]`
@@ -21,6 +23,11 @@ pub struct OptimizerConfig {
     pub kind: OptimizerKind,
     /// Learning rate.
     pub lr: f64,
+    /// Factor on the learning rate of projection and heads.
+    pub head_lr: f64,
+    /// Factor on the learning rate from one residual block to the one before it, towards the image (layer-wise
+    /// decay, as in Bao et al., "BEiT", ICLR 2022); 1 is none.
+    pub layer_decay: f64,
     /// Weight decay.
     pub weight_decay: f64,
     /// What decays.
@@ -38,6 +45,11 @@ pub struct OptimizerConfig {
     /// Longest l2 norm of the whole gradient; longer ones are shortened to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
+    /// Batches whose mean gradient makes a step.
+    pub accumulate: usize,
+    /// Decay of the weights' moving average, which is then evaluated and saved beside the weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema_decay: Option<f64>,
 }
 
 impl Default for OptimizerConfig {
@@ -45,6 +57,8 @@ impl Default for OptimizerConfig {
         Self {
             kind: OptimizerKind::AdamW,
             lr: 1e-4,
+            head_lr: 1.0,
+            layer_decay: 1.0,
             weight_decay: 1e-2,
             decay: DecayScope::Weights,
             beta1: 0.9,
@@ -53,6 +67,8 @@ impl Default for OptimizerConfig {
             momentum: 0.9,
             nesterov: false,
             clip_norm: None,
+            accumulate: 1,
+            ema_decay: None,
         }
     }
 }
@@ -81,8 +97,37 @@ pub enum DecayScope {
 #[derive(Debug)]
 pub struct Optimizer {
     config: OptimizerConfig,
-    steps: u64,
+    steps: Steps,
     slots: Slots,
+}
+
+/// Steps taken. A backbone that was frozen for a while has taken fewer, and AdamW's bias correction must know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Steps {
+    /// By the backbone.
+    pub backbone: u64,
+    /// By projection and heads.
+    pub heads: u64,
+}
+
+/// What a step does beside following the gradient.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// The schedule's factor on every learning rate.
+    pub lr_factor: f64,
+    /// Factor on the gradient: see [`Optimizer::clip`].
+    pub grad_scale: f64,
+    /// Whether the backbone takes part.
+    pub mode: BackboneMode,
+    /// The moving average, to be moved too.
+    pub average: Option<&'a mut Average>,
+}
+
+impl Default for Step<'_> {
+    fn default() -> Self {
+        Self { lr_factor: 1.0, grad_scale: 1.0, mode: BackboneMode::Trainable, average: None }
+    }
 }
 
 /// AdamW: first and second moment. SGD: velocity. Each (N,) beside the parameters.
@@ -96,7 +141,15 @@ enum Slots {
 #[derive(Debug, Clone, PartialEq)]
 struct Group {
     range: Range<usize>,
+    part: Part,
     weight_decay: f64,
+    lr_factor: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Backbone,
+    Heads,
 }
 
 impl Optimizer {
@@ -107,34 +160,53 @@ impl Optimizer {
             Device::Cpu => Slots::Host(vec![vec![0.0; parameters.layout().len()]; n_slots]),
             _ => Slots::Device((0..n_slots).map(|_| parameters.zero_gradient()).collect::<Result<_, _>>()?),
         };
-        Ok(Self { config, steps: 0, slots })
+        Ok(Self { config, steps: Steps::default(), slots })
     }
 
     /// Steps taken.
-    pub fn steps(&self) -> u64 {
+    pub fn steps(&self) -> Steps {
         self.steps
     }
 
+    /// The factor that shortens a gradient of this norm as `clip_norm` asks; 1 where it does not.
+    pub fn clip(&self, norm: f64) -> f64 {
+        self.config.clip_norm.map_or(1.0, |max_norm| clip_factor(norm, max_norm))
+    }
+
     /// Moves the parameters by one step along the flat `gradient` (N,).
-    pub fn step(&mut self, parameters: &mut Parameters, gradient: &Tensor, mode: BackboneMode) -> Result<()> {
-        self.steps += 1;
-        let groups = groups(parameters.layout(), mode, &self.config);
-        let grad_scale = match self.config.clip_norm {
-            Some(max_norm) => clip_factor(gradient_norm(gradient)?, max_norm),
-            None => 1.0,
-        };
-        let rule = Rule { config: &self.config, step: self.steps, grad_scale };
+    pub fn step(&mut self, parameters: &mut Parameters, gradient: &Tensor, step: Step) -> Result<()> {
+        self.steps.heads += 1;
+        self.steps.backbone += u64::from(step.mode == BackboneMode::Trainable);
+        let groups = groups(parameters.layout(), step.mode, &self.config);
+        let (lr_factor, grad_scale) = (step.lr_factor, step.grad_scale);
+        let rule = Rule { config: &self.config, steps: self.steps, lr_factor, grad_scale };
+        let average = step.average.as_deref().map(|a| (a.values(), a.decay(self.steps.heads)));
         parameters.update(|values, _| match &mut self.slots {
             Slots::Host(slots) => Ok(with_slice_mut(values, |values| {
                 with_slice(gradient, |gradient| {
-                    groups.iter().for_each(|group| rule.on_host(group, values, slots, gradient));
+                    let mut pass = |mut average: Option<Ema>| {
+                        for group in &groups {
+                            rule.on_host(group, values, slots, gradient, average.as_mut());
+                        }
+                    };
+                    match average {
+                        None => pass(None),
+                        Some((values, decay)) => {
+                            with_slice_mut(values, |values| Ok(pass(Some(Ema { values, decay }))))?;
+                        }
+                    }
                     Ok(())
                 })
             })?),
             Slots::Device(slots) => {
-                groups.iter().try_for_each(|group| rule.on_device(group, values, slots, gradient))
+                groups.iter().try_for_each(|group| rule.on_device(group, values, slots, gradient))?;
+                average.map_or(Ok(()), |(average, decay)| average::follow(average, values, decay))
             }
-        })
+        })?;
+        match step.average {
+            Some(average) => average.follow_statistics(parameters, self.steps.heads),
+            None => Ok(()),
+        }
     }
 
     /// The state's tensors (N,) under their checkpoint names; [`Optimizer::steps`] belongs to it.
@@ -156,7 +228,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// What `tensor` returns, or a length that is not the parameters'.
-    pub fn restore(&mut self, steps: u64, mut tensor: impl FnMut(&str) -> Result<Tensor>) -> Result<()> {
+    pub fn restore(&mut self, steps: Steps, mut tensor: impl FnMut(&str) -> Result<Tensor>) -> Result<()> {
         for (i, name) in slot_names(self.config.kind).iter().enumerate() {
             let saved = tensor(name)?;
             match &mut self.slots {
@@ -185,23 +257,29 @@ fn slot_names(kind: OptimizerKind) -> &'static [&'static str] {
 
 /// The runs of the flat vector that move, neighbours of one kind joined.
 fn groups(layout: &ParameterLayout, mode: BackboneMode, config: &OptimizerConfig) -> Vec<Group> {
-    let first = match mode {
-        BackboneMode::Trainable => 0,
-        BackboneMode::Frozen => layout.backbone().end,
-    };
+    let heads = layout.backbone().end;
+    let first = if mode == BackboneMode::Frozen { heads } else { 0 };
     let mut groups: Vec<Group> = Vec::new();
     for entry in layout.entries().iter().filter(|e| e.offset >= first) {
         let decays = config.decay == DecayScope::All || entry.role.decays();
         let weight_decay = if decays { config.weight_decay } else { 0.0 };
+        let (part, lr_factor) = match entry.blocks_above() {
+            Some(blocks) => (Part::Backbone, config.layer_decay.powi(blocks as i32)),
+            None => (Part::Heads, config.head_lr),
+        };
+        let group = Group { range: entry.range(), part, weight_decay, lr_factor };
         match groups.last_mut() {
-            Some(last) if last.weight_decay == weight_decay => last.range.end = entry.range().end,
-            _ => groups.push(Group { range: entry.range(), weight_decay }),
+            Some(last) if *last == Group { range: last.range.clone(), ..group } => {
+                last.range.end = entry.range().end;
+            }
+            _ => groups.push(group),
         }
     }
     groups
 }
 
-fn gradient_norm(gradient: &Tensor) -> Result<f64> {
+/// The l2 norm of a flat gradient (N,).
+pub fn gradient_norm(gradient: &Tensor) -> Result<f64> {
     match gradient.device() {
         Device::Cpu => Ok(with_slice(gradient, |gradient| Ok(l2_norm(gradient)))?),
         _ => Ok(f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?).sqrt()),
@@ -212,31 +290,49 @@ fn gradient_norm(gradient: &Tensor) -> Result<f64> {
 #[derive(Clone, Copy)]
 struct Rule<'a> {
     config: &'a OptimizerConfig,
-    step: u64,
+    steps: Steps,
+    lr_factor: f64,
     grad_scale: f64,
 }
 
 impl Rule<'_> {
+    fn lr(self, group: &Group) -> f64 {
+        self.config.lr * self.lr_factor * group.lr_factor
+    }
+
     fn adamw(self, group: &Group) -> AdamW {
-        let OptimizerConfig { lr, beta1, beta2, eps, .. } = *self.config;
-        let (step, grad_scale) = (self.step, self.grad_scale);
+        let OptimizerConfig { beta1, beta2, eps, .. } = *self.config;
+        let step = match group.part {
+            Part::Backbone => self.steps.backbone,
+            Part::Heads => self.steps.heads,
+        };
+        let (lr, grad_scale) = (self.lr(group), self.grad_scale);
         AdamW { lr, beta1, beta2, eps, weight_decay: group.weight_decay, step, grad_scale }
     }
 
     fn sgd(self, group: &Group) -> Sgd {
-        let OptimizerConfig { lr, momentum, nesterov, .. } = *self.config;
-        Sgd { lr, momentum, weight_decay: group.weight_decay, nesterov, grad_scale: self.grad_scale }
+        let OptimizerConfig { momentum, nesterov, .. } = *self.config;
+        let (lr, grad_scale) = (self.lr(group), self.grad_scale);
+        Sgd { lr, momentum, weight_decay: group.weight_decay, nesterov, grad_scale }
     }
 
     /// One group, in host memory.
-    fn on_host(self, group: &Group, values: &mut [f32], slots: &mut [Vec<f32>], gradient: &[f32]) {
+    fn on_host(
+        self,
+        group: &Group,
+        values: &mut [f32],
+        slots: &mut [Vec<f32>],
+        gradient: &[f32],
+        average: Option<&mut Ema>,
+    ) {
         let range = || group.range.clone();
         let (params, grads) = (&mut values[range()], &gradient[range()]);
+        let average = average.map(|ema| Ema { values: &mut ema.values[range()], decay: ema.decay });
         match slots {
             [first, second] => {
-                self.adamw(group).apply(params, &mut first[range()], &mut second[range()], grads, None);
+                self.adamw(group).apply(params, &mut first[range()], &mut second[range()], grads, average);
             }
-            [velocity] => self.sgd(group).apply(params, &mut velocity[range()], grads, None),
+            [velocity] => self.sgd(group).apply(params, &mut velocity[range()], grads, average),
             slots => unreachable!("no optimiser keeps {} slots", slots.len()),
         }
     }
@@ -296,7 +392,14 @@ mod tests {
     fn candle_operations_and_kernels_agree() {
         for kind in [OptimizerKind::AdamW, OptimizerKind::Sgd] {
             let base = OptimizerConfig::default();
-            let config = OptimizerConfig { kind, lr: 0.01, nesterov: true, clip_norm: Some(1000.0), ..base };
+            let config = OptimizerConfig {
+                kind,
+                lr: 0.01,
+                layer_decay: 0.9,
+                nesterov: true,
+                clip_norm: Some(1000.0),
+                ..base
+            };
             let mut on_host = parameters();
             let on_device = parameters();
             let mut optimizer = Optimizer::new(config.clone(), &on_host).unwrap();
@@ -304,10 +407,12 @@ mod tests {
             let slots: Vec<_> = (0..n_slots).map(|_| on_device.zero_gradient().unwrap()).collect();
             for step in 1..=3 {
                 let gradient = gradient(&on_host, step);
-                optimizer.step(&mut on_host, &gradient, BackboneMode::Trainable).unwrap();
-                let grad_scale = clip_factor(gradient_norm(&gradient).unwrap(), 1000.0);
+                let grad_scale = optimizer.clip(gradient_norm(&gradient).unwrap());
                 assert!(grad_scale < 1.0, "clipping takes part");
-                let rule = Rule { config: &config, step: step as u64, grad_scale };
+                optimizer
+                    .step(&mut on_host, &gradient, Step { lr_factor: 0.5, grad_scale, ..Step::default() })
+                    .unwrap();
+                let rule = Rule { config: &config, steps: optimizer.steps(), lr_factor: 0.5, grad_scale };
                 for group in groups(on_device.layout(), BackboneMode::Trainable, &config) {
                     rule.on_device(&group, on_device.values(), &slots, &gradient).unwrap();
                 }
@@ -335,7 +440,7 @@ mod tests {
         assert_eq!(frozen[0].range.start, layout.backbone().end);
         let joined =
             groups(layout, BackboneMode::Trainable, &OptimizerConfig { decay: DecayScope::All, ..config });
-        assert_eq!(joined.len(), 1, "one run when everything decays");
+        assert_eq!(joined.len(), 2, "backbone and heads when everything decays");
     }
 
     #[test]
@@ -344,19 +449,72 @@ mod tests {
         let mut optimizer = Optimizer::new(config.clone(), &whole).unwrap();
         let step = |optimizer: &mut Optimizer, parameters: &mut Parameters, i| {
             let gradient = gradient(parameters, i);
-            optimizer.step(parameters, &gradient, BackboneMode::Trainable).unwrap();
+            optimizer.step(parameters, &gradient, Step::default()).unwrap();
         };
         step(&mut optimizer, &mut whole, 1);
         let mut restored = Optimizer::new(config, &whole).unwrap();
         let saved = optimizer.state().unwrap();
-        restored.restore(1, |name| Ok(saved.iter().find(|(n, _)| n == name).unwrap().1.clone())).unwrap();
+        restored
+            .restore(optimizer.steps(), |name| Ok(saved.iter().find(|(n, _)| n == name).unwrap().1.clone()))
+            .unwrap();
         let mut resumed = parameters();
         resumed.update(|values, _| values.slice_set(&whole.values().copy().unwrap(), 0, 0)).unwrap();
         step(&mut optimizer, &mut whole, 2);
         step(&mut restored, &mut resumed, 2);
         assert_eq!(largest_difference(whole.values(), resumed.values()), 0.0);
         let short = Tensor::zeros(3, candle_core::DType::F32, &Device::Cpu).unwrap();
-        let message = restored.restore(1, |_| Ok(short.clone())).unwrap_err().to_string();
+        let message = restored.restore(Steps::default(), |_| Ok(short.clone())).unwrap_err().to_string();
         assert!(message.contains("expected 21548867 values,") && message.contains("found 3"), "{message}");
+    }
+
+    #[test]
+    fn deeper_layers_learn_faster_and_heads_as_asked() {
+        let config = OptimizerConfig { layer_decay: 0.5, head_lr: 10.0, ..OptimizerConfig::default() };
+        let parameters = parameters();
+        let layout = parameters.layout();
+        let all = groups(layout, BackboneMode::Trainable, &config);
+        for (name, expected) in [
+            ("backbone.conv1.weight", 0.5f64.powi(16)),
+            ("backbone.layer1.0.conv1.weight", 0.5f64.powi(15)),
+            ("backbone.layer2.0.downsample.0.weight", 0.5f64.powi(12)),
+            ("backbone.layer4.2.bn2.bias", 1.0),
+            ("shared.0.weight", 10.0),
+            ("age_head.bias", 10.0),
+        ] {
+            let offset = layout.get(name).unwrap().offset;
+            assert_eq!(all.iter().find(|g| g.range.contains(&offset)).unwrap().lr_factor, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_average_follows_every_group_that_moves() {
+        let config = OptimizerConfig { lr: 0.1, ..OptimizerConfig::default() };
+        let mut moving = parameters();
+        let mut optimizer = Optimizer::new(config, &moving).unwrap();
+        let mut average = Average::new(0.5, &moving).unwrap();
+        let before = moving.values().copy().unwrap();
+        let gradient = gradient(&moving, 1);
+        let step = Step { average: Some(&mut average), ..Step::default() };
+        optimizer.step(&mut moving, &gradient, step).unwrap();
+        // At the first step the decay is 2/11.
+        let expected =
+            ((before * (2.0 / 11.0)).unwrap() + (moving.values() * (9.0 / 11.0)).unwrap()).unwrap();
+        assert!(largest_difference(average.values(), &expected) < 1e-6);
+    }
+
+    /// A backbone that was frozen for a step begins where AdamW begins.
+    #[test]
+    fn a_thawed_backbone_counts_its_own_steps() {
+        let config = OptimizerConfig { weight_decay: 0.0, ..OptimizerConfig::default() };
+        let (mut thawed, mut fresh) = (parameters(), parameters());
+        let gradient = gradient(&thawed, 1);
+        let mut late = Optimizer::new(config.clone(), &thawed).unwrap();
+        let frozen = Step { mode: BackboneMode::Frozen, ..Step::default() };
+        late.step(&mut thawed, &gradient, frozen).unwrap();
+        late.step(&mut thawed, &gradient, Step::default()).unwrap();
+        Optimizer::new(config, &fresh).unwrap().step(&mut fresh, &gradient, Step::default()).unwrap();
+        let backbone = |p: &Parameters| p.values().narrow(0, 0, p.layout().backbone().end).unwrap();
+        assert_eq!(largest_difference(&backbone(&thawed), &backbone(&fresh)), 0.0);
+        assert_eq!(late.steps(), Steps { backbone: 1, heads: 2 });
     }
 }

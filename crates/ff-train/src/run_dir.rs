@@ -1,8 +1,10 @@
 //! The folder that a run writes: configuration, provenance, metrics, checkpoints.
 //!
 //! `config.toml` and `run.json` stand before step 0; `metrics.jsonl` has a line a step and a line an epoch,
-//! `metrics.csv` a row an epoch. On resume, what was recorded after the checkpoint is cut off: those steps come again.
+//! `metrics.csv` a row an epoch. `checkpoints/` has `step-N`, the newest few of them, and `last` and `best`, which share
+//! their files with them. On resume, what was written after the checkpoint is cut off: those steps come again.
 
+use std::fs::TryLockError;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -12,8 +14,9 @@ use fs_err::OpenOptions;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::checkpoint::Checkpoint;
 use crate::config::Config;
-use crate::files::write_atomic;
+use crate::files::{link_dir, remove_dir, write_atomic};
 use crate::machine::Machine;
 use crate::{Error, Result};
 
@@ -23,12 +26,18 @@ pub struct RunDir {
     path: PathBuf,
 }
 
+/// Held while a process trains in a folder; the system lets go of it when the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: std::fs::File,
+}
+
 /// Which checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
     /// The newest.
     Last,
-    /// The one with the best mean validation accuracy.
+    /// The one after the best epoch by `[train] criterion`.
     Best,
 }
 
@@ -81,9 +90,82 @@ impl RunDir {
         &self.path
     }
 
+    /// Keeps other processes from training in this folder as long as the result lives.
+    ///
+    /// # Errors
+    /// Another process does so now.
+    pub fn lock(&self) -> Result<Lock> {
+        let path = self.path.join("run.lock");
+        let file = OpenOptions::new().create(true).append(true).open(&path)?.into_parts().0;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(TryLockError::WouldBlock) => {
+                let message =
+                    "another process is training in this folder; wait for it, or choose another --run-dir";
+                Err(Error::RunDir { path: self.path.clone(), message: message.to_owned() })
+            }
+            Err(TryLockError::Error(e)) => Err(e.into()),
+        }
+    }
+
     /// The folder of one checkpoint.
     pub fn checkpoint(&self, which: Which) -> PathBuf {
-        self.path.join("checkpoints").join(which.name())
+        self.named_checkpoint(which.name())
+    }
+
+    /// The folder of the checkpoint with this name: `last`, `best`, `step-N`.
+    pub fn named_checkpoint(&self, name: &str) -> PathBuf {
+        self.path.join("checkpoints").join(name)
+    }
+
+    /// The folder of the checkpoint after `step`.
+    pub fn step_checkpoint(&self, step: u64) -> PathBuf {
+        self.named_checkpoint(&format!("step-{step}"))
+    }
+
+    /// Makes the checkpoint after `step` the last one, and the best one too if it is; keeps the `keep` newest.
+    pub fn publish(&self, step: u64, best: bool, keep: usize) -> Result<()> {
+        let newest = self.step_checkpoint(step);
+        link_dir(&newest, &self.checkpoint(Which::Last))?;
+        if best {
+            link_dir(&newest, &self.checkpoint(Which::Best))?;
+        }
+        let steps = self.steps()?;
+        let old = steps.iter().rev().filter(|&&s| s <= step).skip(keep);
+        old.copied().try_for_each(|step| Ok(remove_dir(&self.step_checkpoint(step))?))
+    }
+
+    /// The checkpoint to go on from.
+    ///
+    /// # Errors
+    /// It is missing or damaged; the message names the newest that is whole.
+    pub fn checkpoint_to_resume(&self, name: &str) -> Result<Checkpoint> {
+        let opened = Checkpoint::open(&self.named_checkpoint(name));
+        let damage = match opened.and_then(|checkpoint| checkpoint.verify().map(|()| checkpoint)) {
+            Ok(checkpoint) => return Ok(checkpoint),
+            Err(damage) => damage,
+        };
+        let whole = |step: &&u64| {
+            let checkpoint = Checkpoint::open(&self.step_checkpoint(**step));
+            checkpoint.and_then(|checkpoint| checkpoint.verify()).is_ok()
+        };
+        let steps = self.steps()?;
+        let advice = match steps.iter().rev().find(whole) {
+            Some(step) => format!("step-{step} is whole; go on from it with --checkpoint step-{step}"),
+            None => "no other checkpoint is whole".to_owned(),
+        };
+        Err(Error::RunDir { path: self.path.clone(), message: format!("{damage}; {advice}") })
+    }
+
+    /// Steps that there are checkpoints of, in ascending order.
+    fn steps(&self) -> Result<Vec<u64>> {
+        let mut steps = Vec::new();
+        for entry in fs::read_dir(self.path.join("checkpoints"))? {
+            let name = entry?.file_name();
+            steps.extend(name.to_str().and_then(|name| name.strip_prefix("step-")?.parse::<u64>().ok()));
+        }
+        steps.sort_unstable();
+        Ok(steps)
     }
 
     /// The run's configuration.
@@ -99,7 +181,7 @@ impl RunDir {
         machine: &Machine,
         encoders: &Encoders,
     ) -> Result<()> {
-        write_atomic(&self.path.join("config.toml"), config.to_toml().as_bytes())?;
+        self.write_config(config)?;
         let provenance = serde_json::json!({
             "commit": commit(),
             "seed": config.train.seed,
@@ -109,6 +191,11 @@ impl RunDir {
             "labels": encoders.as_ref().map(LabelEncoder::labels),
         });
         Ok(write_atomic(&self.path.join("run.json"), format!("{provenance:#}\n").as_bytes())?)
+    }
+
+    /// Writes `config.toml`.
+    pub fn write_config(&self, config: &Config) -> Result<()> {
+        Ok(write_atomic(&self.path.join("config.toml"), config.to_toml().as_bytes())?)
     }
 
     /// Adds a line to `metrics.jsonl`.
@@ -129,8 +216,11 @@ impl RunDir {
         Ok(file.write_all(text.as_bytes())?)
     }
 
-    /// Drops what was recorded after optimiser step `step`, and a half-written last line.
+    /// Drops what was recorded or saved after optimiser step `step`, and a half-written last line.
     pub fn rewind(&self, step: u64) -> Result<()> {
+        for later in self.steps()?.into_iter().filter(|&s| s > step) {
+            remove_dir(&self.step_checkpoint(later))?;
+        }
         let step_of_json = |line: &str| {
             serde_json::from_str::<Value>(line).ok().and_then(|v| v.get("step").and_then(Value::as_u64))
         };

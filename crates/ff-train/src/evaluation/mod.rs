@@ -52,13 +52,6 @@ pub struct Evaluation {
     pub groups: Vec<GroupMetrics>,
 }
 
-impl Evaluation {
-    /// Mean accuracy over the tasks: what chooses the best checkpoint.
-    pub fn mean_accuracy(&self) -> f64 {
-        self.tasks.values().map(|t| t.accuracy).sum::<f64>() / Task::ALL.len() as f64
-    }
-}
-
 impl Predictions {
     /// Figures over all samples, and over those of every group that `group_by` and its intersections make.
     ///
@@ -92,7 +85,7 @@ fn ranks(encoders: &Encoders, task: Task) -> Option<Vec<u32>> {
 }
 
 /// Class ids in the order to show them.
-fn display_order(encoders: &Encoders, task: Task) -> Vec<usize> {
+pub(crate) fn display_order(encoders: &Encoders, task: Task) -> Vec<usize> {
     let mut ids: Vec<usize> = (0..encoders[task].n_classes()).collect();
     if let Some(ranks) = ranks(encoders, task) {
         ids.sort_by_key(|&id| ranks[id]);
