@@ -13,8 +13,8 @@ use ff_model::{Compute, Engine, FaceModel};
 use ff_train::checkpoint;
 use ff_train::evaluation::{
     Bootstrap, Calibration, EvaluationRecord, GroupMetrics, Grouping, Over, Predictions, SMALL_GROUP,
-    Settings, Source, Temperature, TestTimeAugmentation, disparities, label_errors, mistakes, predict, predict_with, top_confusions,
-    wilson,
+    Settings, Source, Temperature, TestTimeAugmentation, disparities, label_errors, mistakes, predict,
+    predict_with, top_confusions, wilson,
 };
 use ff_train::metrics::softmax;
 use proptest::prelude::*;
