@@ -89,7 +89,7 @@ fn people_get_tables_and_a_warning_where_temperatures_judge_themselves() {
         "accuracy by race, with 95 % intervals",
         "Black (small)",
         "White / 3-9 (small)",
-        "largest differences by race,age",
+        "largest differences by race,age, small groups included",
         "suspected labels: age",
     ] {
         assert!(stdout.contains(expected), "{expected} is missing in\n{stdout}");
