@@ -32,7 +32,7 @@ fn run_folder(steps_per_epoch: u64) -> (TempDir, RunDir) {
         for step in (epoch - 1) * steps_per_epoch + 1..=epoch * steps_per_epoch {
             push_line(&mut lines, &Record::Step(step_record(epoch, step, 3 * steps_per_epoch)));
         }
-        push_line(&mut lines, &Record::Epoch(epoch_record(epoch, epoch * steps_per_epoch)));
+        push_line(&mut lines, &Record::Epoch(Box::new(epoch_record(epoch, epoch * steps_per_epoch))));
     }
     fs::write(run.path().join("metrics.jsonl"), lines).unwrap();
     (dir, run)
@@ -57,7 +57,17 @@ fn step_record(epoch: u64, step: u64, total: u64) -> StepRecord {
     let wobble = ((step * 7919) % 101) as f64 / 500.0;
     let losses = PerTask { age: 2.2 - progress + wobble, gender: 0.7 - progress / 3.0, race: 1.9 - progress };
     let loss = losses.values().sum();
-    StepRecord { epoch, step, loss, losses, lr: 1e-4 * (1.0 - progress), images: 32, seconds: 0.25 }
+    StepRecord {
+        epoch,
+        step,
+        loss,
+        losses,
+        lr: 1e-4 * (1.0 - progress),
+        grad_norm: 1.0,
+        weights: None,
+        images: 32,
+        seconds: 0.25,
+    }
 }
 
 /// Epoch 2 is the best.
@@ -76,6 +86,7 @@ fn epoch_record(epoch: u64, step: u64) -> EpochRecord {
         step,
         train_loss: 4.8 - epoch as f64,
         val: PerTask { age: metrics(Some(0.8)), gender: metrics(None), race: metrics(None) },
+        ema: None,
         confusion: encoders().n_classes().map(confusion),
         best: epoch <= 2,
         images_per_s: 120.0,

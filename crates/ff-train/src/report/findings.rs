@@ -5,7 +5,7 @@
 use ff_data::Task;
 
 use super::numbers::{figure, percent};
-use super::{Report, TaskSummary};
+use super::{Audit, Report, TaskSummary};
 
 /// Share of the training time spent waiting for images from which on it is worth a word.
 const MUCH_WAITING: f64 = 0.2;
@@ -25,7 +25,7 @@ pub fn of(report: &Report) -> Vec<String> {
     });
     let sentences =
         about_run.into_iter().chain(about_tasks.flatten()).chain([miscalibrated(report), waiting(report)]);
-    sentences.flatten().collect()
+    sentences.flatten().chain(report.audits.iter().flat_map(Audit::findings)).collect()
 }
 
 fn unfinished(report: &Report) -> Option<String> {

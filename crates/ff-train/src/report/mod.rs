@@ -8,6 +8,7 @@
 //! Everything on the page comes from the report, so both files say the same. The run may still be going on, or have
 //! been evaluated many times: the report shows what is there. Nothing is trained or evaluated here.
 
+mod audit;
 mod charts;
 mod curves;
 mod findings;
@@ -18,15 +19,19 @@ mod read;
 mod results;
 mod series;
 mod summary;
+mod thumbnails;
 
 use std::path::PathBuf;
 
 use ff_data::{Encoders, LabelEncoder, PerTask};
 use serde::Serialize;
 
+pub use audit::Audit;
 pub use read::Provenance;
 pub use series::{Bucket, Spread};
 pub use summary::TaskSummary;
+
+use thumbnails::Thumbnails;
 
 use crate::Result;
 use crate::files::write_atomic;
@@ -60,10 +65,14 @@ pub struct Report {
     pub epochs: Vec<EpochRecord>,
     /// The steps, thinned.
     pub series: Vec<Bucket>,
+    /// What `evaluate` found.
+    pub audits: Vec<Audit>,
     /// Class ids a task, in the order to show them: ages from young to old.
     pub display_order: PerTask<Vec<usize>>,
     #[serde(skip)]
     encoders: Encoders,
+    #[serde(skip)]
+    thumbnails: Thumbnails,
     #[serde(skip)]
     config_text: String,
     #[serde(skip)]
@@ -89,6 +98,11 @@ impl Report {
         let provenance = read::provenance(&folder)?;
         let (config_text, config) = read::config(&folder)?;
         let (steps, epochs) = read::records(&folder)?;
+        let audits = Audit::read_all(&folder)?;
+        let mut thumbnails = Thumbnails::default();
+        for audit in &audits {
+            audit.files().for_each(|file| thumbnails.add(&audit.record.source.images, file));
+        }
         let encoders = encoders(&provenance, epochs.last())?;
         let best = epochs.iter().rposition(|epoch| epoch.best);
         let tasks = best.map(|best| TaskSummary::of_epoch(&epochs[best], &encoders));
@@ -107,7 +121,9 @@ impl Report {
             series: series::thin(&steps),
             epochs,
             display_order: PerTask::from_fn(|task| crate::evaluation::display_order(&encoders, task)),
+            audits,
             encoders,
+            thumbnails,
             config_text,
             folder,
         };
@@ -119,7 +135,7 @@ impl Report {
     pub fn write(&self) -> Result<Written> {
         let written =
             Written { path: self.folder.join("report.html"), data: self.folder.join("report.json") };
-        let json = serde_json::to_string_pretty(self).expect("a report is JSON");
+        let json = serde_json::to_string(self).expect("a report is JSON");
         write_atomic(&written.data, json.as_bytes())?;
         write_atomic(&written.path, self.html().as_bytes())?;
         Ok(written)

@@ -5,7 +5,7 @@
 use super::Report;
 use super::charts::escape;
 use super::numbers::{duration, grouped};
-use super::{curves, origin, results};
+use super::{audit, curves, origin, results};
 
 const STYLE: &str = include_str!("style.css");
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
@@ -15,10 +15,12 @@ pub fn page(report: &Report) -> String {
     let name = escape(&report.name);
     let sections = [
         header(report),
+        contents(report),
         results::findings(report),
         results::results(report),
         curves::section_of(report),
         results::confusions(report),
+        audit::sections(report),
         origin::time(report),
         origin::epochs(report),
         origin::origin(report),
@@ -28,8 +30,9 @@ pub fn page(report: &Report) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{name}: training report</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>\n{STYLE}</style>\n</head>\n\
+         <title>{name}: training report</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>\n{STYLE}{}</style>\n</head>\n\
          <body>\n<main>\n{}</main>\n</body>\n</html>\n",
+        report.thumbnails.css(),
         sections.concat()
     )
 }
@@ -63,6 +66,22 @@ fn header(report: &Report) -> String {
     )
 }
 
+/// Links to the sections that there are.
+fn contents(report: &Report) -> String {
+    let link = |id: &str, heading: &str| format!("<a href=\"#{id}\">{}</a>", escape(heading));
+    let mut links = Vec::new();
+    if report.tasks.is_some() {
+        links.push(link("results", "Results"));
+    }
+    links.push(link("curves", "Learning"));
+    if report.tasks.is_some() {
+        links.push(link("confusions", "Confusions"));
+    }
+    links.extend(report.audits.iter().map(|audit| link(&audit.section_id(), &audit.heading())));
+    links.extend([link("time", "Time"), link("origin", "Configuration")]);
+    format!("<nav>{}</nav>\n", links.concat())
+}
+
 /// A section with a heading.
 pub fn section(id: &str, heading: &str, body: &str) -> String {
     format!("<section id=\"{id}\"><h2>{}</h2>\n{body}</section>\n", escape(heading))
@@ -76,6 +95,11 @@ pub fn grid(parts: &[String]) -> String {
 /// A chart with its heading.
 pub fn figure(id: &str, heading: &str, chart: &str) -> String {
     format!("<figure id=\"{id}\"><figcaption>{}</figcaption>{chart}</figure>\n", escape(heading))
+}
+
+/// Something folded away.
+pub fn more(summary: &str, body: &str) -> String {
+    format!("<details><summary>{}</summary>{body}</details>\n", escape(summary))
 }
 
 /// A table; the first column is to the left, the others are numbers.

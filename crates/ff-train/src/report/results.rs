@@ -77,17 +77,9 @@ pub fn confusions(report: &Report) -> String {
     let Some(best) = report.best else { return String::new() };
     let epoch = &report.epochs[best];
     let figures = Task::ALL.map(|task| {
-        let order = &report.display_order[task];
-        let labels = report.encoders[task].labels();
-        let heat = HeatMap {
-            title: &format!("Confusion matrix of {task}, validation split"),
-            color: Color::Task(task),
-            labels: order.iter().map(|&class| labels[class].as_str()).collect(),
-            counts: order
-                .iter()
-                .map(|&row| order.iter().map(|&c| epoch.confusion[task][row][c]).collect())
-                .collect(),
-        };
+        let (order, labels) = (&report.display_order[task], report.encoders[task].labels());
+        let title = format!("Confusion matrix of {task}, validation split");
+        let heat = HeatMap::new(&title, Color::Task(task), labels, order, &epoch.confusion[task]);
         figure(&format!("fig-confusion-{task}"), capital(task), &heat.svg())
     });
     let note = format!(

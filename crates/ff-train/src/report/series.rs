@@ -77,7 +77,17 @@ mod tests {
 
     fn step(step: u64, loss: f64, images: usize) -> StepRecord {
         let losses = PerTask { age: loss / 2.0, gender: loss / 4.0, race: loss / 4.0 };
-        StepRecord { epoch: 1, step, loss, losses, lr: 1e-4, images, seconds: 0.1 }
+        StepRecord {
+            epoch: 1,
+            step,
+            loss,
+            losses,
+            lr: 1e-4,
+            grad_norm: 1.0,
+            weights: None,
+            images,
+            seconds: 0.1,
+        }
     }
 
     proptest! {

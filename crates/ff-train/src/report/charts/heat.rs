@@ -17,13 +17,31 @@ pub struct HeatMap<'a> {
     pub title: &'a str,
     /// What it is about.
     pub color: Color,
-    /// Labels of rows and columns.
-    pub labels: Vec<&'a str>,
-    /// Counts: row = label, column = prediction.
-    pub counts: Vec<Vec<u64>>,
+    labels: Vec<&'a str>,
+    counts: Vec<Vec<u64>>,
 }
 
-impl HeatMap<'_> {
+impl<'a> HeatMap<'a> {
+    /// From labels and counts (classes, classes) by class id, row = label, column = prediction; `order` has the ids in
+    /// the order to show them.
+    pub fn new(
+        title: &'a str,
+        color: Color,
+        labels: &'a [String],
+        order: &[usize],
+        counts: &[Vec<u64>],
+    ) -> Self {
+        Self {
+            title,
+            color,
+            labels: order.iter().map(|&class| labels[class].as_str()).collect(),
+            counts: order
+                .iter()
+                .map(|&row| order.iter().map(|&column| counts[row][column]).collect())
+                .collect(),
+        }
+    }
+
     /// The chart.
     pub fn svg(&self) -> String {
         let labels: Vec<String> = self.labels.iter().map(|label| shortened(label, MAX_LABEL)).collect();
@@ -38,6 +56,11 @@ impl HeatMap<'_> {
         let (end, bottom) = (left + cell * n, TOP + height * n);
 
         let mut parts = text(end + 6.0, 11.0, "label", "n");
+        parts += &format!(
+            "<rect x=\"{left:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{:.1}\" class=\"frame\"/>",
+            end - left,
+            bottom - TOP
+        );
         for (row, label) in labels.iter().enumerate() {
             let middle = TOP + height * (row as f64 + 0.5);
             parts += &text(left - 6.0, middle + 3.5, "tick end", label);
@@ -64,9 +87,12 @@ impl HeatMap<'_> {
 
     fn cell(&self, row: usize, column: usize, total: u64, at: (f64, f64), size: (f64, f64)) -> String {
         let count = self.counts[row][column];
+        if count == 0 && row != column {
+            return String::new();
+        }
         let share = if total == 0 { 0.0 } else { count as f64 / total as f64 };
         let read_out = format!(
-            "labelled {}, predicted {}: {} of {} ({})",
+            "{} taken for {}: {} of {} ({})",
             self.labels[row],
             self.labels[column],
             grouped(count),
@@ -97,11 +123,11 @@ mod tests {
 
     #[test]
     fn cells_show_shares_of_their_row() {
-        let counts = vec![vec![3, 1], vec![0, 0]];
-        let svg = HeatMap { title: "t", color: Color::All, labels: vec!["a", "b"], counts }.svg();
-        assert!(svg.contains("labelled a, predicted b: 1 of 4 (25.0 %)"), "{svg}");
-        assert!(svg.contains("labelled b, predicted b: 0 of 0 (0.0 %)"), "an empty row is no error");
-        assert_eq!(svg.matches("class=\"cell").count(), 4);
-        assert_eq!(svg.matches("class=\"share").count(), 2, "zeros are left blank");
+        let counts = [vec![0, 0], vec![1, 3]];
+        let svg = HeatMap::new("t", Color::All, &["b".into(), "a".into()], &[1, 0], &counts).svg();
+        assert!(svg.contains("a taken for b: 1 of 4 (25.0 %)"), "{svg}");
+        assert!(svg.contains("b taken for b: 0 of 0 (0.0 %)"), "an empty row is no error");
+        assert_eq!(svg.matches("class=\"cell").count(), 3, "zeros off the diagonal are left out");
+        assert_eq!(svg.matches("class=\"share").count(), 2);
     }
 }
