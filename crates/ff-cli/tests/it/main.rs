@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod commands;
+mod evaluate;
 #[cfg(unix)]
 mod resume;
 mod workplace;
