@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod chromium;
 mod commands;
+mod report;
 #[cfg(unix)]
 mod resume;
 mod workplace;
