@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod chromium;
 mod commands;
 mod evaluate;
+mod report;
 #[cfg(unix)]
 mod resume;
 mod workplace;

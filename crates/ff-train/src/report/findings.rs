@@ -128,3 +128,45 @@ pub fn capital(task: Task) -> &'static str {
         Task::Race => "Race",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluation::Interval;
+    use crate::metrics::TaskMetrics;
+
+    fn summary(low: f64, majority_share: f64, never_predicted: &[&str]) -> TaskSummary {
+        let metrics = TaskMetrics {
+            accuracy: 0.5,
+            one_off: None,
+            balanced_accuracy: 0.5,
+            macro_f1: 0.5,
+            ece: 0.0,
+            nll: 1.0,
+        };
+        TaskSummary {
+            metrics,
+            n: 100,
+            accuracy_interval: Some(Interval { low, high: 0.6 }),
+            majority_label: "White".to_owned(),
+            majority_share,
+            never_predicted: never_predicted.iter().map(|&label| label.to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn an_accuracy_is_told_from_a_constant_answer_by_its_interval() {
+        assert_eq!(no_better_than_constant(Task::Race, &summary(0.4, 0.39, &[])), None);
+        let sentence = no_better_than_constant(Task::Race, &summary(0.4, 0.41, &[])).unwrap();
+        let expected = "Race: an accuracy of 50.0 % (95 % interval 40.0 % to 60.0 %) cannot be told from always \
+                        answering White, 41.0 %.";
+        assert_eq!(sentence, expected);
+    }
+
+    #[test]
+    fn labels_that_are_never_predicted_are_named() {
+        assert_eq!(never_predicted(Task::Age, &summary(0.4, 0.1, &[])), None);
+        let sentence = never_predicted(Task::Age, &summary(0.4, 0.1, &["0-2", "60-69"])).unwrap();
+        assert_eq!(sentence, "Age: never predicted though they occur: 0-2, 60-69.");
+    }
+}

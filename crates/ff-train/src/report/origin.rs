@@ -1,9 +1,9 @@
 //! The small print: where the time went, every epoch in figures, provenance, configuration.
 
-use super::Report;
 use super::charts::{Bar, BarChart, Color, Unit, escape};
 use super::numbers::{duration, figure as number, grouped, percent};
 use super::page::{figure, grid, section, table};
+use super::{Report, curves};
 
 /// Where the time went.
 pub fn time(report: &Report) -> String {
@@ -30,7 +30,10 @@ pub fn time(report: &Report) -> String {
         bars: bars.to_vec(),
         reference: None,
     };
-    let figures = [figure("fig-time", "Where the time went", &breakdown.svg())];
+    let figures = [
+        figure("fig-time", "Where the time went", &breakdown.svg()),
+        figure("fig-speed", "Speed", &curves::speed(report).svg()),
+    ];
     let note = format!("<p>{} in the finished epochs.</p>\n", duration(total));
     section("time", "Time", &(note + &grid(&figures)))
 }

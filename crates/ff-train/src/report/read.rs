@@ -75,7 +75,7 @@ pub fn config(run: &Path) -> Result<(String, toml::Table)> {
 mod tests {
     use super::*;
 
-    const STEP: &str = r#"{"kind":"step","epoch":1,"step":1,"loss":3.0,"losses":{"age":1.0,"gender":1.0,"race":1.0},"lr":0.1,"grad_norm":1.0,"images":4,"seconds":0.5,"of_tomorrow":7}"#;
+    const STEP: &str = r#"{"kind":"step","epoch":1,"step":1,"loss":3.0,"losses":{"age":1.0,"gender":1.0,"race":1.0},"lr":0.1,"grad_norm":2.0,"images":4,"seconds":0.5,"of_tomorrow":7}"#;
 
     #[test]
     fn half_a_last_line_is_a_run_that_goes_on_and_half_another_is_damage() {

@@ -20,23 +20,30 @@ pub fn findings(report: &Report) -> String {
 /// Validation figures at the best epoch, a card a task.
 pub fn results(report: &Report) -> String {
     let Some((tasks, best)) = report.tasks.as_ref().zip(report.best) else { return String::new() };
-    let cards: Vec<String> = tasks.iter().map(|(task, summary)| card(task, summary)).collect();
     let epoch = &report.epochs[best];
+    let plain = |task| epoch.ema.as_ref().map(|_| epoch.val[task].accuracy);
+    let cards: Vec<String> = tasks.iter().map(|(task, summary)| card(task, summary, plain(task))).collect();
+    let averaged = if epoch.ema.is_some() { ", with the moving average of the weights" } else { "" };
+    let criterion = report.config.get("train").and_then(|train| train.get("criterion"));
+    let criterion = criterion.map_or("\"accuracy\"".to_owned(), toml::Value::to_string);
     let note = format!(
-        "<p>Validation split, {} images, after epoch {}: the checkpoint <code>best</code>, which has the highest mean \
-         accuracy. Intervals cover 95 % (Wilson). The line is the share of the most common label.</p>\n",
+        "<p>Validation split, {} images, after epoch {}{}: the checkpoint <code>best</code>, by <code>criterion = {}</code>. \
+         Intervals cover 95 % (Wilson). The line is the share of the most common label.</p>\n",
         grouped(tasks.age.n),
-        epoch.epoch
+        epoch.epoch,
+        averaged,
+        escape(&criterion)
     );
     section("results", "Results", &(note + &grid(&cards)))
 }
 
-fn card(task: Task, summary: &TaskSummary) -> String {
+fn card(task: Task, summary: &TaskSummary, plain: Option<f64>) -> String {
     let TaskSummary { metrics, accuracy_interval, majority_label, majority_share, .. } = summary;
     let interval = accuracy_interval.map(|i| format!("{} to {}", percent(i.low), percent(i.high)));
     let one_off = metrics.one_off.map(|share| ("at most one bin off", percent(share)));
     let rows = [
         Some((format!("always {majority_label}"), percent(*majority_share))),
+        plain.map(|share| ("without moving average".to_owned(), percent(share))),
         one_off.map(|(name, value)| (name.to_owned(), value)),
         Some(("balanced accuracy".to_owned(), percent(metrics.balanced_accuracy))),
         Some(("macro F1".to_owned(), percent(metrics.macro_f1))),

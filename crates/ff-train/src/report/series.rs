@@ -18,12 +18,17 @@ pub struct Bucket {
     pub first_step: u64,
     /// The last.
     pub last_step: u64,
-    /// Sum of the tasks' losses.
+    /// What is minimised.
     pub loss: Spread,
     /// Loss a task.
     pub losses: PerTask<Spread>,
     /// Learning rate of the last step.
     pub lr: f64,
+    /// The gradient's l2 norm, before clipping.
+    pub grad_norm: Spread,
+    /// The tasks' weights at the last step, where they are learnt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<PerTask<f64>>,
     /// Training images a second.
     pub images_per_s: f64,
 }
@@ -55,6 +60,8 @@ fn bucket(steps: &[StepRecord]) -> Bucket {
         loss: spread(steps, |step| step.loss),
         losses: PerTask::from_fn(|task: Task| spread(steps, |step| step.losses[task])),
         lr: last.lr,
+        grad_norm: spread(steps, |step| step.grad_norm),
+        weights: last.weights,
         images_per_s: if seconds > 0.0 { images / seconds } else { 0.0 },
     }
 }

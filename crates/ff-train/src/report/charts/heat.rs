@@ -7,8 +7,8 @@ const TOP: f64 = 18.0;
 /// Cells are at least this wide; a matrix of many classes grows beyond the width of other charts.
 const MIN_CELL: f64 = 25.0;
 const MAX_LABEL: usize = 15;
-/// Darker cells than this have light text.
-const DARK: f64 = 0.55;
+/// Shares from which on a cell's text has the colour that stands out from a full cell: in the dark, and in the light.
+const FULL: [f64; 2] = [0.6, 0.85];
 
 /// A heat map.
 #[derive(Debug, Clone)]
@@ -112,7 +112,11 @@ impl<'a> HeatMap<'a> {
         if count == 0 {
             return rect;
         }
-        let class = if share > DARK { "share on-dark" } else { "share" };
+        let class = match share {
+            _ if share >= FULL[1] => "share full-in-dark full-in-light",
+            _ if share >= FULL[0] => "share full-in-dark",
+            _ => "share",
+        };
         rect + &text(at.0 + size.0 / 2.0, at.1 + size.1 / 2.0 + 3.5, class, &format!("{:.0}", 100.0 * share))
     }
 }

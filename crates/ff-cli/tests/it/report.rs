@@ -1,21 +1,23 @@
 //! The report as a user meets it: made by the binary from a run folder, opened in a browser.
-//!
-//! The browser is headless Chromium; where there is none, its test says so and passes. `FAIRFACE_CHROMIUM` names another.
-
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use ff_data::{Encoders, LabelEncoder, PerTask, Task};
+use ff_train::evaluation::{
+    Bootstrap, EvaluationRecord, Predictions, Settings, Source, TestTimeAugmentation,
+};
 use ff_train::machine::Machine;
 use ff_train::metrics::TaskMetrics;
 use ff_train::records::{EpochRecord, Record, Seconds, StepRecord};
-use ff_train::run_dir::RunDir;
+use ff_train::run_dir::{RunDir, Which};
 use ff_train::{ConfigBuilder, Preset};
 use fs_err as fs;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::chromium::{Chromium, Shown};
+use crate::workplace::{assert_exit, json, sample, stderr};
 
 /// A label that would break a page which did not escape it.
 const HOSTILE: &str = "<script>alert('&')</script>";
@@ -57,17 +59,9 @@ fn step_record(epoch: u64, step: u64, total: u64) -> StepRecord {
     let wobble = ((step * 7919) % 101) as f64 / 500.0;
     let losses = PerTask { age: 2.2 - progress + wobble, gender: 0.7 - progress / 3.0, race: 1.9 - progress };
     let loss = losses.values().sum();
-    StepRecord {
-        epoch,
-        step,
-        loss,
-        losses,
-        lr: 1e-4 * (1.0 - progress),
-        grad_norm: 1.0,
-        weights: None,
-        images: 32,
-        seconds: 0.25,
-    }
+    let lr = 1e-4 * (1.0 - progress);
+    let grad_norm = 3.0 + 10.0 * wobble;
+    StepRecord { epoch, step, loss, losses, lr, grad_norm, weights: None, images: 32, seconds: 0.25 }
 }
 
 /// Epoch 2 is the best.
@@ -99,6 +93,42 @@ fn confusion(n_classes: usize) -> Vec<Vec<u64>> {
     (0..n_classes).map(|row| (0..n_classes).map(|column| cell(row, column)).collect()).collect()
 }
 
+/// Writes an evaluation of 120 of the sample's faces into the run: everything right, but for every other gender among
+/// the faces labelled Black.
+fn evaluate(run: &RunDir, name: &str) {
+    let encoders = encoders();
+    let rows = fs::read_to_string(sample().join("splits/ff_val.csv")).unwrap();
+    let files: Vec<String> =
+        rows.lines().skip(1).map(|row| row.split(',').next().unwrap().to_owned()).collect();
+    let n = files.len();
+    let targets =
+        encoders.n_classes().map(|classes| (0..n).map(|i| (i % classes) as u32).collect::<Vec<_>>());
+    let black = encoders.race.encode("Black").unwrap();
+    let probabilities = PerTask::from_fn(|task| {
+        let row = |i: usize| {
+            let classes = encoders[task].n_classes();
+            let wrong = task == Task::Gender && targets.race[i] == black && i % 4 < 2;
+            let predicted = (targets[task][i] as usize + usize::from(wrong)) % classes;
+            let rest = 0.1 / (classes - 1) as f32;
+            (0..classes).map(move |class| if class == predicted { 0.9 } else { rest })
+        };
+        (0..n).flat_map(row).collect()
+    });
+    let predictions = Predictions { probabilities, targets, files };
+    let source = Source {
+        checkpoint: run.checkpoint(Which::Best),
+        csv: "splits/ff_val.csv".into(),
+        images: sample().join("images"),
+        subset: None,
+        tta: TestTimeAugmentation::None,
+        skipped: 0,
+    };
+    let bootstrap = Bootstrap { resamples: 20, seed: 1 };
+    let settings = Settings { group_by: Task::ALL.to_vec(), bootstrap, ..Settings::default() };
+    let record = EvaluationRecord::new(&predictions, &encoders, source, &settings);
+    record.write(&EvaluationRecord::path(run.path(), name)).unwrap();
+}
+
 fn fairface(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_fairface")).args(args).env_remove("RUST_LOG").output().unwrap()
 }
@@ -106,19 +136,22 @@ fn fairface(args: &[&str]) -> Output {
 /// The paths of `report.html` and `report.json`.
 fn make_report(run: &RunDir) -> (PathBuf, PathBuf) {
     let output = fairface(&["report", "--run", run.path().to_str().unwrap(), "--json"]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let written: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_exit(&output, 0);
+    let written = json(&output);
     let path = |key: &str| PathBuf::from(written[key].as_str().unwrap());
     (path("path"), path("data"))
 }
 
-/// The ids of the figures that every report of a trained run has.
-fn figures() -> Vec<String> {
-    let all = ["loss", "learning-rate", "speed", "time"].map(|name| format!("fig-{name}"));
-    let per_task = ["loss", "accuracy", "confusion"]
-        .into_iter()
-        .flat_map(|name| Task::ALL.map(|task| format!("fig-{name}-{task}")));
-    all.into_iter().chain(per_task).collect()
+/// The ids of the figures of a trained run, and of its evaluation `name`.
+fn figures(name: &str) -> Vec<String> {
+    let all = ["loss", "learning-rate", "gradient", "speed", "time"].map(str::to_owned);
+    let per_task = |figures: &[&str]| {
+        figures.iter().flat_map(|name| Task::ALL.map(|task| format!("{name}-{task}"))).collect::<Vec<_>>()
+    };
+    let training = per_task(&["loss", "accuracy", "confusion"]);
+    let groups = ["groups-age", "groups-gender", "groups-race", "confusion", "calibration"];
+    let evaluation = per_task(&groups).into_iter().map(|figure| format!("{name}-{figure}"));
+    all.into_iter().chain(training).chain(evaluation).map(|figure| format!("fig-{figure}")).collect()
 }
 
 #[test]
@@ -166,19 +199,58 @@ fn a_run_that_has_not_begun_has_a_report_and_no_run_has_none() {
     assert!(page.contains("nothing recorded yet") && page.contains("nothing has been validated"));
 
     let output = fairface(&["report", "--run", dir.path().to_str().unwrap()]);
-    assert_eq!(output.status.code(), Some(1));
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("expected a run folder with config.toml, found none"), "{stderr}");
+    assert_exit(&output, 1);
+    assert!(
+        stderr(&output).contains("expected a run folder with config.toml, found none"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn an_evaluation_is_told_by_its_gaps_and_shown_by_its_faces() {
+    let (_dir, run) = run_folder(20);
+    evaluate(&run, "val");
+    let (page, data) = make_report(&run);
+    let report: Value = serde_json::from_slice(&fs::read(data).unwrap()).unwrap();
+    assert_eq!((&report["audits"][0]["name"], &report["audits"][0]["n"]), (&"val".into(), &120.into()));
+    // 40 faces a race: 20 of 40 genders right among those labelled Black. Wilson: 35.2 to 64.8, and 91.2 to 100.
+    let gap = "Evaluation: val, gender by race: accuracy is 50.0 % (35.2 % to 64.8 %) for Black, but 100.0 % (91.2 % to \
+               100.0 %) for";
+    let findings = report["findings"].as_array().unwrap();
+    assert!(findings.iter().any(|finding| finding.as_str().unwrap().starts_with(gap)), "{findings:#?}");
+
+    let page = fs::read_to_string(page).unwrap();
+    let mistakes =
+        page.split("id=\"fig-val-mistakes-gender\"").nth(1).unwrap().split("</div>").next().unwrap();
+    assert_eq!(mistakes.matches("<li><i class=\"face face-").count(), 20, "{mistakes}");
+    assert!(mistakes.contains("val/639.jpg") && mistakes.contains("8 more"), "{mistakes}");
+    assert!(page.contains("id=\"fig-val-mistakes-age\"><h4>Age</h4><p>None.</p>"), "no mistake, no gallery");
+    let once = page.matches("{background-image:url(data:image/jpeg;base64,").count();
+    assert_eq!(once, 20, "faces that are both mistaken and suspected are in the file once");
+}
+
+#[test]
+fn faces_that_moved_away_leave_their_names() {
+    let (_dir, run) = run_folder(1);
+    evaluate(&run, "val");
+    let path = EvaluationRecord::path(run.path(), "val");
+    let mut record = EvaluationRecord::read(&path).unwrap();
+    record.source.images = "moved".into();
+    record.write(&path).unwrap();
+    let page = fs::read_to_string(make_report(&run).0).unwrap();
+    assert!(page.contains("not readable") && page.contains("val/639.jpg") && !page.contains("base64,"));
 }
 
 #[test]
 fn chromium_shows_every_figure_and_has_nothing_to_complain_about() {
     let Some(chromium) = Chromium::find() else { return };
     let (_dir, run) = run_folder(60);
+    evaluate(&run, "val");
     let (page, _) = make_report(&run);
     let Shown { dom, console } = chromium.open(&page);
     assert!(console.is_empty(), "the console says {console:#?}");
-    for id in figures() {
+    for id in figures("val") {
         let figure = dom.split("<figure ").find(|part| part.starts_with(&format!("id=\"{id}\"")));
         let figure = figure.unwrap_or_else(|| panic!("{id} is missing")).split("</figure>").next().unwrap();
         assert!(figure.contains("<svg ") && figure.contains("aria-label=\""), "{figure}");
@@ -194,48 +266,4 @@ fn chromium_shows_every_figure_and_has_nothing_to_complain_about() {
     let console = chromium.open(&bad).console;
     assert_eq!(console.len(), 2, "{console:#?}");
     assert!(console.iter().all(|line| line.contains("Content Security Policy")), "{console:#?}");
-}
-
-/// A headless browser.
-struct Chromium {
-    program: String,
-}
-
-/// What the browser made of a page.
-struct Shown {
-    dom: String,
-    console: Vec<String>,
-}
-
-impl Chromium {
-    fn find() -> Option<Self> {
-        let named = std::env::var("FAIRFACE_CHROMIUM").ok();
-        let programs =
-            named.into_iter().chain(["chromium", "chromium-browser", "google-chrome"].map(str::to_owned));
-        let runs = |program: &String| {
-            Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
-        };
-        let found = programs.into_iter().find(runs);
-        if found.is_none() {
-            eprintln!("skipped: no Chromium; FAIRFACE_CHROMIUM names one");
-        }
-        found.map(|program| Self { program })
-    }
-
-    fn open(&self, page: &Path) -> Shown {
-        let profile = tempfile::tempdir().unwrap();
-        let output = Command::new(&self.program)
-            .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
-            .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-            // The browser has no errand of its own in any network.
-            .args(["--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--dump-dom"])
-            .arg(format!("--user-data-dir={}", profile.path().display()))
-            .arg(format!("file://{}", page.display()))
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let console = stderr.lines().filter(|line| line.contains(":CONSOLE")).map(str::to_owned).collect();
-        Shown { dom: String::from_utf8(output.stdout).unwrap(), console }
-    }
 }
