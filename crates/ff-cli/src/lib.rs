@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use commands::{bench, evaluate, sanity, summary, train};
+use commands::{audit, bench, evaluate, sanity, split, summary, train};
 
 /// How the commands were reached.
 #[derive(Debug, Clone)]
@@ -49,6 +49,8 @@ struct Cli {
 enum Command {
     Train(train::Args),
     Evaluate(evaluate::Args),
+    Split(split::Args),
+    Audit(audit::Args),
     Sanity(sanity::Args),
     Summary(summary::Args),
     Bench(bench::Args),
@@ -70,6 +72,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
     let ended = match cli.command {
         Command::Train(args) => train::run(&args, context, json),
         Command::Evaluate(args) => evaluate::run(&args, json),
+        Command::Split(args) => split::run(&args, json),
+        Command::Audit(args) => audit::run(&args, context, json),
         Command::Sanity(args) => sanity::run(&args, context, json),
         Command::Summary(args) => summary::run(&args, json),
         Command::Bench(args) => bench::run(&args, context, json),
