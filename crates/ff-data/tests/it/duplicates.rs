@@ -126,6 +126,13 @@ fn planted_changes_are_found_as_the_guide_states() {
         }
     }
     assert_eq!(wrong, 0, "of {} pairs", duplicates.near.len());
+    let mut similarities: Vec<f32> = duplicates.near.iter().map(|pair| pair.similarity).collect();
+    similarities.sort_by(f32::total_cmp);
+    println!(
+        "{} pairs, one in a hundred below {:.2}",
+        similarities.len(),
+        similarities[similarities.len() / 100]
+    );
     let planted = files.len().div_ceil(4);
     for (kind, stated) in STATED {
         let recall = 100.0 * found[kind] as f64 / planted as f64;
