@@ -5,6 +5,7 @@
 
 mod commands;
 mod flags;
+mod inference;
 mod output;
 
 use std::ffi::OsString;
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use commands::{bench, evaluate, sanity, summary, train};
+use commands::{bench, completions, embed, evaluate, predict, sanity, summary, train, weights};
 
 /// How the commands were reached.
 #[derive(Debug, Clone)]
@@ -49,9 +50,14 @@ struct Cli {
 enum Command {
     Train(train::Args),
     Evaluate(evaluate::Args),
+    Predict(predict::Args),
+    Embed(embed::Args),
+    Weights(weights::Args),
     Sanity(sanity::Args),
     Summary(summary::Args),
     Bench(bench::Args),
+    Completions(completions::CompletionsArgs),
+    Man(completions::ManArgs),
 }
 
 /// Runs the command that `args` asks for; the first of `args` is the program's name.
@@ -70,9 +76,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
     let ended = match cli.command {
         Command::Train(args) => train::run(&args, context, json),
         Command::Evaluate(args) => evaluate::run(&args, json),
+        Command::Predict(args) => predict::run(&args, context, json),
+        Command::Embed(args) => embed::run(&args, context, json),
+        Command::Weights(args) => weights::run(&args, json),
         Command::Sanity(args) => sanity::run(&args, context, json),
         Command::Summary(args) => summary::run(&args, json),
         Command::Bench(args) => bench::run(&args, context, json),
+        Command::Completions(args) => completions::completions(&args, Cli::command()),
+        Command::Man(args) => completions::man(&args, Cli::command()),
     };
     match ended {
         Ok(Ending::Success) => ExitCode::SUCCESS,

@@ -40,3 +40,4 @@ pub use heads::{Dropout, HeadSpec};
 pub use layout::ParameterLayout;
 pub use model::{BackboneMode, FaceModel, Prediction, TrainPass};
 pub use parameters::Parameters;
+pub use weights::TaskLabels;

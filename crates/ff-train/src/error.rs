@@ -52,6 +52,14 @@ pub enum Error {
         /// The places tried.
         looked_for: String,
     },
+    /// Weights could not be fetched from the hub.
+    #[error("{repository}: {reason}")]
+    Download {
+        /// The repository.
+        repository: String,
+        /// What happened, and what to do about it.
+        reason: String,
+    },
     /// The loss is not a number any more.
     #[error("step {step}: the loss is {loss}; batch: {}; {advice}", files.join(", "), advice = "lower optimizer.lr, or look at these images")]
     NonFiniteLoss {

@@ -1,7 +1,11 @@
 //! One file a command.
 
 pub mod bench;
+pub mod completions;
+pub mod embed;
 pub mod evaluate;
+pub mod predict;
 pub mod sanity;
 pub mod summary;
 pub mod train;
+pub mod weights;

@@ -6,6 +6,7 @@ mod augment;
 mod cache;
 mod decode;
 mod fused;
+mod inputs;
 mod labels;
 mod loader;
 mod manifest;
