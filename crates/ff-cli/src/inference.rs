@@ -6,10 +6,10 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use ff_data::{Dataset, FaceBox, ImageInput, LoaderConfig};
 use ff_model::Compute;
+use ff_train::Config;
 use ff_train::predictor::Failure;
 use ff_train::run_dir::Which;
 use ff_train::setup::{Trained, TrainedSource, open_trained};
-use ff_train::Config;
 
 use crate::flags::{ComputeFlags, DataFlags, sample_config, settle};
 use crate::{Context, Ending};
@@ -46,8 +46,8 @@ pub struct ImageFlags {
     #[arg(value_name = "IMAGES", required = true)]
     inputs: Vec<String>,
     /// The folder that paths in a CSV or list are relative to [default: the current one].
-    #[arg(long, value_name = "DIR", default_value = "", hide_default_value = true)]
-    images: PathBuf,
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
     /// The face in every photo, in pixels; a CSV's columns x, y, w, h say it for each.
     #[arg(long, value_name = "X,Y,W,H", allow_hyphen_values = true)]
     crop: Option<FaceBox>,
@@ -86,12 +86,11 @@ impl ImageFlags {
             let message = format!("expected between 0 and 4, found {}", self.padding);
             return Err(ff_train::Error::Config { origin: "--padding".into(), message }.into());
         }
-        let data =
-            DataFlags { batch_size: self.batch_size, workers: self.workers, ..DataFlags::default() };
+        let data = DataFlags { batch_size: self.batch_size, workers: self.workers, ..DataFlags::default() };
         let config = settle(sample_config(context, &data, &self.compute))?;
-        let mut inputs = Vec::new();
+        let (images, mut inputs) = (self.images.clone().unwrap_or_default(), Vec::new());
         for argument in &self.inputs {
-            inputs.extend(ImageInput::expand(argument, &self.images, &mut std::io::stdin().lock())?);
+            inputs.extend(ImageInput::expand(argument, &images, &mut std::io::stdin().lock())?);
         }
         for input in &mut inputs {
             input.face = input.face.or(self.crop);

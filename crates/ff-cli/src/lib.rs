@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use commands::{bench, completions, embed, evaluate, predict, sanity, summary, train, weights};
+use commands::{bench, completions, embed, evaluate, export, predict, sanity, summary, train, weights};
 
 /// How the commands were reached.
 #[derive(Debug, Clone)]
@@ -53,6 +53,7 @@ enum Command {
     Predict(predict::Args),
     Embed(embed::Args),
     Weights(weights::Args),
+    Export(export::Args),
     Sanity(sanity::Args),
     Summary(summary::Args),
     Bench(bench::Args),
@@ -79,6 +80,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
         Command::Predict(args) => predict::run(&args, context, json),
         Command::Embed(args) => embed::run(&args, context, json),
         Command::Weights(args) => weights::run(&args, json),
+        Command::Export(args) => export::run(&args, json),
         Command::Sanity(args) => sanity::run(&args, context, json),
         Command::Summary(args) => summary::run(&args, json),
         Command::Bench(args) => bench::run(&args, context, json),

@@ -27,6 +27,7 @@ pub mod host;
 pub mod init;
 pub mod layout;
 mod model;
+pub mod onnx;
 mod parameters;
 pub mod reference;
 pub mod summary;

@@ -29,7 +29,7 @@ fn scores(task: Task, prediction: &TaskPrediction) -> String {
     let place = |label: &str| order.iter().position(|known| *known == label).unwrap_or(order.len());
     let mut classes: Vec<&(String, f32)> = prediction.probabilities.iter().collect();
     classes.sort_by_key(|(label, _)| place(label));
-    let scores: Vec<String> = classes.iter().map(|(_, p)| format!("{p}")).collect();
+    let scores: Vec<String> = classes.iter().map(|(_, p)| format!("{p:?}")).collect();
     format!("[{}]", scores.join(" "))
 }
 

@@ -132,7 +132,8 @@ fn explain(error: &ApiError) -> String {
     };
     match error {
         error if is_bad_part(error) => {
-            "what was left of an earlier download could not be continued, and was deleted; run it again".to_owned()
+            "what was left of an earlier download could not be continued, and was deleted; run it again"
+                .to_owned()
         }
         ApiError::RequestError(error) => match &**error {
             ureq::Error::StatusCode(404) => {

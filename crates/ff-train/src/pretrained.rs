@@ -57,7 +57,8 @@ pub fn install(source: &Source, out: Option<&Path>, progress: &mut dyn FnMut(Tra
         (Some(out), _) => out.to_owned(),
         (None, Kind::Backbone) => cached_weights().ok_or_else(|| Error::BadFile {
             path: original.clone(),
-            message: "no cache folder to put it in (neither XDG_CACHE_HOME nor HOME is set); give --out".to_owned(),
+            message: "no cache folder to put it in (neither XDG_CACHE_HOME nor HOME is set); give --out"
+                .to_owned(),
         })?,
         (None, Kind::Model | Kind::Fairface) => original.with_extension("safetensors"),
     };

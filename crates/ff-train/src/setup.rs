@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ff_data::{
-    AugmentSpec, CacheSpec, Dataset, Encoders, LabelEncoder, LastBatch, Layout, Loader, LoaderConfig, Manifest,
-    Mode, PerTask, Task,
+    AugmentSpec, CacheSpec, Dataset, Encoders, LabelEncoder, LastBatch, Layout, Loader, LoaderConfig,
+    Manifest, Mode, PerTask, Task,
 };
-use ff_model::{BackboneMode, Compute, FaceModel, weights};
+use ff_model::{BackboneMode, Compute, FaceModel, TaskLabels, weights};
 
 use crate::checkpoint::{Checkpoint, heads};
 use crate::config::{CacheKind, Config, TrainConfig};
@@ -26,6 +26,14 @@ pub struct Trained {
     pub encoders: Encoders,
     /// The checkpoint's folder or the file that it came from.
     pub path: PathBuf,
+}
+
+impl Trained {
+    /// Tasks and labels in the order of the heads, as a model file carries them.
+    pub fn labels(&self) -> Vec<TaskLabels> {
+        let tasks = self.encoders.iter();
+        tasks.map(|(task, e)| TaskLabels { task: task.name().into(), labels: e.labels().to_vec() }).collect()
+    }
 }
 
 /// Where a trained model lies.

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod completions;
 pub mod embed;
 pub mod evaluate;
+pub mod export;
 pub mod predict;
 pub mod sanity;
 pub mod summary;

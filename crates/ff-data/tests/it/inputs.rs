@@ -2,9 +2,7 @@
 
 use std::{io::Cursor, path::Path, sync::Arc};
 
-use ff_data::{
-    Dataset, FaceBox, ImageInput, Loader, LoaderConfig, OnBadImage, RgbImage, Scratch, decode,
-};
+use ff_data::{Dataset, FaceBox, ImageInput, Loader, LoaderConfig, OnBadImage, RgbImage, Scratch, decode};
 
 use crate::support::{sample, sample_inputs};
 
@@ -58,7 +56,10 @@ fn lists_name_images_relative_to_their_folder_and_may_carry_boxes() {
     assert_eq!(expand(&labelled, "", "").unwrap().len(), 80, "labels are no hindrance");
     for (text, expected) in [
         ("photo,age\na.jpg,3\n", "expected a column of paths named one of file, img_path"),
-        ("file,x,y,w,h\na.jpg,1,2,3,4\n\nb.jpg,1,2,0,4\n", "faces.CSV:4: expected a width and height above 0"),
+        (
+            "file,x,y,w,h\na.jpg,1,2,3,4\n\nb.jpg,1,2,0,4\n",
+            "faces.CSV:4: expected a width and height above 0",
+        ),
         ("file\n\n\"\"\n", "faces.CSV:3: expected a path"),
         ("file\n", "expected at least one image"),
     ] {

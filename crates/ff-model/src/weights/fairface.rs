@@ -30,14 +30,14 @@ pub(super) fn is_classifier(weight: &Tensor) -> bool {
 }
 
 /// One task's rows of `fc` under this project's class ids.
-struct Head {
+struct TaskRows {
     labels: TaskLabels,
     /// The row of `fc` behind each class id.
     rows: Vec<u32>,
 }
 
 /// The heads in this project's order of tasks: age, gender, race.
-fn heads() -> Vec<Head> {
+fn heads() -> Vec<TaskRows> {
     let mut heads = Vec::new();
     let mut first = 0;
     for (task, names) in FAIRFACE_LABELS {
@@ -45,21 +45,26 @@ fn heads() -> Vec<Head> {
         rows.sort_unstable();
         let labels = rows.iter().map(|(label, _)| (*label).to_owned()).collect();
         let labels = TaskLabels { task: task.to_owned(), labels };
-        heads.push(Head { labels, rows: rows.into_iter().map(|(_, row)| row).collect() });
+        heads.push(TaskRows { labels, rows: rows.into_iter().map(|(_, row)| row).collect() });
         first += names.len() as u32;
     }
     heads.sort_by(|a, b| a.labels.task.cmp(&b.labels.task));
     heads
 }
 
-/// From `fc.weight` (18,512) and `fc.bias` (18,): the labels, and the named tensors of projection and heads.
+/// What FairFace's classifier is in this network.
+pub(super) struct Heads {
+    /// Tasks and labels in the order of the heads.
+    pub(super) labels: Vec<TaskLabels>,
+    /// The tensors of projection and heads by name.
+    pub(super) tensors: Vec<(String, Tensor)>,
+}
+
+/// Projection and heads from `fc.weight` (18,512) and `fc.bias` (18,).
 ///
 /// # Errors
 /// A bias of another length.
-pub(super) fn split_classifier(
-    weight: &Tensor,
-    bias: &Tensor,
-) -> Result<(Vec<TaskLabels>, Vec<(String, Tensor)>)> {
+pub(super) fn split_classifier(weight: &Tensor, bias: &Tensor) -> Result<Heads> {
     let mut tensors = vec![
         ("shared.0.weight".to_owned(), Tensor::eye(EMBEDDING, DType::F32, &Device::Cpu)?),
         ("shared.0.bias".to_owned(), Tensor::zeros(EMBEDDING, DType::F32, &Device::Cpu)?),
@@ -72,7 +77,7 @@ pub(super) fn split_classifier(
         tensors.push((format!("{prefix}.bias"), bias.index_select(&rows, 0)?));
         labels.push(head.labels);
     }
-    Ok((labels, tensors))
+    Ok(Heads { labels, tensors })
 }
 
 #[cfg(test)]
@@ -84,8 +89,8 @@ mod tests {
     fn every_label_keeps_the_row_that_predict_py_reads_it_from() {
         let weight = Tensor::zeros((LOGITS, EMBEDDING), DType::F32, &Device::Cpu).unwrap();
         let bias: Vec<f32> = (0..LOGITS).map(|row| row as f32).collect();
-        let (labels, tensors) =
-            split_classifier(&weight, &Tensor::new(bias, &Device::Cpu).unwrap()).unwrap();
+        let bias = Tensor::new(bias, &Device::Cpu).unwrap();
+        let Heads { labels, tensors } = split_classifier(&weight, &bias).unwrap();
         let tasks: Vec<&str> = labels.iter().map(|l| l.task.as_str()).collect();
         assert_eq!(tasks, ["age", "gender", "race"]);
         let row = |task: &str, label: &str| {

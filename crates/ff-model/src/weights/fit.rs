@@ -37,7 +37,9 @@ pub(super) fn fill(
         if let Some((entry, destination)) = wanted.get(full_name) {
             let filled = match (tensor.dims() == entry.shape, tensor.dtype()) {
                 (false, _) => Err(format!("expected shape {:?}, found {:?}", entry.shape, tensor.dims())),
-                (_, DType::F32 | DType::F16 | DType::BF16) => Ok(tensor.to_dtype(DType::F32)?.flatten_all()?),
+                (_, DType::F32 | DType::F16 | DType::BF16) => {
+                    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?)
+                }
                 (_, other) => Err(format!("expected type F32, F16 or BF16, found {other:?}")),
             };
             problems.extend(filled.as_ref().err().map(|problem| format!("{name}: {problem}")));

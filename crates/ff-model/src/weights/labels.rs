@@ -33,14 +33,14 @@ impl TaskLabels {
     }
 }
 
-/// The labels as the metadata entry's value.
-pub fn to_json(tasks: &[TaskLabels]) -> String {
+/// The metadata entry of a model with these tasks, in the order of its heads.
+pub fn labels_metadata(tasks: &[TaskLabels]) -> (&'static str, String) {
     let object: Map<String, Value> =
         tasks.iter().map(|t| (t.task.clone(), Value::from(t.labels.clone()))).collect();
-    Value::Object(object).to_string()
+    (KEY, Value::Object(object).to_string())
 }
 
-/// Reads what [`to_json`] wrote; `path` only names the file in errors.
+/// Reads the value that [`labels_metadata`] wrote; `path` only names the file in errors.
 pub(super) fn from_json(path: &Path, json: &str) -> Result<Vec<TaskLabels>> {
     let bad = |message: String| Error::BadLabels { path: path.to_owned(), message };
     let object: Map<String, Value> = serde_json::from_str(json).map_err(|e| bad(e.to_string()))?;

@@ -17,7 +17,7 @@ use candle_core::{Device, Tensor};
 
 pub use fairface::FAIRFACE_LABELS;
 pub use fit::LoadReport;
-pub use labels::TaskLabels;
+pub use labels::{TaskLabels, labels_metadata};
 pub use source::{Kind, WeightFile, read_tensors};
 
 use crate::layout::BACKBONE_PREFIX;
@@ -80,7 +80,7 @@ pub fn convert(path: &Path) -> Result<Converted> {
     };
     let bytes = match (file.original(), file.labels()) {
         (Some(bytes), _) => bytes.to_vec(),
-        (None, Some(labels)) => serialise(&parameters, (labels::KEY, labels::to_json(labels)))?,
+        (None, Some(labels)) => serialise(&parameters, labels_metadata(labels))?,
         (None, None) => {
             let named = parameters.named()?.into_iter();
             let backbone = named.filter_map(|(n, t)| Some((n.strip_prefix(BACKBONE_PREFIX)?.to_owned(), t)));

@@ -84,7 +84,8 @@ fn read_legacy(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, Problem> {
         infos.iter().map(|info| (storage_key(info), info.dtype.size_in_bytes())).collect();
     let mut storages = HashMap::new();
     for key in keys {
-        let key = key.unicode().map_err(|_| Problem::new("expected a storage's name, found something else"))?;
+        let key =
+            key.unicode().map_err(|_| Problem::new("expected a storage's name, found something else"))?;
         let size = element_size.get(key.as_str()).ok_or_else(|| {
             Problem::new(format!("storage {key}: expected a tensor that uses it, found none"))
         })?;
@@ -109,9 +110,9 @@ fn next_pickle(bytes: &mut &[u8]) -> Result<Object, Problem> {
 /// Places of the tensors in a state dict, or in one inside a dictionary.
 fn tensor_infos(object: Object) -> Result<Vec<TensorInfo>, Problem> {
     let Object::Dict(mut entries) = object else { return Ok(Vec::new()) };
-    let nested = entries
-        .iter()
-        .position(|(k, v)| matches!((k, v), (Object::Unicode(k), Object::Dict(_)) if NESTED.contains(&k.as_str())));
+    let nested = entries.iter().position(
+        |(k, v)| matches!((k, v), (Object::Unicode(k), Object::Dict(_)) if NESTED.contains(&k.as_str())),
+    );
     if let Some(i) = nested {
         return tensor_infos(entries.swap_remove(i).1);
     }
@@ -127,7 +128,10 @@ fn storage_key(info: &TensorInfo) -> &str {
 fn tensor(info: &TensorInfo, storage: &[u8]) -> Result<Tensor, Problem> {
     let TensorInfo { name, dtype, layout, .. } = info;
     if !layout.is_contiguous() {
-        return Err(Problem::new(format!("{name}: expected a contiguous tensor, found strides {:?}", layout.stride())));
+        return Err(Problem::new(format!(
+            "{name}: expected a contiguous tensor, found strides {:?}",
+            layout.stride()
+        )));
     }
     // Candle gives the offset in bytes.
     let start = layout.start_offset();
@@ -139,9 +143,9 @@ fn tensor(info: &TensorInfo, storage: &[u8]) -> Result<Tensor, Problem> {
 }
 
 fn take<'a>(bytes: &mut &'a [u8], n: usize) -> Result<&'a [u8], Problem> {
-    let (taken, rest) = bytes
-        .split_at_checked(n)
-        .ok_or_else(|| Problem::new(format!("the file ends early: expected {n} more bytes, found {}", bytes.len())))?;
+    let (taken, rest) = bytes.split_at_checked(n).ok_or_else(|| {
+        Problem::new(format!("the file ends early: expected {n} more bytes, found {}", bytes.len()))
+    })?;
     *bytes = rest;
     Ok(taken)
 }

@@ -61,8 +61,8 @@ impl WeightFile {
         };
         let (kind, labels, heads) = match classifier {
             Some((weight, bias)) => {
-                let (labels, heads) = fairface::split_classifier(weight, bias)?;
-                (Kind::Fairface, Some(labels), heads)
+                let heads = fairface::split_classifier(weight, bias)?;
+                (Kind::Fairface, Some(heads.labels), heads.tensors)
             }
             None if labels.is_some() => (Kind::Model, labels, Vec::new()),
             None => (Kind::Backbone, None, Vec::new()),
