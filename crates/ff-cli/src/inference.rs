@@ -52,7 +52,7 @@ pub struct ImageFlags {
     #[arg(long, value_name = "X,Y,W,H", allow_hyphen_values = true)]
     crop: Option<FaceBox>,
     /// How much of a face's box is added on every side; FairFace's crops have a quarter.
-    #[arg(long, value_name = "SHARE", default_value_t = FaceBox::FAIRFACE_PADDING)]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = FaceBox::FAIRFACE_PADDING)]
     padding: f64,
     /// Images in a batch [default: 32].
     #[arg(long, value_name = "N")]

@@ -147,8 +147,7 @@ fn explain(error: &ApiError) -> String {
             error => offline(error),
         },
         ApiError::TooManyRetries(last) => format!(
-            "the connection broke {} times, last with: {last}; run it again, it goes on where it stopped",
-            RETRIES + 1
+            "the connection broke again and again, last with: {last}; run it again, it goes on where it stopped"
         ),
         error => error.to_string(),
     }

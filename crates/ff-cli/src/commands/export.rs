@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::ValueEnum;
-use ff_data::transforms::{IMAGENET_MEAN, IMAGENET_STD};
 use ff_model::onnx::{self, BatchNorm, Input, Options, Output};
 use ff_model::weights::{labels_metadata, serialise};
 use ff_model::{Compute, Engine};
@@ -76,7 +75,7 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
         Format::Onnx => {
             let input = match args.input {
                 InputFlag::Normalised => Input::Normalised,
-                InputFlag::Bytes => Input::Bytes { mean: IMAGENET_MEAN, std: IMAGENET_STD },
+                InputFlag::Bytes => Input::Bytes,
             };
             let output = match args.output {
                 OutputFlag::Logits => Output::Logits,

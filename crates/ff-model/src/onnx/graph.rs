@@ -1,6 +1,7 @@
 //! The network as an ONNX graph: nodes in the order of the forward pass, initializers under the parameters' names.
 
 use candle_core::Device;
+use ff_kernels::image::{IMAGENET_MEAN, IMAGENET_STD};
 
 use super::proto::Message;
 use super::{BatchNorm, Input, Options, Output, SIZE};
@@ -54,16 +55,18 @@ impl<'p> Graph<'p> {
         use Dim::{Named, Size};
         let (element, shape) = match input {
             Input::Normalised => (ElementType::F32, [Named(BATCH), Size(3), Size(SIZE), Size(SIZE)]),
-            Input::Bytes { .. } => (ElementType::U8, [Named(BATCH), Size(SIZE), Size(SIZE), Size(3)]),
+            Input::Bytes => (ElementType::U8, [Named(BATCH), Size(SIZE), Size(SIZE), Size(3)]),
         };
         self.message.message(field::INPUT, &value_info(IMAGES, element, &shape));
-        let Input::Bytes { mean, std } = input else { return IMAGES.to_owned() };
+        if input == Input::Normalised {
+            return IMAGES.to_owned();
+        }
         let to_f32 = [("to", Attribute::Int(ElementType::F32 as u64))];
         let values = self.node("Cast", &[IMAGES], "images.f32", &to_f32);
         let planes = [("perm", Attribute::Ints(vec![0, 3, 1, 2]))];
         let values = self.node("Transpose", &[&values], "images.planes", &planes);
-        self.initializer("images.mean", &[1, 3, 1, 1], &mean.map(|m| 255.0 * m));
-        self.initializer("images.std", &[1, 3, 1, 1], &std.map(|s| 255.0 * s));
+        self.initializer("images.mean", &[1, 3, 1, 1], &IMAGENET_MEAN.map(|m| 255.0 * m));
+        self.initializer("images.std", &[1, 3, 1, 1], &IMAGENET_STD.map(|s| 255.0 * s));
         let centred = self.node("Sub", &[&values, "images.mean"], "images.centred", &[]);
         self.node("Div", &[&centred, "images.std"], "images.normalised", &[])
     }

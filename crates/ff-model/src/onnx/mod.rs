@@ -20,18 +20,13 @@ const IR_VERSION: u64 = 8;
 const SIZE: u64 = 224;
 
 /// What goes in.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Input {
     /// `images` (batch,3,224,224) f32, normalised as in training.
     #[default]
     Normalised,
     /// `images` (batch,224,224,3) u8, RGB; the graph normalises.
-    Bytes {
-        /// Mean of red, green and blue in 0..1.
-        mean: [f32; 3],
-        /// Standard deviation of red, green and blue in 0..1.
-        std: [f32; 3],
-    },
+    Bytes,
 }
 
 /// What comes out for each task, (batch, classes).
@@ -55,7 +50,7 @@ pub enum BatchNorm {
 }
 
 /// How a model is written.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
     /// What goes in.
     pub input: Input,
