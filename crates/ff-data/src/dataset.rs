@@ -78,6 +78,8 @@ pub struct Scratch {
     /// An image from the disk cache.
     kept: Vec<u8>,
     times: StageTimes,
+    /// How long the last file took, until somebody asks.
+    file_read: Option<Duration>,
 }
 
 /// Where the time went, added up over images and threads.
@@ -119,6 +121,11 @@ impl Scratch {
     /// What this memory was used for since the last call.
     pub fn take_times(&mut self) -> StageTimes {
         std::mem::take(&mut self.times)
+    }
+
+    /// How long reading a file took since the last call, if one was read.
+    pub(crate) fn take_file_read(&mut self) -> Option<Duration> {
+        self.file_read.take()
     }
 }
 
@@ -309,14 +316,28 @@ impl Dataset {
             Ok(())
         };
         read(scratch).map_err(|error| self.image_error(sample_idx, error))?;
-        let Scratch { decoded, narrow, resized, times, .. } = scratch;
+        let Scratch { decoded, narrow, resized, times, file_read, .. } = scratch;
         let fits = decoded.width == self.size.width && decoded.height == self.size.height;
         if !fits {
             resize_into(decoded, self.size, narrow, resized);
         }
+        *file_read = Some(decode_start - start);
         times.read += decode_start - start;
         times.decode += decode_start.elapsed();
         Ok(if fits { decoded } else { resized })
+    }
+
+    /// Asks the system to begin reading a sample's file, and does not wait for it. Whatever is wrong with the file shows
+    /// when it is read.
+    pub(crate) fn read_ahead(&self, sample_idx: usize) {
+        #[cfg(target_os = "linux")]
+        if !self.cache.as_ref().is_some_and(|cache| cache.has(sample_idx))
+            && let Ok(file) = File::open(self.image_path(sample_idx))
+        {
+            let _ = rustix::fs::fadvise(file.file(), 0, None, rustix::fs::Advice::WillNeed);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = sample_idx;
     }
 
     /// A sample's pixels `(H,W,3)` u8, neither augmented nor normalised, handed to `work`: from the cache, or decoded
