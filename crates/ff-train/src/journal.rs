@@ -37,7 +37,7 @@ impl Journal {
 
     /// Writes an epoch down.
     pub fn epoch(&mut self, record: &EpochRecord) -> Result<()> {
-        self.run_dir.record(&Record::Epoch(record.clone()))?;
+        self.run_dir.record(&Record::Epoch(Box::new(record.clone())))?;
         self.run_dir.record_epoch(EpochRecord::CSV_HEADER, &record.csv_row())?;
         let mut tags = figures("val", &record.val);
         tags.extend(record.ema.iter().flat_map(|ema| figures("val_ema", ema)));

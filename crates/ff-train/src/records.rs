@@ -66,7 +66,7 @@ pub enum Record {
     /// A step is done.
     Step(StepRecord),
     /// An epoch is trained and evaluated.
-    Epoch(EpochRecord),
+    Epoch(Box<EpochRecord>),
 }
 
 /// One step.

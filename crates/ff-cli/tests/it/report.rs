@@ -34,7 +34,7 @@ fn run_folder(steps_per_epoch: u64) -> (TempDir, RunDir) {
         for step in (epoch - 1) * steps_per_epoch + 1..=epoch * steps_per_epoch {
             push_line(&mut lines, &Record::Step(step_record(epoch, step, 3 * steps_per_epoch)));
         }
-        push_line(&mut lines, &Record::Epoch(epoch_record(epoch, epoch * steps_per_epoch)));
+        push_line(&mut lines, &Record::Epoch(Box::new(epoch_record(epoch, epoch * steps_per_epoch))));
     }
     fs::write(run.path().join("metrics.jsonl"), lines).unwrap();
     (dir, run)

@@ -49,7 +49,7 @@ pub fn records(run: &Path) -> Result<(Vec<StepRecord>, Vec<EpochRecord>)> {
     for (i, line) in text.split_inclusive('\n').enumerate() {
         match serde_json::from_str(line) {
             Ok(Record::Step(record)) => steps.push(record),
-            Ok(Record::Epoch(record)) => epochs.push(record),
+            Ok(Record::Epoch(record)) => epochs.push(*record),
             Err(_) if !line.ends_with('\n') => {}
             Err(e) => {
                 let message = format!("line {}: expected a record, found {e}", i + 1);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::ValueEnum;
-use ff_data::{Encoders, Loader, Manifest, Split, Task};
+use ff_data::{Loader, Manifest, Split, Task};
 use ff_model::FaceModel;
 use ff_train::ConfigBuilder;
 use ff_train::checkpoint::Checkpoint;

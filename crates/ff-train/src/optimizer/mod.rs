@@ -1,97 +1,21 @@
 //! AdamW and SGD over the flat parameter vector, with a state that can be saved.
 //!
-//! Parameter groups are runs of the flat vector: with or without weight decay, at a learning rate that depends on the
-//! depth, frozen parts left out. On the CPU a step is one pass of `ff_kernels::optim`, clipping and the moving average
-//! included; on other devices the same arithmetic in candle operations.
+//! A step goes through the parameter groups; clipping and the moving average ride on the same pass.
 
-use std::ops::Range;
+mod config;
+mod groups;
 
 use candle_core::{Device, Tensor};
-use ff_kernels::optim::{AdamW, Ema, Sgd, clip_factor, l2_norm};
+use ff_kernels::optim::{Ema, clip_factor, l2_norm};
 use ff_model::host::{with_slice, with_slice_mut};
-use ff_model::{BackboneMode, ParameterLayout, Parameters};
+use ff_model::{BackboneMode, Parameters};
 use serde::{Deserialize, Serialize};
+
+pub use config::{DecayScope, OptimizerConfig, OptimizerKind};
+use groups::{Rule, groups};
 
 use crate::average::{self, Average};
 use crate::{Error, Result};
-
-/// `[optimizer]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OptimizerConfig {
-    /// Which optimiser.
-    pub kind: OptimizerKind,
-    /// Learning rate.
-    pub lr: f64,
-    /// Factor on the learning rate of projection and heads.
-    pub head_lr: f64,
-    /// Factor on the learning rate from one residual block to the one before it, towards the image (layer-wise
-    /// decay, as in Bao et al., "BEiT", ICLR 2022); 1 is none.
-    pub layer_decay: f64,
-    /// Weight decay.
-    pub weight_decay: f64,
-    /// What decays.
-    pub decay: DecayScope,
-    /// AdamW's decay of the first moment.
-    pub beta1: f64,
-    /// AdamW's decay of the second moment.
-    pub beta2: f64,
-    /// AdamW's addition to the root of the second moment.
-    pub eps: f64,
-    /// SGD's decay of the velocity.
-    pub momentum: f64,
-    /// Whether SGD looks ahead.
-    pub nesterov: bool,
-    /// Longest l2 norm of the whole gradient; longer ones are shortened to it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clip_norm: Option<f64>,
-    /// Batches whose mean gradient makes a step.
-    pub accumulate: usize,
-    /// Decay of the weights' moving average, which is then evaluated and saved beside the weights.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ema_decay: Option<f64>,
-}
-
-impl Default for OptimizerConfig {
-    fn default() -> Self {
-        Self {
-            kind: OptimizerKind::AdamW,
-            lr: 1e-4,
-            head_lr: 1.0,
-            layer_decay: 1.0,
-            weight_decay: 1e-2,
-            decay: DecayScope::Weights,
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            momentum: 0.9,
-            nesterov: false,
-            clip_norm: None,
-            accumulate: 1,
-            ema_decay: None,
-        }
-    }
-}
-
-/// Which optimiser.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerKind {
-    /// Adam with decoupled weight decay.
-    AdamW,
-    /// Stochastic gradient descent with momentum.
-    Sgd,
-}
-
-/// Which parameters decay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DecayScope {
-    /// Weights of convolutions and linear layers; not norms and biases.
-    Weights,
-    /// Everything, as PyTorch does when it is given no groups.
-    All,
-}
 
 /// The optimiser and its state.
 #[derive(Debug)]
@@ -137,21 +61,6 @@ enum Slots {
     Device(Vec<Tensor>),
 }
 
-/// A run of parameters that are updated alike.
-#[derive(Debug, Clone, PartialEq)]
-struct Group {
-    range: Range<usize>,
-    part: Part,
-    weight_decay: f64,
-    lr_factor: f64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Backbone,
-    Heads,
-}
-
 impl Optimizer {
     /// An optimiser at step 0 for these parameters.
     pub fn new(config: OptimizerConfig, parameters: &Parameters) -> Result<Self> {
@@ -190,12 +99,15 @@ impl Optimizer {
                         }
                     };
                     match average {
-                        None => pass(None),
-                        Some((values, decay)) => {
-                            with_slice_mut(values, |values| Ok(pass(Some(Ema { values, decay }))))?;
+                        None => {
+                            pass(None);
+                            Ok(())
                         }
+                        Some((values, decay)) => with_slice_mut(values, |values| {
+                            pass(Some(Ema { values, decay }));
+                            Ok(())
+                        }),
                     }
-                    Ok(())
                 })
             })?),
             Slots::Device(slots) => {
@@ -255,115 +167,11 @@ fn slot_names(kind: OptimizerKind) -> &'static [&'static str] {
     }
 }
 
-/// The runs of the flat vector that move, neighbours of one kind joined.
-fn groups(layout: &ParameterLayout, mode: BackboneMode, config: &OptimizerConfig) -> Vec<Group> {
-    let heads = layout.backbone().end;
-    let first = if mode == BackboneMode::Frozen { heads } else { 0 };
-    let mut groups: Vec<Group> = Vec::new();
-    for entry in layout.entries().iter().filter(|e| e.offset >= first) {
-        let decays = config.decay == DecayScope::All || entry.role.decays();
-        let weight_decay = if decays { config.weight_decay } else { 0.0 };
-        let (part, lr_factor) = match entry.blocks_above() {
-            Some(blocks) => (Part::Backbone, config.layer_decay.powi(blocks as i32)),
-            None => (Part::Heads, config.head_lr),
-        };
-        let group = Group { range: entry.range(), part, weight_decay, lr_factor };
-        match groups.last_mut() {
-            Some(last) if *last == Group { range: last.range.clone(), ..group } => {
-                last.range.end = entry.range().end;
-            }
-            _ => groups.push(group),
-        }
-    }
-    groups
-}
-
 /// The l2 norm of a flat gradient (N,).
 pub fn gradient_norm(gradient: &Tensor) -> Result<f64> {
     match gradient.device() {
         Device::Cpu => Ok(with_slice(gradient, |gradient| Ok(l2_norm(gradient)))?),
         _ => Ok(f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?).sqrt()),
-    }
-}
-
-/// What one step does to every group.
-#[derive(Clone, Copy)]
-struct Rule<'a> {
-    config: &'a OptimizerConfig,
-    steps: Steps,
-    lr_factor: f64,
-    grad_scale: f64,
-}
-
-impl Rule<'_> {
-    fn lr(self, group: &Group) -> f64 {
-        self.config.lr * self.lr_factor * group.lr_factor
-    }
-
-    fn adamw(self, group: &Group) -> AdamW {
-        let OptimizerConfig { beta1, beta2, eps, .. } = *self.config;
-        let step = match group.part {
-            Part::Backbone => self.steps.backbone,
-            Part::Heads => self.steps.heads,
-        };
-        let (lr, grad_scale) = (self.lr(group), self.grad_scale);
-        AdamW { lr, beta1, beta2, eps, weight_decay: group.weight_decay, step, grad_scale }
-    }
-
-    fn sgd(self, group: &Group) -> Sgd {
-        let OptimizerConfig { momentum, nesterov, .. } = *self.config;
-        let (lr, grad_scale) = (self.lr(group), self.grad_scale);
-        Sgd { lr, momentum, weight_decay: group.weight_decay, nesterov, grad_scale }
-    }
-
-    /// One group, in host memory.
-    fn on_host(
-        self,
-        group: &Group,
-        values: &mut [f32],
-        slots: &mut [Vec<f32>],
-        gradient: &[f32],
-        average: Option<&mut Ema>,
-    ) {
-        let range = || group.range.clone();
-        let (params, grads) = (&mut values[range()], &gradient[range()]);
-        let average = average.map(|ema| Ema { values: &mut ema.values[range()], decay: ema.decay });
-        match slots {
-            [first, second] => {
-                self.adamw(group).apply(params, &mut first[range()], &mut second[range()], grads, average);
-            }
-            [velocity] => self.sgd(group).apply(params, &mut velocity[range()], grads, average),
-            slots => unreachable!("no optimiser keeps {} slots", slots.len()),
-        }
-    }
-
-    /// One group in candle operations, on any device.
-    fn on_device(self, group: &Group, values: &Tensor, slots: &[Tensor], gradient: &Tensor) -> Result<()> {
-        let Range { start, end } = group.range;
-        let run = |t: &Tensor| t.narrow(0, start, end - start);
-        let (params, grads) = (run(values)?, (run(gradient)? * self.grad_scale)?);
-        let new_params = match slots {
-            [first, second] => {
-                let AdamW { lr, beta1, beta2, eps, weight_decay, step, .. } = self.adamw(group);
-                let m = ((run(first)? * beta1)? + (&grads * (1.0 - beta1))?)?;
-                let v = ((run(second)? * beta2)? + (grads.sqr()? * (1.0 - beta2))?)?;
-                first.slice_set(&m, 0, start)?;
-                second.slice_set(&v, 0, start)?;
-                let root = (v.sqrt()? / (1.0 - beta2.powi(step as i32)).sqrt())?;
-                let update = (m / (root + eps)?)?;
-                ((params * (1.0 - lr * weight_decay))? - (update * (lr / (1.0 - beta1.powi(step as i32))))?)?
-            }
-            [velocity] => {
-                let Sgd { lr, momentum, weight_decay, nesterov, .. } = self.sgd(group);
-                let grads = (grads + (&params * weight_decay)?)?;
-                let v = ((run(velocity)? * momentum)? + &grads)?;
-                velocity.slice_set(&v, 0, start)?;
-                let update = if nesterov { (grads + (v * momentum)?)? } else { v };
-                (params - (update * lr)?)?
-            }
-            slots => unreachable!("no optimiser keeps {} slots", slots.len()),
-        };
-        Ok(values.slice_set(&new_params, 0, start)?)
     }
 }
 
