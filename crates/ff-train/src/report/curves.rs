@@ -13,15 +13,22 @@ pub fn section_of(report: &Report) -> String {
     let size = report.series.first().map_or(1, |bucket| bucket.last_step - bucket.first_step + 1);
     let band = match size {
         1 => String::new(),
-        _ => format!(", means of {size} steps; the band ends at their smallest and largest"),
+        _ => format!(
+            " Every point is the mean of {size} steps, and the band ends at their smallest and largest."
+        ),
     };
     let about_losses = format!(
-        "<p>Solid: training, with augmentation, dropout and whatever <code>[loss]</code> adds{band}. Dashed: validation, \
+        "<p>Solid: training, with augmentation, dropout and whatever <code>[loss]</code> adds.{band} Dashed: validation, \
          the mean negative log-likelihood.</p>\n"
     );
-    let about_accuracy = "<p>Accuracy on the validation split. Dashed: balanced accuracy, the mean over the labels. \
-                          Dotted: always answering the most common label. Average: accuracy of the weights' moving average, where the run \
-                          keeps one.</p>\n";
+    let average = match report.epochs.iter().any(|epoch| epoch.ema.is_some()) {
+        true => " The line called average is the accuracy with the moving average of the weights.",
+        false => "",
+    };
+    let about_accuracy = format!(
+        "<p>Accuracy on the validation split. Dashed: balanced accuracy, the mean over the labels. Dotted: always \
+         answering the most common label.{average}</p>\n"
+    );
     let mut all = vec![
         figure("fig-loss", "Loss, all tasks", &total_loss(report).svg()),
         figure("fig-learning-rate", "Learning rate", &learning_rate(report).svg()),
@@ -40,7 +47,7 @@ pub fn section_of(report: &Report) -> String {
         let chart = accuracy_chart(report, task, &title);
         figure(&format!("fig-accuracy-{task}"), &format!("Accuracy, {task}"), &chart.svg())
     });
-    let body = [&about_losses, &grid(&all), &grid(&losses), about_accuracy, &grid(&accuracies)];
+    let body = [about_losses, grid(&all), grid(&losses), about_accuracy, grid(&accuracies)];
     section("curves", "Learning", &body.concat())
 }
 

@@ -184,7 +184,7 @@ pub fn confusions(audit: &Audit) -> String {
             }
         }
     }
-    body
+    if body.is_empty() { body } else { format!("<p>The same for every group:</p>\n{body}") }
 }
 
 fn groups<'a>(

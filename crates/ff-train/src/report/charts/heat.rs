@@ -8,7 +8,7 @@ const TOP: f64 = 18.0;
 const MIN_CELL: f64 = 25.0;
 const MAX_LABEL: usize = 15;
 /// Shares from which on a cell's text has the colour that stands out from a full cell: in the dark, and in the light.
-const FULL: [f64; 2] = [0.6, 0.85];
+const FULL: [f64; 2] = [0.7, 0.85];
 
 /// A heat map.
 #[derive(Debug, Clone)]
