@@ -13,7 +13,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use commands::{bench, completions, embed, evaluate, export, predict, sanity, summary, train, weights};
+use commands::{
+    audit, bench, completions, embed, evaluate, export, predict, report, sanity, split, summary, train,
+    weights,
+};
+use output::Verbosity;
 
 /// How the commands were reached.
 #[derive(Debug, Clone)]
@@ -42,18 +46,24 @@ struct Cli {
     /// Print the result as one JSON object on stdout.
     #[arg(long, global = true)]
     json: bool,
+    /// Say nothing on stderr but warnings and errors.
+    #[arg(long, short, global = true)]
+    quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Split(split::Args),
+    Audit(audit::Args),
     Train(train::Args),
     Evaluate(evaluate::Args),
     Predict(predict::Args),
     Embed(embed::Args),
     Weights(weights::Args),
     Export(export::Args),
+    Report(report::Args),
     Sanity(sanity::Args),
     Summary(summary::Args),
     Bench(bench::Args),
@@ -72,7 +82,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
             return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
         }
     };
-    output::init_logging();
+    output::init_logging(if cli.quiet { Verbosity::Quiet } else { Verbosity::Normal });
     let json = cli.json;
     let ended = match cli.command {
         Command::Train(args) => train::run(&args, context, json),
@@ -81,6 +91,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
         Command::Embed(args) => embed::run(&args, context, json),
         Command::Weights(args) => weights::run(&args, json),
         Command::Export(args) => export::run(&args, json),
+        Command::Report(args) => report::run(&args, json),
+        Command::Split(args) => split::run(&args, json),
+        Command::Audit(args) => audit::run(&args, context, json),
         Command::Sanity(args) => sanity::run(&args, context, json),
         Command::Summary(args) => summary::run(&args, json),
         Command::Bench(args) => bench::run(&args, context, json),

@@ -1,23 +1,53 @@
 //! What people see: logs, tables and progress bars on stderr, results on stdout.
 
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
+pub use ff_train::report::numbers::{grouped, percent};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
-/// Sends `tracing` events to stderr; `RUST_LOG` chooses which, by default `info`.
-pub fn init_logging() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+/// How much is said on stderr beside errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verbosity {
+    /// What is found, chosen and done.
+    Normal,
+    /// Warnings.
+    Quiet,
+}
+
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Whether only warnings and errors are wanted.
+pub fn quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
+/// Prints a line on stderr, unless only warnings are wanted.
+macro_rules! note {
+    ($($text:tt)*) => {
+        if !crate::output::quiet() {
+            eprintln!($($text)*);
+        }
+    };
+}
+pub(crate) use note;
+
+/// Sends `tracing` events to stderr; `RUST_LOG` chooses which, by default `info`, or `warn` when quiet.
+pub fn init_logging(verbosity: Verbosity) {
+    QUIET.store(verbosity == Verbosity::Quiet, Ordering::Relaxed);
+    let level = if quiet() { "warn" } else { "info" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call in one process changes nothing.
     let _ = format.with_target(false).without_time().with_ansi(on_terminal()).try_init();
 }
 
-/// Whether somebody watches stderr.
+/// Whether somebody watches stderr and wants to see progress.
 pub fn on_terminal() -> bool {
-    std::io::stderr().is_terminal()
+    std::io::stderr().is_terminal() && !quiet()
 }
 
 /// Prints one JSON object on stdout.
@@ -32,24 +62,6 @@ pub fn progress(total: u64, template: &str) -> ProgressBar {
     let target = if on_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let style = ProgressStyle::with_template(template).expect("templates are valid").progress_chars("=> ");
     ProgressBar::with_draw_target(Some(total), target).with_style(style)
-}
-
-/// A share as a percentage with one decimal.
-pub fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
-}
-
-/// An integer with thousands separated.
-pub fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut grouped = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }
 
 /// Rows of text as columns: the first column to the left, the others to the right.
@@ -76,10 +88,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up_and_thousands_are_grouped() {
+    fn columns_line_up() {
         let text =
             table(&["name", "n"], &[vec!["a".into(), "1,234".into()], vec!["longer".into(), "5".into()]]);
         assert_eq!(text, "name        n\na       1,234\nlonger      5");
-        assert_eq!([0, 999, 1000, 21_556_562].map(grouped), ["0", "999", "1,000", "21,556,562"]);
     }
 }

@@ -51,6 +51,17 @@ pub enum Error {
         reason: String,
     },
 
+    /// A column that does not say which rows to take.
+    #[error("{}: subset {column:?}: {reason}", path.display())]
+    Subset {
+        /// The CSV.
+        path: PathBuf,
+        /// The column's name.
+        column: String,
+        /// What was expected and found.
+        reason: String,
+    },
+
     /// A manifest without rows where some are needed.
     #[error("{}: expected at least one row, found none", path.display())]
     NoRows {

@@ -30,9 +30,11 @@
 //! ```
 
 mod age;
+pub mod audit;
 mod cache;
 mod dataset;
 mod decode;
+pub mod duplicates;
 mod error;
 mod face_box;
 mod inputs;
@@ -43,7 +45,9 @@ mod order;
 mod random;
 mod resize;
 mod splits;
+mod stratify;
 mod task;
+mod thumbnail;
 pub mod transforms;
 
 pub use age::{AgeBin, age_order};
@@ -61,5 +65,7 @@ pub use manifest::{Manifest, Row};
 pub use order::EpochOrder;
 pub use resize::{ImageSize, resize};
 pub use splits::{Split, Splits};
+pub use stratify::{Ratios, SplitPlan, SplitSpec, pool};
 pub use task::{PerTask, Task};
+pub use thumbnail::thumbnail_uri;
 pub use transforms::{Augment, AugmentSpec, Sampling};

@@ -137,6 +137,30 @@ impl Manifest {
         Some(self.rows.iter().map(move |row| row.extra[i].as_str()))
     }
 
+    /// The rows in which an extra column such as `service_test` says `True` (or `true`, `1`); they keep their lines.
+    ///
+    /// # Errors
+    /// No such column; a value that is neither true nor false (its row is named); no row that is true.
+    pub fn subset(&self, column: &str) -> Result<Self> {
+        let bad = |reason| Error::Subset { path: self.path.clone(), column: column.to_owned(), reason };
+        let missing = || bad(format!("expected such a column, found [{}]", self.extra_columns.join(", ")));
+        let mut rows = Vec::new();
+        for (row, value) in self.rows.iter().zip(self.extra(column).ok_or_else(missing)?) {
+            match value.trim().to_ascii_lowercase().as_str() {
+                "true" | "1" => rows.push(row.clone()),
+                "false" | "0" => {}
+                _ => {
+                    let reason = format!("column {column}: expected True or False, found {value:?}");
+                    return Err(Error::BadRow { path: self.path.clone(), line: row.line, reason });
+                }
+            }
+        }
+        if rows.is_empty() {
+            return Err(bad("expected a row that is True, found none".to_owned()));
+        }
+        Ok(Manifest { path: self.path.clone(), extra_columns: self.extra_columns.clone(), rows })
+    }
+
     /// The label strings of a task, row by row.
     pub fn labels(&self, task: Task) -> impl Iterator<Item = &str> {
         self.rows.iter().map(move |row| row.labels[task].as_str())

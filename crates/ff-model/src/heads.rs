@@ -38,7 +38,7 @@ pub struct Dropout {
     pub rate: f32,
     /// Seed of the run.
     pub seed: u64,
-    /// Optimiser step that the mask is for.
+    /// Which training batch of the run the mask is for, from 1: the step, where a step is one batch.
     pub step: u64,
 }
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::HeadSpec;
-use crate::architecture::{self, ConvNorm, EMBEDDING};
+use crate::architecture::{self, ConvNorm, EMBEDDING, STAGES};
 
 /// What a tensor is for: decides its initial value and whether weight decay applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,20 @@ impl Entry {
     /// Whether it has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Residual blocks between the tensor and the embedding: 0 for the last block, 16 for the stem; `None` outside the
+    /// backbone.
+    pub fn blocks_above(&self) -> Option<usize> {
+        let name = self.name.strip_prefix(BACKBONE_PREFIX)?;
+        let blocks = |stages: &[(usize, usize)]| stages.iter().map(|(blocks, _)| blocks).sum::<usize>();
+        let block = || {
+            let (stage, rest) = name.strip_prefix("layer")?.split_once('.')?;
+            let stage: usize = stage.parse().ok()?;
+            let block: usize = rest.split_once('.')?.0.parse().ok()?;
+            Some(blocks(&STAGES[..stage - 1]) + block + 1)
+        };
+        Some(blocks(&STAGES) - block().unwrap_or(0))
     }
 
     /// Its place in the flat vector.

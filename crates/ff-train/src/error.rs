@@ -60,13 +60,17 @@ pub enum Error {
         /// What happened, and what to do about it.
         reason: String,
     },
-    /// The loss is not a number any more.
-    #[error("step {step}: the loss is {loss}; batch: {}; {advice}", files.join(", "), advice = "lower optimizer.lr, or look at these images")]
-    NonFiniteLoss {
+    /// The loss or the gradient is not a number any more.
+    #[error("step {step}: the loss is {loss}, the gradient's norm {grad_norm}; batch: {}; {last_good}; {advice}", files.join(", "), advice = "lower optimizer.lr, set optimizer.clip_norm, or look at these images; train.on_non_finite = \"skip\" passes over such steps")]
+    NonFinite {
         /// The step that it happened at.
         step: u64,
-        /// NaN or an infinity.
+        /// The loss.
         loss: f64,
+        /// The l2 norm of the gradient.
+        grad_norm: f64,
+        /// Where the last good checkpoint is, or that there is none.
+        last_good: String,
         /// The batch's files.
         files: Vec<String>,
     },

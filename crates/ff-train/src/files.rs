@@ -25,7 +25,11 @@ pub fn replace_dir<E: From<std::io::Error>>(
     let temporary = sibling(path, "tmp");
     remove_dir(&temporary)?;
     fs::create_dir_all(&temporary)?;
-    fill(&temporary)?;
+    if let Err(e) = fill(&temporary) {
+        // A full disk is the likely cause: give the room back. The first error is the one to report.
+        let _ = remove_dir(&temporary);
+        return Err(e);
+    }
     let old = previous(path);
     if path.exists() {
         remove_dir(&old)?;
@@ -35,6 +39,26 @@ pub fn replace_dir<E: From<std::io::Error>>(
     sync_parent(path)?;
     remove_dir(&old)?;
     Ok(())
+}
+
+/// Replaces the folder `to` by one with the files of `from`, which they share on the disk where it can: files that are
+/// written whole never change under the other name.
+pub fn link_dir(from: &Path, to: &Path) -> std::io::Result<()> {
+    replace_dir(to, |dir| {
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            let target = dir.join(entry.file_name());
+            if fs::hard_link(entry.path(), &target).is_err() {
+                fs::copy(entry.path(), &target)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Removes the folder, if it is there.
+pub fn remove_dir(path: &Path) -> std::io::Result<()> {
+    if path.exists() { fs::remove_dir_all(path) } else { Ok(()) }
 }
 
 /// Where [`replace_dir`] keeps the old folder while it puts the new one in place.
@@ -47,10 +71,6 @@ fn sibling(path: &Path, suffix: &str) -> PathBuf {
     name.push(".");
     name.push(suffix);
     path.with_file_name(name)
-}
-
-fn remove_dir(path: &Path) -> std::io::Result<()> {
-    if path.exists() { fs::remove_dir_all(path) } else { Ok(()) }
 }
 
 /// A rename is on the disk once its folder is.
@@ -78,8 +98,12 @@ mod tests {
         });
         assert!(failed.is_err());
         assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "one");
+        let linked = dir.path().join("best");
+        link_dir(&path, &linked).unwrap();
         replace_dir(&path, write("two")).unwrap();
         assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "two");
+        assert_eq!(fs::read_to_string(linked.join("a")).unwrap(), "one");
+        remove_dir(&linked).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no leftovers");
     }
 }

@@ -3,6 +3,7 @@
 //! A [`Tally`] takes one sample at a time and forgets it; [`Tally::metrics`] says what the counts amount to. Definitions
 //! are scikit-learn's where it has them.
 
+use ff_data::PerTask;
 use serde::{Deserialize, Serialize};
 
 /// Confidence bins of the expected calibration error.
@@ -28,6 +29,21 @@ struct CalibrationBin {
     confidence_sum: f64,
 }
 
+/// One bin of a reliability curve: samples whose confidence lies in (lower, upper].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ReliabilityBin {
+    /// Where the bin begins.
+    pub lower: f64,
+    /// Where it ends, included.
+    pub upper: f64,
+    /// Samples in it.
+    pub n: u64,
+    /// Their mean confidence; `None` without samples.
+    pub confidence: Option<f64>,
+    /// Share of them that are right; `None` without samples.
+    pub accuracy: Option<f64>,
+}
+
 /// Figures of one task; `NaN`-free: without samples everything is zero.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskMetrics {
@@ -44,6 +60,36 @@ pub struct TaskMetrics {
     pub ece: f64,
     /// Mean negative log-likelihood, natural logarithm.
     pub nll: f64,
+}
+
+/// What the best epoch is best at, on the validation split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Criterion {
+    /// The mean of the tasks' accuracies.
+    #[default]
+    Accuracy,
+    /// The accuracy of age.
+    Age,
+    /// The accuracy of gender.
+    Gender,
+    /// The accuracy of race.
+    Race,
+    /// The sum of the tasks' negative log-likelihoods; smaller is better.
+    Nll,
+}
+
+impl Criterion {
+    /// How good these figures are; more is better.
+    pub fn score(self, tasks: &PerTask<TaskMetrics>) -> f64 {
+        match self {
+            Self::Accuracy => mean(tasks.values().map(|t| t.accuracy)),
+            Self::Age => tasks.age.accuracy,
+            Self::Gender => tasks.gender.accuracy,
+            Self::Race => tasks.race.accuracy,
+            Self::Nll => -tasks.values().map(|t| t.nll).sum::<f64>(),
+        }
+    }
 }
 
 impl Tally {
@@ -81,9 +127,30 @@ impl Tally {
         self.confusion.iter().sum()
     }
 
+    /// Those whose most probable class is the target.
+    pub fn n_correct(&self) -> u64 {
+        self.confusion.iter().step_by(self.n_classes + 1).sum()
+    }
+
     /// Counts, a row a target, in it a column a prediction.
     pub fn confusion(&self) -> Vec<Vec<u64>> {
         self.confusion.chunks_exact(self.n_classes).map(<[u64]>::to_vec).collect()
+    }
+
+    /// The same counts as one slice (classes, classes).
+    pub fn counts(&self) -> &[u64] {
+        &self.confusion
+    }
+
+    /// The reliability curve: accuracy over confidence in 15 equal-width bins (Guo et al. 2017).
+    pub fn reliability(&self) -> Vec<ReliabilityBin> {
+        let edge = |i: usize| i as f64 / CALIBRATION_BINS as f64;
+        let bin = |(i, bin): (usize, &CalibrationBin)| {
+            let mean = |sum: f64| (bin.n > 0).then(|| sum / bin.n as f64);
+            let (confidence, accuracy) = (mean(bin.confidence_sum), mean(bin.n_correct as f64));
+            ReliabilityBin { lower: edge(i), upper: edge(i + 1), n: bin.n, confidence, accuracy }
+        };
+        self.bins.iter().enumerate().map(bin).collect()
     }
 
     /// The figures.
@@ -98,7 +165,7 @@ impl Tally {
         let f1s = seen.map(|k| 2.0 * diagonal(k) as f64 / (n_target(k) + n_predicted(k)) as f64);
         let gaps = self.bins.iter().map(|bin| (bin.confidence_sum - bin.n_correct as f64).abs());
         TaskMetrics {
-            accuracy: share((0..c).map(diagonal).sum()),
+            accuracy: share(self.n_correct()),
             one_off: self.ranks.is_some().then(|| share(self.n_one_off)),
             balanced_accuracy: mean(recalls),
             macro_f1: mean(f1s),

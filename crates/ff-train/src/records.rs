@@ -13,13 +13,16 @@ use crate::machine::Machine;
 use crate::metrics::TaskMetrics;
 use crate::run_dir::RunDir;
 use crate::setup::Init;
+use crate::trainer::Change;
 
 /// Hears what a run does, while it does it.
 pub trait Observer {
-    /// Everything is ready; step 1 comes next.
+    /// Everything is ready; the first step comes next.
     fn started(&mut self, _found: &Found) {}
     /// A step is done.
     fn step(&mut self, _step: &StepRecord) {}
+    /// A loss or gradient was not finite; nothing moved.
+    fn skipped(&mut self, _step: &StepRecord, _files: &[String]) {}
     /// `done` of `total` validation samples are evaluated.
     fn evaluating(&mut self, _done: usize, _total: usize) {}
     /// An epoch, or the part of it that `max_steps` allows, is trained, evaluated and saved.
@@ -42,6 +45,8 @@ pub struct Found<'a> {
     pub rows: (usize, usize),
     /// Where the initial weights came from; `None` when resuming.
     pub init: Option<&'a Init>,
+    /// Settings that differ from those of the run that is resumed.
+    pub changes: &'a [Change],
     /// Parameters, and those of them that learn.
     pub parameters: (usize, usize),
     /// The run's folder.
@@ -61,7 +66,7 @@ pub enum Record {
     /// A step is done.
     Step(StepRecord),
     /// An epoch is trained and evaluated.
-    Epoch(EpochRecord),
+    Epoch(Box<EpochRecord>),
 }
 
 /// One step.
@@ -71,13 +76,18 @@ pub struct StepRecord {
     pub epoch: u64,
     /// Which step, from 1.
     pub step: u64,
-    /// Sum of the tasks' losses.
+    /// What is minimised: the weighted sum of the tasks' losses.
     pub loss: f64,
-    /// Loss a task.
+    /// Loss a task, before its weight.
     pub losses: PerTask<f64>,
-    /// Learning rate.
+    /// Learning rate, before the factors of layers and heads.
     pub lr: f64,
-    /// Images in the batch.
+    /// The gradient's l2 norm, before clipping.
+    pub grad_norm: f64,
+    /// The tasks' weights, where they are learnt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<PerTask<f64>>,
+    /// Images in the step's batches.
     pub images: usize,
     /// Seconds that the step took, waiting for the loader included.
     pub seconds: f64,
@@ -94,9 +104,12 @@ pub struct EpochRecord {
     pub train_loss: f64,
     /// Validation figures a task.
     pub val: PerTask<TaskMetrics>,
+    /// The same figures of the weights' moving average, where the run keeps one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<PerTask<TaskMetrics>>,
     /// Validation counts a task: (classes, classes), row = label, column = prediction.
     pub confusion: PerTask<Vec<Vec<u64>>>,
-    /// Whether it is the best so far.
+    /// Whether it is the best so far, by `[train] criterion`; the moving average's figures count where there is one.
     pub best: bool,
     /// Training images a second, evaluation not counted.
     pub images_per_s: f64,
@@ -123,6 +136,17 @@ impl Seconds {
     /// What training took, without evaluation.
     pub fn training(&self) -> f64 {
         self.loader + self.forward + self.backward + self.optimizer
+    }
+
+    /// Both together.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            loader: self.loader + other.loader,
+            forward: self.forward + other.forward,
+            backward: self.backward + other.backward,
+            optimizer: self.optimizer + other.optimizer,
+            evaluation: self.evaluation + other.evaluation,
+        }
     }
 
     /// What was spent after `before`.
@@ -152,6 +176,13 @@ pub struct Outcome {
     pub train_loss: Option<f64>,
     /// The last evaluation; `None` when interrupted before one.
     pub val: Option<PerTask<TaskMetrics>>,
+    /// The last evaluation of the moving average, where the run keeps one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<PerTask<TaskMetrics>>,
+    /// Steps that changed nothing, because the loss or gradient was not finite.
+    pub skipped_steps: u64,
+    /// Whether `[train] patience` ended the run.
+    pub stopped_early: bool,
     /// Where the weights came from: `random`, a file, or `resumed`.
     pub init: String,
     /// Where the time went in this session.

@@ -1,20 +1,22 @@
 //! The folder that a run writes: configuration, provenance, metrics, checkpoints.
 //!
 //! `config.toml` and `run.json` stand before step 0; `metrics.jsonl` has a line a step and a line an epoch,
-//! `metrics.csv` a row an epoch. On resume, what was recorded after the checkpoint is cut off: those steps come again.
+//! `metrics.csv` a row an epoch. `checkpoints/` has `step-N`, the newest few of them, and `last` and `best`, which share
+//! their files with them. On resume, what was written after the checkpoint is cut off: those steps come again.
 
+use std::fs::TryLockError;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use ff_data::{Encoders, LabelEncoder};
 use fs_err as fs;
 use fs_err::OpenOptions;
-use serde::Serialize;
-use serde_json::Value;
 
+use crate::checkpoint::{Checkpoint, Position};
 use crate::config::Config;
-use crate::files::write_atomic;
+use crate::files::{link_dir, remove_dir, write_atomic};
 use crate::machine::Machine;
+use crate::records::Record;
 use crate::{Error, Result};
 
 /// A run's folder.
@@ -23,12 +25,18 @@ pub struct RunDir {
     path: PathBuf,
 }
 
+/// Held while a process trains in a folder; the system lets go of it when the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: std::fs::File,
+}
+
 /// Which checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
     /// The newest.
     Last,
-    /// The one with the best mean validation accuracy.
+    /// The one after the best epoch by `[train] criterion`.
     Best,
 }
 
@@ -81,9 +89,82 @@ impl RunDir {
         &self.path
     }
 
+    /// Keeps other processes from training in this folder as long as the result lives.
+    ///
+    /// # Errors
+    /// Another process does so now.
+    pub fn lock(&self) -> Result<Lock> {
+        let path = self.path.join("run.lock");
+        let file = OpenOptions::new().create(true).append(true).open(&path)?.into_parts().0;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(TryLockError::WouldBlock) => {
+                let message =
+                    "another process is training in this folder; wait for it, or choose another --run-dir";
+                Err(Error::RunDir { path: self.path.clone(), message: message.to_owned() })
+            }
+            Err(TryLockError::Error(e)) => Err(e.into()),
+        }
+    }
+
     /// The folder of one checkpoint.
     pub fn checkpoint(&self, which: Which) -> PathBuf {
-        self.path.join("checkpoints").join(which.name())
+        self.named_checkpoint(which.name())
+    }
+
+    /// The folder of the checkpoint with this name: `last`, `best`, `step-N`.
+    pub fn named_checkpoint(&self, name: &str) -> PathBuf {
+        self.path.join("checkpoints").join(name)
+    }
+
+    /// The folder of the checkpoint after `step`.
+    pub fn step_checkpoint(&self, step: u64) -> PathBuf {
+        self.named_checkpoint(&format!("step-{step}"))
+    }
+
+    /// Makes the checkpoint after `step` the last one, and the best one too if it is; keeps the `keep` newest.
+    pub fn publish(&self, step: u64, best: bool, keep: usize) -> Result<()> {
+        let newest = self.step_checkpoint(step);
+        link_dir(&newest, &self.checkpoint(Which::Last))?;
+        if best {
+            link_dir(&newest, &self.checkpoint(Which::Best))?;
+        }
+        let steps = self.steps()?;
+        let old = steps.iter().rev().filter(|&&s| s <= step).skip(keep);
+        old.copied().try_for_each(|step| Ok(remove_dir(&self.step_checkpoint(step))?))
+    }
+
+    /// The checkpoint to go on from.
+    ///
+    /// # Errors
+    /// It is missing or damaged; the message names the newest that is whole.
+    pub fn checkpoint_to_resume(&self, name: &str) -> Result<Checkpoint> {
+        let opened = Checkpoint::open(&self.named_checkpoint(name));
+        let damage = match opened.and_then(|checkpoint| checkpoint.verify().map(|()| checkpoint)) {
+            Ok(checkpoint) => return Ok(checkpoint),
+            Err(damage) => damage,
+        };
+        let whole = |step: &&u64| {
+            let checkpoint = Checkpoint::open(&self.step_checkpoint(**step));
+            checkpoint.and_then(|checkpoint| checkpoint.verify()).is_ok()
+        };
+        let steps = self.steps()?;
+        let advice = match steps.iter().rev().find(whole) {
+            Some(step) => format!("step-{step} is whole; go on from it with --checkpoint step-{step}"),
+            None => "no other checkpoint is whole".to_owned(),
+        };
+        Err(Error::RunDir { path: self.path.clone(), message: format!("{damage}; {advice}") })
+    }
+
+    /// Steps that there are checkpoints of, in ascending order.
+    fn steps(&self) -> Result<Vec<u64>> {
+        let mut steps = Vec::new();
+        for entry in fs::read_dir(self.path.join("checkpoints"))? {
+            let name = entry?.file_name();
+            steps.extend(name.to_str().and_then(|name| name.strip_prefix("step-")?.parse::<u64>().ok()));
+        }
+        steps.sort_unstable();
+        Ok(steps)
     }
 
     /// The run's configuration.
@@ -99,7 +180,7 @@ impl RunDir {
         machine: &Machine,
         encoders: &Encoders,
     ) -> Result<()> {
-        write_atomic(&self.path.join("config.toml"), config.to_toml().as_bytes())?;
+        self.write_config(config)?;
         let provenance = serde_json::json!({
             "commit": commit(),
             "seed": config.train.seed,
@@ -111,8 +192,13 @@ impl RunDir {
         Ok(write_atomic(&self.path.join("run.json"), format!("{provenance:#}\n").as_bytes())?)
     }
 
+    /// Writes `config.toml`.
+    pub fn write_config(&self, config: &Config) -> Result<()> {
+        Ok(write_atomic(&self.path.join("config.toml"), config.to_toml().as_bytes())?)
+    }
+
     /// Adds a line to `metrics.jsonl`.
-    pub fn record(&self, record: &impl Serialize) -> Result<()> {
+    pub fn record(&self, record: &Record) -> Result<()> {
         let mut line = serde_json::to_string(record).expect("records are JSON");
         line.push('\n');
         self.append("metrics.jsonl", &line)
@@ -129,15 +215,20 @@ impl RunDir {
         Ok(file.write_all(text.as_bytes())?)
     }
 
-    /// Drops what was recorded after optimiser step `step`, and a half-written last line.
-    pub fn rewind(&self, step: u64) -> Result<()> {
-        let step_of_json = |line: &str| {
-            serde_json::from_str::<Value>(line).ok().and_then(|v| v.get("step").and_then(Value::as_u64))
-        };
-        self.keep_lines("metrics.jsonl", |_, line| step_of_json(line).is_some_and(|s| s <= step))?;
-        // `step` is the second column.
-        let step_of_csv = |line: &str| line.split(',').nth(1).and_then(|s| s.parse::<u64>().ok());
-        self.keep_lines("metrics.csv", |i, line| i == 0 || step_of_csv(line).is_some_and(|s| s <= step))
+    /// Drops what was recorded or saved after this position, and a half-written last line. An epoch that is not over
+    /// comes again, so what was recorded of it is dropped too.
+    pub fn rewind(&self, position: &Position) -> Result<()> {
+        for later in self.steps()?.into_iter().filter(|&step| step > position.step) {
+            remove_dir(&self.step_checkpoint(later))?;
+        }
+        self.keep_lines("metrics.jsonl", |_, line| match serde_json::from_str(line) {
+            Ok(Record::Step(record)) => record.step <= position.step,
+            Ok(Record::Epoch(record)) => record.epoch <= position.epoch,
+            Err(_) => false,
+        })?;
+        // The epoch is the first column.
+        let epoch = |line: &str| line.split(',').next().and_then(|epoch| epoch.parse::<u64>().ok());
+        self.keep_lines("metrics.csv", |i, line| i == 0 || epoch(line).is_some_and(|e| e <= position.epoch))
     }
 
     fn keep_lines(&self, name: &str, keep: impl Fn(usize, &str) -> bool) -> Result<()> {
@@ -166,16 +257,17 @@ mod tests {
     fn rewinding_drops_later_and_half_written_records() {
         let dir = tempfile::tempdir().unwrap();
         let run = RunDir::create(Some(dir.path()), "x").unwrap();
-        for step in 1..=4 {
-            run.record(&serde_json::json!({ "step": step })).unwrap();
-            run.record_epoch("epoch,step", &format!("{step},{step}")).unwrap();
-        }
-        run.append("metrics.jsonl", "{\"step\":").unwrap();
-        run.rewind(2).unwrap();
-        assert_eq!(
-            fs::read_to_string(dir.path().join("metrics.jsonl")).unwrap(),
-            "{\"step\":1}\n{\"step\":2}\n"
-        );
-        assert_eq!(fs::read_to_string(dir.path().join("metrics.csv")).unwrap(), "epoch,step\n1,1\n2,2\n");
+        let step = |step: u64| {
+            format!(
+                r#"{{"kind":"step","epoch":1,"step":{step},"loss":1.0,"losses":{{"age":1.0,"gender":0.0,"race":0.0}},"lr":1.0,"grad_norm":1.0,"images":1,"seconds":1.0}}"#
+            )
+        };
+        let lines = [step(1), step(2), step(3), "{\"kind\":".to_owned()].join("\n");
+        run.append("metrics.jsonl", &lines).unwrap();
+        (1..=3).for_each(|epoch| run.record_epoch("epoch,step", &format!("{epoch},{epoch}")).unwrap());
+        run.rewind(&Position { step: 2, epoch: 1, ..Position::default() }).unwrap();
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+        assert_eq!(read("metrics.jsonl"), format!("{}\n{}\n", step(1), step(2)));
+        assert_eq!(read("metrics.csv"), "epoch,step\n1,1\n");
     }
 }

@@ -11,13 +11,14 @@ use ff_model::{BackboneMode, Dropout, FaceModel};
 use serde::Serialize;
 
 use crate::batch;
-use crate::checkpoint::{Checkpoint, Position, State};
+use crate::checkpoint::{Checkpoint, Position};
 use crate::config::Config;
-use crate::losses::multi_task;
+use crate::losses::{Objective, multi_task};
 use crate::metrics::argmax;
 use crate::optimizer::{Optimizer, OptimizerConfig};
+use crate::schedule::{Schedule, ScheduleConfig};
 use crate::setup::build_model;
-use crate::trainer::optimizer_step;
+use crate::trainer::{Learner, optimizer_step};
 use crate::{Error, Result};
 
 /// Faces in the batch of most checks.
@@ -217,12 +218,14 @@ impl<'a> Subject<'a> {
 
     /// A checkpoint, read into a model of another seed, gives the same bits.
     fn checkpoint_round_trip(&self) -> Verdict {
-        let mut model = self.model()?;
-        let optimizer = Optimizer::new(self.config.optimizer.clone(), model.parameters())?;
+        let encoders = &self.splits.encoders;
+        let counts = encoders.n_classes().map(|classes| vec![1; classes]);
+        let objective = Objective::new(&self.config.loss, encoders, &counts, self.images.device())?;
+        let schedule = Schedule::new(ScheduleConfig::default(), 1, 1);
+        let mut learner = Learner::new(self.config, self.model()?, objective, schedule)?;
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("checkpoint");
-        let state = State::new(Position::default(), self.splits.encoders.clone());
-        Checkpoint::write(&path, &model, &optimizer, &state)?;
+        Checkpoint::write(&path, &mut learner, Position::default(), encoders, "")?;
         let mut other_config = self.config.clone();
         other_config.train.seed = other_config.train.seed.wrapping_add(1);
         let mut other = build_model(&other_config, &self.splits.encoders)?;
@@ -233,7 +236,7 @@ impl<'a> Subject<'a> {
                 logits.iter().map(|l| Ok(l.flatten_all()?.to_vec1::<f32>()?)).collect::<Result<Vec<_>>>()?;
             Ok(rows.concat())
         };
-        let (saved, loaded) = (bits(&mut model)?, bits(&mut other)?);
+        let (saved, loaded) = (bits(&mut learner.model)?, bits(&mut other)?);
         let equal = saved.iter().zip(&loaded).filter(|(a, b)| a.to_bits() == b.to_bits()).count();
         Ok((equal == saved.len(), format!("{equal} of {} logits have the same bits", saved.len())))
     }

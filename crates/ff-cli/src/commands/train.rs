@@ -6,31 +6,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
 use clap::builder::PossibleValuesParser;
-use ff_data::Task;
-use ff_train::metrics::TaskMetrics;
 use ff_train::records::{EpochRecord, Found, Observer, StepRecord};
 use ff_train::run_dir::RunDir;
+use ff_train::schedule::ScheduleKind;
 use ff_train::setup::Init;
 use ff_train::{ConfigBuilder, Start};
 use indicatif::ProgressBar;
 
 use crate::flags::{ComputeFlags, DataFlags, PresetFlag, settle};
-use crate::output::{self, grouped, percent};
+use crate::output::{self, grouped, note, percent};
 use crate::{Context, Ending};
 
 /// Train a model: without arguments, on the bundled sample.
 ///
 /// Writes a run folder (config.toml, run.json, metrics.jsonl, metrics.csv, checkpoints/last, checkpoints/best) and
 /// prints the validation accuracy of every task. Ctrl-C finishes the step, writes checkpoints/last and exits with
-/// 130; --resume goes on from there and gives the same result as a run that was never stopped.
+/// 130; --resume goes on from there, or after a crash or kill, and gives the same result as a run that never stopped.
 ///
-/// Settings are layered: defaults < --preset < --config FILE < flags. Every flag has a key in the file.
+/// Settings are layered: defaults < --preset < --config FILE < flags. Every flag has a key in the file; the file has
+/// many more: class weights, label smoothing, mixup, layer-wise rates, moving average, early stopping.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     train                                        the sample, from pretrained weights if they are at hand\n  \
     train --init model.safetensors --epochs 3    from torchvision's or timm's ResNet-34 weights\n  \
     train --preset fairface --device cuda        the full data set on a GPU\n  \
-    train --resume --run-dir runs/train-001      go on after Ctrl-C")]
+    train --lr 3e-4 --schedule cosine            another recipe; more keys in a --config FILE\n  \
+    train --resume --run-dir runs/train-001      go on after Ctrl-C, a crash or a kill")]
 pub struct Args {
     /// A named set of defaults.
     #[arg(long, value_enum, default_value_t)]
@@ -41,9 +42,12 @@ pub struct Args {
     /// The run folder [default: the next runs/train-NNN].
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
-    /// Go on from checkpoints/last of --run-dir, with the settings that it was started with and the flags given now.
+    /// Go on from a checkpoint of --run-dir, with the settings that it was started with and the flags given now.
     #[arg(long, requires = "run_dir", conflicts_with_all = ["config", "preset"])]
     resume: bool,
+    /// Which checkpoint to go on from: last, best or step-N.
+    #[arg(long, value_name = "NAME", requires = "resume", default_value = "last")]
+    checkpoint: String,
     /// Passes over the training split.
     #[arg(long, value_name = "N")]
     epochs: Option<u64>,
@@ -62,6 +66,12 @@ pub struct Args {
     /// Train only the projection and the heads.
     #[arg(long)]
     freeze_backbone: bool,
+    /// Learning rate.
+    #[arg(long, value_name = "RATE")]
+    lr: Option<f64>,
+    /// How the learning rate changes over the run.
+    #[arg(long, value_parser = PossibleValuesParser::new(ScheduleKind::ALL.map(ScheduleKind::name)))]
+    schedule: Option<String>,
     #[command(flatten)]
     data: DataFlags,
     #[command(flatten)]
@@ -85,6 +95,8 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         .set("train.precision", args.precision.as_deref())
         .set("model.init", args.init.as_deref())
         .set("model.freeze_backbone", args.freeze_backbone.then_some(true))
+        .set("optimizer.lr", args.lr)
+        .set("schedule.kind", args.schedule.as_deref())
         .set("run.dir", args.run_dir.as_deref());
     let config = settle(builder)?;
 
@@ -98,7 +110,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     })
     .context("cannot listen for Ctrl-C")?;
 
-    let start = if args.resume { Start::Resume } else { Start::Fresh };
+    let start = if args.resume { Start::Resume(args.checkpoint.clone()) } else { Start::Fresh };
     let outcome = ff_train::train(&config, start, &mut Display::default(), &stop)?;
     if json {
         output::print_json(&outcome)?;
@@ -107,8 +119,13 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
             "{} steps, {} epochs at {:.1} images/s",
             outcome.steps, outcome.epochs, outcome.images_per_s
         );
-        for (task, metrics) in outcome.val.iter().flat_map(|val| val.iter()) {
-            println!("val {task:<6} accuracy {}", percent(metrics.accuracy));
+        for (of, figures) in [("val", &outcome.val), ("val, moving average", &outcome.ema)] {
+            for (task, metrics) in figures.iter().flat_map(|figures| figures.iter()) {
+                println!("{of} {task:<6} accuracy {}", percent(metrics.accuracy));
+            }
+        }
+        if outcome.stopped_early {
+            println!("stopped early: no better epoch for {} epochs", config.train.patience.unwrap_or(0));
         }
         println!("run folder {}", outcome.run_dir.display());
     }
@@ -140,7 +157,7 @@ impl Observer for Display {
         let Found { machine, config, encoders, .. } = found;
         let (total, trainable) = found.parameters;
         let classes: Vec<_> = encoders.iter().map(|(task, e)| format!("{task} {}", e.n_classes())).collect();
-        eprintln!(
+        note!(
             "found   {} CPUs, {:.1} of {:.1} GiB memory free, {}-{}",
             machine.cpus,
             machine.free_memory_mib as f64 / 1024.0,
@@ -148,14 +165,14 @@ impl Observer for Display {
             machine.arch,
             machine.os
         );
-        eprintln!(
+        note!(
             "        {} training and {} validation rows in {}; classes: {}",
             grouped(found.rows.0 as u64),
             grouped(found.rows.1 as u64),
             config.data.splits.display(),
             classes.join(", ")
         );
-        eprintln!(
+        note!(
             "chose   device {}, engine {}, {} threads, {} loader workers, batch {}, augmentation {}",
             config.train.device,
             config.train.engine.name(),
@@ -164,32 +181,33 @@ impl Observer for Display {
             config.data.batch_size,
             config.data.augment.name()
         );
-        eprintln!(
-            "        {} parameters, {} trainable; {:?}, lr {}, seed {}",
+        note!(
+            "        {} parameters, {} trainable; {:?}, lr {} {}, seed {}",
             grouped(total as u64),
             grouped(trainable as u64),
             config.optimizer.kind,
             config.optimizer.lr,
+            config.schedule.kind.name(),
             config.train.seed
         );
         match found.init {
             Some(Init::File { path, set_aside }) => {
-                eprintln!("weights {}", path.display());
+                note!("weights {}", path.display());
                 if !set_aside.is_empty() {
-                    eprintln!(
-                        "        set aside, as the backbone has no use for it: {}",
-                        set_aside.join(", ")
-                    );
+                    note!("        set aside, as the backbone has no use for it: {}", set_aside.join(", "));
                 }
             }
-            Some(Init::Random) => eprintln!("weights random, as asked"),
+            Some(Init::Random) => note!("weights random, as asked"),
             Some(Init::RandomForWant(places)) => {
                 tracing::warn!("no pretrained weights in {places}: STARTING FROM RANDOM WEIGHTS");
                 tracing::warn!("accuracy will be near chance; {}", ff_train::setup::HOW_TO_GET_WEIGHTS);
             }
-            None => eprintln!("weights resumed at step {}", found.position.step),
+            None => note!("weights resumed at step {}", found.position.step),
         }
-        eprintln!(
+        for change in found.changes {
+            tracing::warn!("differs from the run so far: {change}");
+        }
+        note!(
             "run     {}: {} steps, {} an epoch",
             found.run_dir.path().display(),
             found.total_steps,
@@ -220,6 +238,12 @@ impl Observer for Display {
         }
     }
 
+    fn skipped(&mut self, step: &StepRecord, files: &[String]) {
+        let StepRecord { step, loss, grad_norm, .. } = step;
+        let files = files.join(", ");
+        tracing::warn!("step {step} skipped: loss {loss}, gradient's norm {grad_norm}; batch: {files}");
+    }
+
     fn evaluating(&mut self, done: usize, total: usize) {
         if let Some(bar) = &self.evaluation {
             bar.set_position(done as u64);
@@ -230,23 +254,36 @@ impl Observer for Display {
     }
 
     fn epoch(&mut self, epoch: &EpochRecord) {
-        let accuracy = |m: &TaskMetrics| percent(m.accuracy);
-        let val: Vec<_> =
-            Task::ALL.iter().map(|&task| format!("{task} {}", accuracy(&epoch.val[task]))).collect();
         let line = format!(
-            "epoch {}: train loss {:.3}, val accuracy {}{}, {:.1} images/s, {:.0} s training ({:.1} % waiting), {:.0} s validation",
+            "epoch {}: train loss {:.3}, {:.1} images/s, {:.0} s training ({:.1} % waiting), {:.0} s validation{}",
             epoch.epoch,
             epoch.train_loss,
-            val.join(", "),
-            if epoch.best { " (best)" } else { "" },
             epoch.images_per_s,
             epoch.seconds.training(),
             100.0 * epoch.seconds.loader / epoch.seconds.training().max(1e-9),
-            epoch.seconds.evaluation
+            epoch.seconds.evaluation,
+            if epoch.best { "; the best so far" } else { "" }
         );
+        let text = format!("{line}\n{}", validation_table(epoch));
         match &self.steps {
-            Some(bar) if !bar.is_hidden() => bar.suspend(|| eprintln!("{line}")),
-            _ => tracing::info!("{line}"),
+            Some(bar) if !bar.is_hidden() => bar.suspend(|| eprintln!("{text}")),
+            _ => text.lines().for_each(|line| tracing::info!("{line}")),
         }
     }
+}
+
+/// A row a task; the moving average's accuracy beside the weights' where there is one.
+fn validation_table(epoch: &EpochRecord) -> String {
+    let header = ["validation", "accuracy", "one-off", "balanced", "NLL", "average's accuracy"];
+    let columns = if epoch.ema.is_some() { 6 } else { 5 };
+    let rows = epoch.val.iter().map(|(task, m)| {
+        let one_off = m.one_off.map_or(String::new(), percent);
+        let average = epoch.ema.as_ref().map_or(String::new(), |ema| percent(ema[task].accuracy));
+        let nll = format!("{:.3}", m.nll);
+        let mut row =
+            vec![task.to_string(), percent(m.accuracy), one_off, percent(m.balanced_accuracy), nll, average];
+        row.truncate(columns);
+        row
+    });
+    output::table(&header[..columns], &rows.collect::<Vec<_>>())
 }

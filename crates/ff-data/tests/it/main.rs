@@ -2,13 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper fails its test")]
 
+mod audit;
 mod augment;
 mod cache;
 mod decode;
+mod duplicates;
 mod fused;
 mod inputs;
 mod labels;
 mod loader;
 mod manifest;
 mod sample;
+mod split;
 mod support;

@@ -125,6 +125,23 @@ fn the_sample_splits_read_and_survive_a_rewrite() {
 }
 
 #[test]
+fn a_subset_keeps_its_rows_lines_and_refuses_what_is_no_truth_value() {
+    let csv = "file,age,gender,race,service_test,other\n\
+               a,3-9,Male,White,True,x\nb,3-9,Male,White,False,x\nc,3-9,Male,White,true,x\n";
+    let manifest = parse(csv).unwrap();
+    let subset = manifest.subset("service_test").unwrap();
+    let kept: Vec<_> = subset.rows().iter().map(|row| (row.file.as_str(), row.line)).collect();
+    assert_eq!(kept, [("a", 2), ("c", 4)]);
+    let message = |csv: &str, column| parse(csv).unwrap().subset(column).unwrap_err().to_string();
+    let found = message(csv, "service");
+    assert!(found.ends_with("expected such a column, found [service_test, other]"), "{found}");
+    let found = message(csv, "other");
+    assert!(found.contains(":2: column other: expected True or False, found \"x\""), "{found}");
+    let found = message("file,age,gender,race,t\na,3-9,Male,White,0\n", "t");
+    assert!(found.ends_with("expected a row that is True, found none"), "{found}");
+}
+
+#[test]
 fn a_missing_split_says_what_was_looked_for() {
     let dir = tempfile::tempdir().unwrap();
     fs_err::copy(sample().join("splits/ff_train.csv"), dir.path().join("ff_train.csv")).unwrap();

@@ -1,0 +1,123 @@
+//! An evaluation in tables: what fits a screen. The rest is in the record.
+
+use ff_data::PerTask;
+use ff_train::evaluation::{
+    Calibration, Disparities, Estimate, EvaluationRecord, GroupMetrics, Over, SMALL_GROUP,
+};
+
+use crate::output::{percent, table};
+
+/// Groupings with more groups are summed up, not listed.
+const MOST_GROUPS: usize = 20;
+/// Confusions shown a task.
+const CONFUSIONS: usize = 3;
+
+pub fn print(record: &EvaluationRecord) {
+    print_tasks(record);
+    if let Some(calibration) = &record.calibration {
+        print_calibration(record, calibration);
+    }
+    for groups in record.evaluation.groups.chunk_by(|a, b| a.by == b.by) {
+        print_groups(groups);
+        print_disparities(record, groups);
+    }
+    println!("\nmost frequent confusions (share of the label)");
+    for (task, confusions) in record.top_confusions.iter() {
+        let shown = confusions.iter().take(CONFUSIONS);
+        let shown = shown.map(|c| format!("{} as {} ({})", c.label, c.predicted, percent(c.share)));
+        println!("{task:<8}{}", shown.collect::<Vec<_>>().join(", "));
+    }
+    let suspects = record.label_errors.iter().map(|(task, errors)| format!("{task} {}", errors.n_suspects));
+    println!("\nsuspected labels: {}", suspects.collect::<Vec<_>>().join(", "));
+}
+
+fn print_tasks(record: &EvaluationRecord) {
+    let rows = record.evaluation.tasks.iter().map(|(task, m)| {
+        let one_off = m.one_off.map_or(String::new(), percent);
+        let shares = [m.balanced_accuracy, m.macro_f1, m.ece].map(percent);
+        let [balanced, macro_f1, ece] = shares;
+        vec![task.to_string(), percent(m.accuracy), one_off, balanced, macro_f1, ece, format!("{:.3}", m.nll)]
+    });
+    println!("{} samples", record.evaluation.n);
+    let header = ["task", "accuracy", "one-off", "balanced", "macro F1", "ECE", "NLL"];
+    println!("{}", table(&header, &rows.collect::<Vec<_>>()));
+}
+
+fn print_calibration(record: &EvaluationRecord, calibration: &Calibration) {
+    let rows = calibration.tasks.iter().map(|(task, c)| {
+        let before = &record.evaluation.tasks[task];
+        let ece = format!("{} -> {}", percent(before.ece), percent(c.ece));
+        let nll = format!("{:.3} -> {:.3}", before.nll, c.nll);
+        vec![task.to_string(), format!("{:.3}", c.temperature), ece, nll]
+    });
+    let rows: Vec<_> = rows.collect();
+    println!(
+        "\ntemperature scaling, fitted on {} samples of {}",
+        calibration.n,
+        calibration.fitted_on.display()
+    );
+    println!("{}", table(&["task", "temperature", "ECE", "NLL"], &rows));
+}
+
+/// The groups of one grouping: accuracy a task.
+fn print_groups(groups: &[GroupMetrics]) {
+    let by = &groups[0].by;
+    if groups.len() > MOST_GROUPS {
+        let count = |which: fn(&GroupMetrics) -> bool| groups.iter().filter(|group| which(group)).count();
+        let (empty, small) = (count(|g| g.n == 0), count(|g| g.small && g.n > 0));
+        let n = groups.len();
+        println!(
+            "\n{by}: {n} groups, {small} of them small (below {SMALL_GROUP} samples), {empty} without samples"
+        );
+        return;
+    }
+    let rows = groups.iter().map(|group| {
+        let name = if group.small { format!("{} (small)", group.group) } else { group.group.clone() };
+        let accuracy = group.tasks.as_ref().map(|task| match task.accuracy_interval {
+            Some(interval) => {
+                let [low, high] = [interval.low, interval.high].map(|x| format!("{:.1}", 100.0 * x));
+                format!("{} ({low}-{high})", percent(task.metrics.accuracy))
+            }
+            None => "-".to_owned(),
+        });
+        let PerTask { age, gender, race } = accuracy;
+        vec![name, group.n.to_string(), age, gender, race]
+    });
+    println!("\naccuracy by {by}, with 95 % intervals");
+    println!("{}", table(&[&by.to_string(), "n", "age", "gender", "race"], &rows.collect::<Vec<_>>()));
+}
+
+/// How far the groups of one grouping lie apart: small ones do not count where there are others.
+fn print_disparities(record: &EvaluationRecord, groups: &[GroupMetrics]) {
+    let by = &groups[0].by;
+    let of = |over| record.disparities.iter().find(|d| d.by == *by && d.over == over);
+    let Some(Disparities { over, n_groups, tasks, .. }) = of(Over::Large).or_else(|| of(Over::All)) else {
+        return;
+    };
+    let rows = tasks.iter().map(|(task, d)| {
+        let worst = format!("{} {}", d.worst_group, percent(d.worst_accuracy));
+        let parity = d.parity_and_odds.as_ref().map(|p| &p.demographic_parity_difference);
+        let odds = d.parity_and_odds.as_ref().map(|p| &p.equalized_odds_difference);
+        let [parity, odds] = [parity, odds].map(|estimate| estimate.map_or("-".to_owned(), points));
+        vec![task.to_string(), worst, points(&d.accuracy_difference), parity, odds]
+    });
+    let which = match over {
+        Over::All if groups.iter().any(|group| group.small && group.n > 0) => {
+            ", small groups included".to_owned()
+        }
+        Over::All => String::new(),
+        Over::Large => format!(" among the {n_groups} groups that are not small"),
+    };
+    println!("\nlargest differences by {by}{which}, in points, with 95 % intervals");
+    let header = ["task", "worst group", "accuracy", "demographic parity", "equalized odds"];
+    println!("{}", table(&header, &rows.collect::<Vec<_>>()));
+}
+
+/// A difference in percentage points.
+fn points(estimate: &Estimate) -> String {
+    let value = format!("{:.1}", 100.0 * estimate.value);
+    match estimate.interval {
+        Some(interval) => format!("{value} ({:.1}-{:.1})", 100.0 * interval.low, 100.0 * interval.high),
+        None => value,
+    }
+}

@@ -1,0 +1,37 @@
+//! `report`: a run as a page to look at.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use ff_train::report::Report;
+use ff_train::run_dir::RunDir;
+
+use crate::{Ending, output};
+
+/// Make a run's report.html anew: curves, confusion matrices, times, configuration, and the evaluations so far.
+///
+/// The page is one file that needs no network: it can be mailed. Training makes it too; make it again after `evaluate`,
+/// or while a run goes on. The data behind it stand beside it in report.json.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    report --run runs/train-001\n  \
+    report --run runs/train-001 --json                 prints {\"path\": ..., \"data\": ...}")]
+pub struct Args {
+    /// The run folder.
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+}
+
+pub fn run(args: &Args, json: bool) -> Result<Ending> {
+    let report = Report::read(&RunDir::open(&args.run)?)?;
+    let written = report.write()?;
+    if json {
+        output::print_json(&written)?;
+    } else {
+        for finding in &report.findings {
+            eprintln!("{finding}");
+        }
+        println!("{}", written.path.display());
+    }
+    Ok(Ending::Success)
+}

@@ -1,0 +1,11 @@
+//! The command line as a user meets it: the binary `fairface` on a handful of the sample's faces.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod chromium;
+mod commands;
+mod evaluate;
+mod report;
+#[cfg(unix)]
+mod resume;
+mod workplace;

@@ -1,0 +1,269 @@
+//! The report as a user meets it: made by the binary from a run folder, opened in a browser.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use ff_data::{Encoders, LabelEncoder, PerTask, Task};
+use ff_train::evaluation::{
+    Bootstrap, EvaluationRecord, Predictions, Settings, Source, TestTimeAugmentation,
+};
+use ff_train::machine::Machine;
+use ff_train::metrics::TaskMetrics;
+use ff_train::records::{EpochRecord, Record, Seconds, StepRecord};
+use ff_train::run_dir::{RunDir, Which};
+use ff_train::{ConfigBuilder, Preset};
+use fs_err as fs;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::chromium::{Chromium, Shown};
+use crate::workplace::{assert_exit, json, sample, stderr};
+
+/// A label that would break a page which did not escape it.
+const HOSTILE: &str = "<script>alert('&')</script>";
+
+/// A run folder without a model: a run of 3 epochs as its records tell it.
+fn run_folder(steps_per_epoch: u64) -> (TempDir, RunDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let run = RunDir::create(Some(&dir.path().join("fixture")), "train").unwrap();
+    let config =
+        ConfigBuilder::new(Preset::Sample, Path::new("")).set("train.epochs", Some(3)).resolve().unwrap();
+    run.describe(&config, "random", &Machine::look(), &encoders()).unwrap();
+    let mut lines = String::new();
+    for epoch in 1..=3 {
+        for step in (epoch - 1) * steps_per_epoch + 1..=epoch * steps_per_epoch {
+            push_line(&mut lines, &Record::Step(step_record(epoch, step, 3 * steps_per_epoch)));
+        }
+        push_line(&mut lines, &Record::Epoch(Box::new(epoch_record(epoch, epoch * steps_per_epoch))));
+    }
+    fs::write(run.path().join("metrics.jsonl"), lines).unwrap();
+    (dir, run)
+}
+
+fn push_line(lines: &mut String, record: &Record) {
+    lines.push_str(&serde_json::to_string(record).unwrap());
+    lines.push('\n');
+}
+
+fn encoders() -> Encoders {
+    let labels = PerTask {
+        age: ["0-2", "20-29", "3-9", "more than 70"].to_vec(),
+        gender: ["Female", "Male"].to_vec(),
+        race: [HOSTILE, "Black", "White"].to_vec(),
+    };
+    PerTask::from_fn(|task| LabelEncoder::fit(task, labels[task].iter().copied()).unwrap())
+}
+
+fn step_record(epoch: u64, step: u64, total: u64) -> StepRecord {
+    let progress = step as f64 / total as f64;
+    let wobble = ((step * 7919) % 101) as f64 / 500.0;
+    let losses = PerTask { age: 2.2 - progress + wobble, gender: 0.7 - progress / 3.0, race: 1.9 - progress };
+    let loss = losses.values().sum();
+    let lr = 1e-4 * (1.0 - progress);
+    let grad_norm = 3.0 + 10.0 * wobble;
+    StepRecord { epoch, step, loss, losses, lr, grad_norm, weights: None, images: 32, seconds: 0.25 }
+}
+
+/// Epoch 2 is the best.
+fn epoch_record(epoch: u64, step: u64) -> EpochRecord {
+    let accuracy = [0.3, 0.5, 0.45][epoch as usize - 1];
+    let metrics = |one_off| TaskMetrics {
+        accuracy,
+        one_off,
+        balanced_accuracy: accuracy - 0.1,
+        macro_f1: accuracy - 0.12,
+        ece: 0.05,
+        nll: [1.5, 1.2, 1.4][epoch as usize - 1],
+    };
+    EpochRecord {
+        epoch,
+        step,
+        train_loss: 4.8 - epoch as f64,
+        val: PerTask { age: metrics(Some(0.8)), gender: metrics(None), race: metrics(None) },
+        ema: None,
+        confusion: encoders().n_classes().map(confusion),
+        best: epoch <= 2,
+        images_per_s: 120.0,
+        seconds: Seconds { loader: 1.0, forward: 10.0, backward: 20.0, optimizer: 2.0, evaluation: 5.0 },
+    }
+}
+
+fn confusion(n_classes: usize) -> Vec<Vec<u64>> {
+    let cell = |row: usize, column: usize| if row == column { 9 } else { (row + 2 * column) as u64 % 4 };
+    (0..n_classes).map(|row| (0..n_classes).map(|column| cell(row, column)).collect()).collect()
+}
+
+/// Writes an evaluation of 120 of the sample's faces into the run: everything right, but for every other gender among
+/// the faces labelled Black.
+fn evaluate(run: &RunDir, name: &str) {
+    let encoders = encoders();
+    let rows = fs::read_to_string(sample().join("splits/ff_val.csv")).unwrap();
+    let files: Vec<String> =
+        rows.lines().skip(1).map(|row| row.split(',').next().unwrap().to_owned()).collect();
+    let n = files.len();
+    let targets =
+        encoders.n_classes().map(|classes| (0..n).map(|i| (i % classes) as u32).collect::<Vec<_>>());
+    let black = encoders.race.encode("Black").unwrap();
+    let probabilities = PerTask::from_fn(|task| {
+        let row = |i: usize| {
+            let classes = encoders[task].n_classes();
+            let wrong = task == Task::Gender && targets.race[i] == black && i % 4 < 2;
+            let predicted = (targets[task][i] as usize + usize::from(wrong)) % classes;
+            let rest = 0.1 / (classes - 1) as f32;
+            (0..classes).map(move |class| if class == predicted { 0.9 } else { rest })
+        };
+        (0..n).flat_map(row).collect()
+    });
+    let predictions = Predictions { probabilities, targets, files };
+    let source = Source {
+        checkpoint: run.checkpoint(Which::Best),
+        csv: "splits/ff_val.csv".into(),
+        images: sample().join("images"),
+        subset: None,
+        tta: TestTimeAugmentation::None,
+        skipped: 0,
+    };
+    let bootstrap = Bootstrap { resamples: 20, seed: 1 };
+    let settings = Settings { group_by: Task::ALL.to_vec(), bootstrap, ..Settings::default() };
+    let record = EvaluationRecord::new(&predictions, &encoders, source, &settings);
+    record.write(&EvaluationRecord::path(run.path(), name)).unwrap();
+}
+
+fn fairface(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_fairface")).args(args).env_remove("RUST_LOG").output().unwrap()
+}
+
+/// The paths of `report.html` and `report.json`.
+fn make_report(run: &RunDir) -> (PathBuf, PathBuf) {
+    let output = fairface(&["report", "--run", run.path().to_str().unwrap(), "--json"]);
+    assert_exit(&output, 0);
+    let written = json(&output);
+    let path = |key: &str| PathBuf::from(written[key].as_str().unwrap());
+    (path("path"), path("data"))
+}
+
+/// The ids of the figures of a trained run, and of its evaluation `name`.
+fn figures(name: &str) -> Vec<String> {
+    let all = ["loss", "learning-rate", "gradient", "speed", "time"].map(str::to_owned);
+    let per_task = |figures: &[&str]| {
+        figures.iter().flat_map(|name| Task::ALL.map(|task| format!("{name}-{task}"))).collect::<Vec<_>>()
+    };
+    let training = per_task(&["loss", "accuracy", "confusion"]);
+    let groups = ["groups-age", "groups-gender", "groups-race", "confusion", "calibration"];
+    let evaluation = per_task(&groups).into_iter().map(|figure| format!("{name}-{figure}"));
+    all.into_iter().chain(training).chain(evaluation).map(|figure| format!("fig-{figure}")).collect()
+}
+
+#[test]
+fn the_data_behind_the_report_stand_beside_it() {
+    let (_dir, run) = run_folder(20);
+    let (page, data) = make_report(&run);
+    assert!(page.is_file());
+    let report: Value = serde_json::from_slice(&fs::read(data).unwrap()).unwrap();
+    assert_eq!((&report["steps"], &report["images"]), (&60.into(), &(60 * 32).into()));
+    assert_eq!(report["best"], 1, "the last epoch that was best when it ended");
+    let age = &report["tasks"]["age"];
+    assert_eq!((&age["accuracy"], &age["n"]), (&0.5.into(), &54.into()));
+    let interval = [0, 1].map(|i| age["accuracy_interval"][i].as_f64().unwrap());
+    assert!(interval[0] < 36.0 / 54.0 && 36.0 / 54.0 < interval[1], "{interval:?}");
+    assert_eq!(report["series"].as_array().unwrap().len(), 60);
+    assert_eq!(report["display_order"]["age"], serde_json::json!([0, 2, 1, 3]), "by age, not by name");
+    assert_eq!(report["provenance"]["init"], "random");
+    assert_eq!(report["config"]["train"]["epochs"], 3);
+    let findings = report["findings"].to_string();
+    for expected in
+        ["random weights", "Overfitting: the validation loss was lowest in epoch 2 (3.60) and is 4.20"]
+    {
+        assert!(findings.contains(expected), "{expected} is missing in {findings}");
+    }
+    assert!(!findings.contains("waited for images"), "1 s of 33 s is nothing: {findings}");
+}
+
+#[test]
+fn a_long_run_has_a_small_report() {
+    let (_dir, run) = run_folder(35_000);
+    let (page, data) = make_report(&run);
+    let (_short_dir, short) = run_folder(100);
+    let (short_page, _) = make_report(&short);
+    let size = |path: &Path| fs::metadata(path).unwrap().len();
+    assert!(size(&page) < size(&short_page) * 5 / 4, "{} and {} bytes", size(&page), size(&short_page));
+    assert!(size(&page) < 300_000 && size(&data) < 300_000, "{} and {} bytes", size(&page), size(&data));
+}
+
+#[test]
+fn a_run_that_has_not_begun_has_a_report_and_no_run_has_none() {
+    let (dir, run) = run_folder(1);
+    fs::remove_file(run.path().join("metrics.jsonl")).unwrap();
+    let (page, _) = make_report(&run);
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.contains("nothing recorded yet") && page.contains("nothing has been validated"));
+
+    let output = fairface(&["report", "--run", dir.path().to_str().unwrap()]);
+    assert_exit(&output, 1);
+    assert!(
+        stderr(&output).contains("expected a run folder with config.toml, found none"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn an_evaluation_is_told_by_its_gaps_and_shown_by_its_faces() {
+    let (_dir, run) = run_folder(20);
+    evaluate(&run, "val");
+    let (page, data) = make_report(&run);
+    let report: Value = serde_json::from_slice(&fs::read(data).unwrap()).unwrap();
+    assert_eq!((&report["audits"][0]["name"], &report["audits"][0]["n"]), (&"val".into(), &120.into()));
+    // 40 faces a race: 20 of 40 genders right among those labelled Black. Wilson: 35.2 to 64.8, and 91.2 to 100.
+    let gap = "Evaluation: val, gender by race: accuracy is 50.0 % (35.2 % to 64.8 %) for Black, but 100.0 % (91.2 % to \
+               100.0 %) for";
+    let findings = report["findings"].as_array().unwrap();
+    assert!(findings.iter().any(|finding| finding.as_str().unwrap().starts_with(gap)), "{findings:#?}");
+
+    let page = fs::read_to_string(page).unwrap();
+    let mistakes =
+        page.split("id=\"fig-val-mistakes-gender\"").nth(1).unwrap().split("</div>").next().unwrap();
+    assert_eq!(mistakes.matches("<li><i class=\"face face-").count(), 20, "{mistakes}");
+    assert!(mistakes.contains("val/639.jpg") && mistakes.contains("8 more"), "{mistakes}");
+    assert!(page.contains("id=\"fig-val-mistakes-age\"><h4>Age</h4><p>None.</p>"), "no mistake, no gallery");
+    let once = page.matches("{background-image:url(data:image/jpeg;base64,").count();
+    assert_eq!(once, 20, "faces that are both mistaken and suspected are in the file once");
+}
+
+#[test]
+fn faces_that_moved_away_leave_their_names() {
+    let (_dir, run) = run_folder(1);
+    evaluate(&run, "val");
+    let path = EvaluationRecord::path(run.path(), "val");
+    let mut record = EvaluationRecord::read(&path).unwrap();
+    record.source.images = "moved".into();
+    record.write(&path).unwrap();
+    let page = fs::read_to_string(make_report(&run).0).unwrap();
+    assert!(page.contains("not readable") && page.contains("val/639.jpg") && !page.contains("base64,"));
+}
+
+#[test]
+fn chromium_shows_every_figure_and_has_nothing_to_complain_about() {
+    let Some(chromium) = Chromium::find() else { return };
+    let (_dir, run) = run_folder(60);
+    evaluate(&run, "val");
+    let (page, _) = make_report(&run);
+    let Shown { dom, console } = chromium.open(&page);
+    assert!(console.is_empty(), "the console says {console:#?}");
+    for id in figures("val") {
+        let figure = dom.split("<figure ").find(|part| part.starts_with(&format!("id=\"{id}\"")));
+        let figure = figure.unwrap_or_else(|| panic!("{id} is missing")).split("</figure>").next().unwrap();
+        assert!(figure.contains("<svg ") && figure.contains("aria-label=\""), "{figure}");
+        assert!(!figure.contains("nothing recorded yet") && !figure.contains("NaN"), "{figure}");
+    }
+    assert!(dom.contains("&lt;script&gt;alert('&amp;')&lt;/script&gt;"), "a label is text");
+
+    // The page forbids what is not in it, and the console would have said so.
+    let text = fs::read_to_string(&page).unwrap();
+    let intruder = "<img src=\"http://127.0.0.1:9/x.png\"><script>1</script></main>";
+    let bad = page.with_file_name("bad.html");
+    fs::write(&bad, text.replace("</main>", intruder)).unwrap();
+    let console = chromium.open(&bad).console;
+    assert_eq!(console.len(), 2, "{console:#?}");
+    assert!(console.iter().all(|line| line.contains("Content Security Policy")), "{console:#?}");
+}

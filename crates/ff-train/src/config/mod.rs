@@ -1,0 +1,245 @@
+//! The configuration of a run: every key has a default, and layers override each other.
+//!
+//! Defaults < preset < file < flags. A layer is a TOML table; the layers are merged key by key and only then read into
+//! [`Config`], so an unknown key or a wrong type is an error wherever it comes from. A resolved [`Config`] is complete:
+//! written to the run folder it repeats the run.
+
+mod check;
+mod layers;
+
+use std::path::{Path, PathBuf};
+
+use ff_data::{Augment, LoaderConfig, OnBadImage, Sampling, default_workers};
+use ff_model::{DeviceSpec, Engine};
+use serde::{Deserialize, Serialize};
+
+pub use layers::{ConfigBuilder, Preset};
+
+use crate::losses::LossConfig;
+use crate::metrics::Criterion;
+use crate::optimizer::OptimizerConfig;
+use crate::schedule::ScheduleConfig;
+use crate::{Error, Result};
+
+/// Everything that decides a run.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What to train on.
+    pub data: DataConfig,
+    /// The network.
+    pub model: ModelConfig,
+    /// How long, where, from which seed.
+    pub train: TrainConfig,
+    /// How parameters move.
+    pub optimizer: OptimizerConfig,
+    /// How the learning rate changes over the run.
+    pub schedule: ScheduleConfig,
+    /// What is minimised.
+    pub loss: LossConfig,
+    /// Where results go.
+    pub run: RunConfig,
+}
+
+/// `[data]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Folder with `ff_train.csv`, `ff_val.csv` and `ff_test.csv`.
+    pub splits: PathBuf,
+    /// Folder that the CSVs' `file` column is relative to.
+    pub images: PathBuf,
+    /// Images in a training or evaluation batch.
+    pub batch_size: usize,
+    /// Threads that decode and augment.
+    pub workers: usize,
+    /// Batches made ahead.
+    pub prefetch: usize,
+    /// What augmentation draws from.
+    pub augment: Augment,
+    /// How rotation and affine maps look up pixels.
+    pub sampling: Sampling,
+    /// What happens when an image is missing or does not decode.
+    pub on_bad_image: OnBadImage,
+    /// Where decoded images are kept for the next epoch.
+    pub cache: CacheKind,
+    /// The folder of the disk cache.
+    pub cache_dir: PathBuf,
+    /// `alpha` of mixup; 0 is none.
+    pub mixup: f64,
+    /// `alpha` of cutmix; 0 is none.
+    pub cutmix: f64,
+}
+
+/// Where decoded images are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheKind {
+    /// Nowhere.
+    #[default]
+    None,
+    /// In memory, for this run.
+    Memory,
+    /// In a file, for later runs too.
+    Disk,
+}
+
+impl CacheKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::None, Self::Memory, Self::Disk];
+
+    /// The name used on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+        }
+    }
+}
+
+/// `[model]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// `auto`, `pretrained`, `random`, or a safetensors file.
+    pub init: String,
+    /// Dropout rate after the shared projection.
+    pub dropout: f64,
+    /// Whether only the projection and the heads learn.
+    pub freeze_backbone: bool,
+    /// For how many epochs, from the first, the backbone is frozen so.
+    pub freeze_epochs: u64,
+}
+
+/// `[train]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Passes over the training split.
+    pub epochs: u64,
+    /// Stop after this many optimiser steps, wherever the epoch is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<u64>,
+    /// What the best epoch is best at.
+    pub criterion: Criterion,
+    /// Stop after this many epochs without a better one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u64>,
+    /// What happens when a loss or gradient is not finite.
+    pub on_non_finite: OnNonFinite,
+    /// Decides initial values, order, augmentation and dropout.
+    pub seed: u64,
+    /// `cpu` or `cuda[:i]`.
+    pub device: DeviceSpec,
+    /// Which execution of the network.
+    pub engine: Engine,
+    /// Type of activations.
+    pub precision: Precision,
+    /// Threads that compute.
+    pub threads: usize,
+}
+
+/// `[run]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// The run folder; without it a new numbered one under `runs/`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// A checkpoint after every so many steps, besides those at the ends of epochs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_steps: Option<u64>,
+    /// How many checkpoints are kept, the newest first; the best one is kept besides.
+    pub keep: usize,
+}
+
+/// What happens when a loss or gradient is not finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnNonFinite {
+    /// The run stops with an error.
+    #[default]
+    Stop,
+    /// The step changes nothing; ten such steps in a row stop the run even so.
+    Skip,
+}
+
+/// Type of activations; weights and statistics are f32 always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats throughout.
+    #[default]
+    F32,
+    /// bfloat16 activations, for the CUDA engine to come; refused until then.
+    Bf16,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            splits: "data/sample/splits".into(),
+            images: "data/sample/images".into(),
+            batch_size: 32,
+            workers: default_workers(),
+            prefetch: LoaderConfig::PREFETCH,
+            augment: Augment::Fast,
+            sampling: Sampling::Nearest,
+            on_bad_image: OnBadImage::Fail,
+            cache: CacheKind::None,
+            cache_dir: "cache".into(),
+            mixup: 0.0,
+            cutmix: 0.0,
+        }
+    }
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self { init: "auto".into(), dropout: 0.3, freeze_backbone: false, freeze_epochs: 0 }
+    }
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            epochs: 5,
+            max_steps: None,
+            criterion: Criterion::default(),
+            patience: None,
+            on_non_finite: OnNonFinite::default(),
+            seed: 42,
+            device: DeviceSpec::Cpu,
+            engine: Engine::default(),
+            precision: Precision::F32,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self { dir: None, checkpoint_steps: None, keep: 2 }
+    }
+}
+
+impl Config {
+    /// The configuration as a TOML file.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("a configuration is valid TOML")
+    }
+
+    /// Reads a complete configuration, as a run folder holds it.
+    ///
+    /// # Errors
+    /// The file cannot be read or is no complete configuration.
+    pub fn read(path: &Path) -> Result<Self> {
+        toml::from_str(&fs_err::read_to_string(path)?)
+            .map_err(|e| config_error(path.display().to_string(), &e))
+    }
+}
+
+fn config_error(origin: String, error: &toml::de::Error) -> Error {
+    Error::Config { origin, message: error.to_string().trim_end().to_owned() }
+}

@@ -1,0 +1,119 @@
+//! Everything that an evaluation finds, in one record: what `evaluate` prints and saves, and what a report shows.
+
+use std::path::{Path, PathBuf};
+
+use ff_data::{Encoders, PerTask, Task};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Bootstrap, Calibration, Confusion, Disparities, Evaluation, LabelErrors, Mistake, Predictions,
+    TestTimeAugmentation, disparities, label_errors, mistakes, top_confusions,
+};
+use crate::{Error, Result, files};
+
+/// What was found out about a model on some samples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationRecord {
+    /// Which model, which samples.
+    pub source: Source,
+    /// Metrics, counts and groups.
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+    /// The classes mixed up most, a task.
+    pub top_confusions: PerTask<Vec<Confusion>>,
+    /// How far groups lie apart, grouping after grouping.
+    pub disparities: Vec<Disparities>,
+    /// How the disparities' intervals were made.
+    pub bootstrap: Bootstrap,
+    /// What temperature scaling does, where it was asked for.
+    pub calibration: Option<Calibration>,
+    /// The surest mistakes, a task.
+    pub mistakes: PerTask<Vec<Mistake>>,
+    /// Suspected labels, a task.
+    pub label_errors: PerTask<LabelErrors>,
+}
+
+/// What a record is about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// The checkpoint's folder.
+    pub checkpoint: PathBuf,
+    /// The labels.
+    pub csv: PathBuf,
+    /// The folder that file names are relative to.
+    pub images: PathBuf,
+    /// The column that a row had to be true in, if not all rows count.
+    pub subset: Option<String>,
+    /// What probabilities are averaged over.
+    pub tta: TestTimeAugmentation,
+    /// Images that could not be read and do not count.
+    pub skipped: usize,
+}
+
+/// How much to find out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Attributes to group by; their intersections follow.
+    pub group_by: Vec<Task>,
+    /// Intervals of the disparities.
+    pub bootstrap: Bootstrap,
+    /// Confusions listed a task.
+    pub n_confusions: usize,
+    /// Mistakes listed a task.
+    pub n_mistakes: usize,
+    /// Suspected labels listed a task.
+    pub n_suspects: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let bootstrap = Bootstrap::default();
+        Self { group_by: Vec::new(), bootstrap, n_confusions: 10, n_mistakes: 24, n_suspects: 50 }
+    }
+}
+
+impl EvaluationRecord {
+    /// Finds out all there is to know about some predictions. A calibration is the caller's to make, from other samples.
+    pub fn new(predictions: &Predictions, encoders: &Encoders, source: Source, settings: &Settings) -> Self {
+        let Settings { group_by, bootstrap, n_confusions, n_mistakes, n_suspects } = settings;
+        let evaluation = predictions.evaluate(encoders, group_by);
+        let confusions =
+            |task| top_confusions(&evaluation.confusion[task], encoders[task].labels(), *n_confusions);
+        Self {
+            source,
+            top_confusions: PerTask::from_fn(confusions),
+            disparities: disparities(predictions, encoders, group_by, bootstrap),
+            bootstrap: *bootstrap,
+            calibration: None,
+            mistakes: PerTask::from_fn(|task| mistakes(predictions, encoders, task, *n_mistakes)),
+            label_errors: PerTask::from_fn(|task| label_errors(predictions, encoders, task, *n_suspects)),
+            evaluation,
+        }
+    }
+
+    /// Where a run keeps the record of the samples called `name`: a split, or a CSV without its ending.
+    pub fn path(run: &Path, name: &str) -> PathBuf {
+        run.join("evaluation").join(format!("{name}.json"))
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// The file cannot be read or is no record.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bad = |e: serde_json::Error| Error::BadFile { path: path.to_owned(), message: e.to_string() };
+        serde_json::from_slice(&fs_err::read(path)?).map_err(bad)
+    }
+
+    /// Writes it, and the folder if need be.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        if let Some(folder) = path.parent() {
+            fs_err::create_dir_all(folder)?;
+        }
+        let json = serde_json::to_string(self).expect("a record is JSON");
+        Ok(files::write_atomic(path, json.as_bytes())?)
+    }
+}

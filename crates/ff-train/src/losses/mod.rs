@@ -1,0 +1,51 @@
+//! Losses as pure functions of logits and targets, and what a run makes of them.
+//!
+//! [`multi_task`] is the plain sum of three cross-entropies. [`Objective`] is what `[loss]` asks for: class weights,
+//! label smoothing, an age loss that knows the order of the bins, mixed targets, and weights of the tasks.
+
+mod class_weights;
+mod objective;
+mod soft_targets;
+mod uncertainty;
+
+use candle_core::Tensor;
+
+pub use class_weights::ClassWeights;
+pub use objective::{AgeLoss, LossConfig, Objective, TaskWeighting};
+pub use soft_targets::SoftTargets;
+pub use uncertainty::Uncertainty;
+
+use crate::Result;
+
+/// Mean cross-entropy (`torch.nn.CrossEntropyLoss`): logits (B, classes) f32, targets (B,) u32 -> scalar.
+pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    Ok(candle_nn::loss::cross_entropy(logits, targets)?)
+}
+
+/// The losses of all tasks, in the order of the heads, and what is differentiated.
+#[derive(Debug, Clone)]
+pub struct MultiTaskLoss {
+    /// Weighted sum over tasks; what is differentiated.
+    pub total: Tensor,
+    /// One scalar a task, before its weight.
+    pub tasks: Vec<Tensor>,
+}
+
+/// The sum of every task's mean cross-entropy: logits (B, classes) and targets (B,) a task.
+///
+/// # Errors
+/// Shapes that do not match, or a target that is not a class.
+pub fn multi_task(logits: &[Tensor], targets: &[Tensor]) -> Result<MultiTaskLoss> {
+    let tasks = logits.iter().zip(targets).map(|(l, t)| cross_entropy(l, t)).collect::<Result<Vec<_>>>()?;
+    let total = weighted_sum(&tasks, &[1.0; 3])?;
+    Ok(MultiTaskLoss { total, tasks })
+}
+
+fn weighted_sum(losses: &[Tensor], weights: &[f64]) -> Result<Tensor> {
+    let mut weighted = losses.iter().zip(weights).map(|(loss, &weight)| match weight {
+        1.0 => Ok(loss.clone()),
+        weight => loss * weight,
+    });
+    let first = weighted.next().expect("there are tasks")?;
+    Ok(weighted.try_fold(first, |sum, loss| sum + loss?)?)
+}

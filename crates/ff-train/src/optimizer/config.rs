@@ -1,0 +1,81 @@
+//! `[optimizer]`: which optimiser, at which rates.
+
+use serde::{Deserialize, Serialize};
+
+/// `[optimizer]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizerConfig {
+    /// Which optimiser.
+    pub kind: OptimizerKind,
+    /// Learning rate.
+    pub lr: f64,
+    /// Factor on the learning rate of projection and heads.
+    pub head_lr: f64,
+    /// Factor on the learning rate from one residual block to the one before it, towards the image (layer-wise
+    /// decay, as in Bao et al., "BEiT", ICLR 2022); 1 is none.
+    pub layer_decay: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// What decays.
+    pub decay: DecayScope,
+    /// AdamW's decay of the first moment.
+    pub beta1: f64,
+    /// AdamW's decay of the second moment.
+    pub beta2: f64,
+    /// AdamW's addition to the root of the second moment.
+    pub eps: f64,
+    /// SGD's decay of the velocity.
+    pub momentum: f64,
+    /// Whether SGD looks ahead.
+    pub nesterov: bool,
+    /// Longest l2 norm of the whole gradient; longer ones are shortened to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// Batches whose mean gradient makes a step.
+    pub accumulate: usize,
+    /// Decay of the weights' moving average, which is then evaluated and saved beside the weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema_decay: Option<f64>,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self {
+            kind: OptimizerKind::AdamW,
+            lr: 1e-4,
+            head_lr: 1.0,
+            layer_decay: 1.0,
+            weight_decay: 1e-2,
+            decay: DecayScope::Weights,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            momentum: 0.9,
+            nesterov: false,
+            clip_norm: None,
+            accumulate: 1,
+            ema_decay: None,
+        }
+    }
+}
+
+/// Which optimiser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Adam with decoupled weight decay.
+    AdamW,
+    /// Stochastic gradient descent with momentum.
+    Sgd,
+}
+
+/// Which parameters decay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DecayScope {
+    /// Weights of convolutions and linear layers; not norms and biases.
+    Weights,
+    /// Everything, as PyTorch does when it is given no groups.
+    All,
+}

@@ -1,0 +1,89 @@
+//! Reliability curves: how often predictions of a confidence are right.
+
+use ff_data::Task;
+
+use super::Audit;
+use crate::evaluation::wilson;
+use crate::metrics::ReliabilityBin;
+use crate::report::charts::{Color, Line, LineChart, Point, Stroke, Unit, escape};
+use crate::report::findings::capital;
+use crate::report::numbers::{grouped, percent};
+use crate::report::page::{figure, grid};
+
+/// A curve a task; beside it that after temperature scaling, where there is one.
+pub fn curves(audit: &Audit) -> String {
+    let figures = Task::ALL.map(|task| {
+        let before = format!("{}: ECE {}", capital(task), percent(audit.record.evaluation.tasks[task].ece));
+        let after = audit.record.calibration.as_ref().map(|calibration| {
+            let scaled = &calibration.tasks[task];
+            format!(" → {} (T {:.2})", percent(scaled.ece), scaled.temperature)
+        });
+        let heading = before + &after.unwrap_or_default();
+        figure(&audit.id(&format!("calibration-{task}")), &heading, &chart(audit, task).svg())
+    });
+    let scaled = audit.record.calibration.as_ref().map(|calibration| {
+        format!(
+            " Dashed: after dividing logits by a temperature T that was fitted on {} images of {}.",
+            grouped(calibration.n as u64),
+            escape(&calibration.fitted_on.display().to_string())
+        )
+    });
+    let note = format!(
+        "<p>Predictions in 15 bins of confidence; the band is the 95 % interval of each bin's accuracy. On the dotted \
+         line confidence is accuracy; below it the model is too sure of itself.{}</p>\n",
+        scaled.unwrap_or_default()
+    );
+    format!("<h3>Calibration</h3>\n{note}{}", grid(&figures))
+}
+
+fn chart(audit: &Audit, task: Task) -> LineChart<'static> {
+    let color = Color::Task(task);
+    let ends = [0.0, 1.0].map(|x| Point { x, y: x, range: None, note: String::new() });
+    let mut lines = vec![
+        Line { name: "ideal", color: Color::Reference, stroke: Stroke::Dotted, points: ends.to_vec() },
+        Line {
+            name: "model",
+            color,
+            stroke: Stroke::Solid,
+            points: points(&audit.record.evaluation.reliability[task], Band::Shown),
+        },
+    ];
+    if let Some(calibration) = &audit.record.calibration {
+        let points = points(&calibration.tasks[task].reliability, Band::Hidden);
+        lines.push(Line { name: "scaled", color, stroke: Stroke::Dashed, points });
+    }
+    LineChart {
+        title: "Accuracy over confidence",
+        x_label: "confidence",
+        x_unit: Unit::Share,
+        y_label: "accuracy",
+        y_unit: Unit::Share,
+        cover: (vec![], vec![]),
+        lines,
+        marker: None,
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Band {
+    Shown,
+    Hidden,
+}
+
+/// A point a bin that is not empty.
+fn points(bins: &[ReliabilityBin], band: Band) -> Vec<Point> {
+    let point = |bin: &ReliabilityBin| {
+        let (x, y) = (bin.confidence?, bin.accuracy?);
+        let right = (y * bin.n as f64).round() as u64;
+        let interval = wilson(right, bin.n).filter(|_| band == Band::Shown).map(|i| (i.low, i.high));
+        let note = format!(
+            "confidence {}: {} right, {} of {}",
+            percent(x),
+            percent(y),
+            grouped(right),
+            grouped(bin.n)
+        );
+        Some(Point { x, y, range: interval, note })
+    };
+    bins.iter().filter_map(point).collect()
+}

@@ -1,0 +1,137 @@
+//! A confusion matrix as a heat map: each row's shares, which sum to the whole row.
+
+use super::{CHARACTER, Color, WIDTH, note, shortened, svg, text, width_of};
+use crate::report::numbers::{grouped, percent};
+
+const TOP: f64 = 18.0;
+/// Cells are at least this wide; a matrix of many classes grows beyond the width of other charts.
+const MIN_CELL: f64 = 25.0;
+const MAX_LABEL: usize = 15;
+/// Shares from which on a cell's text has the colour that stands out from a full cell: in the dark, and in the light.
+const FULL: [f64; 2] = [0.6, 0.85];
+
+/// A heat map.
+#[derive(Debug, Clone)]
+pub struct HeatMap<'a> {
+    /// Says what it shows, for those who cannot see it.
+    pub title: &'a str,
+    /// What it is about.
+    pub color: Color,
+    labels: Vec<&'a str>,
+    counts: Vec<Vec<u64>>,
+}
+
+impl<'a> HeatMap<'a> {
+    /// From labels and counts (classes, classes) by class id, row = label, column = prediction; `order` has the ids in
+    /// the order to show them.
+    pub fn new(
+        title: &'a str,
+        color: Color,
+        labels: &'a [String],
+        order: &[usize],
+        counts: &[Vec<u64>],
+    ) -> Self {
+        Self {
+            title,
+            color,
+            labels: order.iter().map(|&class| labels[class].as_str()).collect(),
+            counts: order
+                .iter()
+                .map(|&row| order.iter().map(|&column| counts[row][column]).collect())
+                .collect(),
+        }
+    }
+
+    /// The chart.
+    pub fn svg(&self) -> String {
+        let labels: Vec<String> = self.labels.iter().map(|label| shortened(label, MAX_LABEL)).collect();
+        let label_width = width_of(labels.iter().map(String::as_str));
+        let totals: Vec<u64> = self.counts.iter().map(|row| row.iter().sum()).collect();
+        let total_labels: Vec<String> = totals.iter().map(|&n| grouped(n)).collect();
+        let (left, right) =
+            (label_width + 10.0, width_of(total_labels.iter().map(String::as_str)).max(10.0) + 10.0);
+        let n = labels.len() as f64;
+        let cell = ((WIDTH - left - right) / n).clamp(MIN_CELL, 60.0);
+        let height = cell.min(34.0);
+        let (end, bottom) = (left + cell * n, TOP + height * n);
+
+        let mut parts = text(end + 6.0, 11.0, "label", "n");
+        parts += &format!(
+            "<rect x=\"{left:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{:.1}\" class=\"frame\"/>",
+            end - left,
+            bottom - TOP
+        );
+        for (row, label) in labels.iter().enumerate() {
+            let middle = TOP + height * (row as f64 + 0.5);
+            parts += &text(left - 6.0, middle + 3.5, "tick end", label);
+            parts += &text(end + 6.0, middle + 3.5, "tick", &total_labels[row]);
+            for column in 0..labels.len() {
+                parts += &self.cell(
+                    row,
+                    column,
+                    totals[row],
+                    (left + cell * column as f64, TOP + height * row as f64),
+                    (cell, height),
+                );
+            }
+        }
+        // Slanted, so that long names fit narrow columns.
+        for (column, label) in labels.iter().enumerate() {
+            let (x, y) = (left + cell * (column as f64 + 0.5) + 3.0, bottom + 10.0);
+            parts +=
+                &format!("<g transform=\"rotate(-45 {x:.1} {y:.1})\">{}</g>", text(x, y, "tick end", label));
+        }
+        let slanted = (label_width + CHARACTER) * std::f64::consts::FRAC_1_SQRT_2;
+        svg(self.title, (end + right).max(WIDTH), bottom + slanted + 12.0, &parts)
+    }
+
+    fn cell(&self, row: usize, column: usize, total: u64, at: (f64, f64), size: (f64, f64)) -> String {
+        let count = self.counts[row][column];
+        if count == 0 && row != column {
+            return String::new();
+        }
+        let share = if total == 0 { 0.0 } else { count as f64 / total as f64 };
+        let read_out = format!(
+            "{} taken for {}: {} of {} ({})",
+            self.labels[row],
+            self.labels[column],
+            grouped(count),
+            grouped(total),
+            percent(share)
+        );
+        let diagonal = if row == column { " diagonal" } else { "" };
+        let (color, read_out) = (self.color.class(), note(&read_out));
+        let rect = format!(
+            "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" class=\"cell {color}{diagonal}\" \
+             fill-opacity=\"{share:.3}\">{read_out}</rect>",
+            at.0 + 0.5,
+            at.1 + 0.5,
+            size.0 - 1.0,
+            size.1 - 1.0
+        );
+        if count == 0 {
+            return rect;
+        }
+        let class = match share {
+            _ if share >= FULL[1] => "share full-in-dark full-in-light",
+            _ if share >= FULL[0] => "share full-in-dark",
+            _ => "share",
+        };
+        rect + &text(at.0 + size.0 / 2.0, at.1 + size.1 / 2.0 + 3.5, class, &format!("{:.0}", 100.0 * share))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_show_shares_of_their_row() {
+        let counts = [vec![0, 0], vec![1, 3]];
+        let svg = HeatMap::new("t", Color::All, &["b".into(), "a".into()], &[1, 0], &counts).svg();
+        assert!(svg.contains("a taken for b: 1 of 4 (25.0 %)"), "{svg}");
+        assert!(svg.contains("b taken for b: 0 of 0 (0.0 %)"), "an empty row is no error");
+        assert_eq!(svg.matches("class=\"cell").count(), 3, "zeros off the diagonal are left out");
+        assert_eq!(svg.matches("class=\"share").count(), 2);
+    }
+}

@@ -1,0 +1,170 @@
+//! How the run went: losses, accuracies, learning rate and speed over its steps.
+
+use ff_data::Task;
+
+use super::charts::{Color, Line, LineChart, Marker, Point, Stroke, Unit};
+use super::numbers::{figure as number, percent};
+use super::page::{figure, grid, section};
+use super::{Bucket, Report, Spread};
+use crate::records::EpochRecord;
+
+/// Losses, learning rate, gradient, speed, accuracies.
+pub fn section_of(report: &Report) -> String {
+    let size = report.series.first().map_or(1, |bucket| bucket.last_step - bucket.first_step + 1);
+    let band = match size {
+        1 => String::new(),
+        _ => format!(", means of {size} steps; the band ends at their smallest and largest"),
+    };
+    let about_losses = format!(
+        "<p>Solid: training, with augmentation, dropout and whatever <code>[loss]</code> adds{band}. Dashed: validation, \
+         the mean negative log-likelihood.</p>\n"
+    );
+    let about_accuracy = "<p>Accuracy on the validation split. Dashed: balanced accuracy, the mean over the labels. \
+                          Dotted: always answering the most common label. Average: accuracy of the weights' moving average, where the run \
+                          keeps one.</p>\n";
+    let mut all = vec![
+        figure("fig-loss", "Loss, all tasks", &total_loss(report).svg()),
+        figure("fig-learning-rate", "Learning rate", &learning_rate(report).svg()),
+        figure("fig-gradient", "Gradient", &gradient(report).svg()),
+    ];
+    if let Some(weights) = task_weights(report) {
+        all.push(figure("fig-weights", "Weights of the tasks", &weights.svg()));
+    }
+    let losses = Task::ALL.map(|task| {
+        let title = format!("Loss of {task}");
+        let chart = loss_chart(report, &title, Color::Task(task), |b| b.losses[task], |e| e.val[task].nll);
+        figure(&format!("fig-loss-{task}"), &format!("Loss, {task}"), &chart.svg())
+    });
+    let accuracies = Task::ALL.map(|task| {
+        let title = format!("Validation accuracy of {task}");
+        let chart = accuracy_chart(report, task, &title);
+        figure(&format!("fig-accuracy-{task}"), &format!("Accuracy, {task}"), &chart.svg())
+    });
+    let body = [&about_losses, &grid(&all), &grid(&losses), about_accuracy, &grid(&accuracies)];
+    section("curves", "Learning", &body.concat())
+}
+
+fn total_loss(report: &Report) -> LineChart<'static> {
+    let val = |epoch: &EpochRecord| epoch.val.values().map(|m| m.nll).sum();
+    loss_chart(report, "Sum of the three tasks' losses", Color::All, |bucket| bucket.loss, val)
+}
+
+fn learning_rate(report: &Report) -> LineChart<'static> {
+    let point = |b: &Bucket| point(b, b.lr, format!("learning rate {}", number(b.lr)));
+    let rate = line("", Color::All, Stroke::Solid, report.series.iter().map(point).collect());
+    chart(report, "Learning rate", "learning rate", vec![rate])
+}
+
+fn gradient(report: &Report) -> LineChart<'static> {
+    let points = report.series.iter().map(|b| spread_point(b, b.grad_norm, "gradient norm")).collect();
+    let norm = line("", Color::All, Stroke::Solid, points);
+    chart(report, "Norm of the gradient, before clipping", "l2 norm before clipping", vec![norm])
+}
+
+/// The tasks' weights, where they are learnt.
+fn task_weights(report: &Report) -> Option<LineChart<'static>> {
+    let of_task = |task: Task| {
+        let point = |b: &Bucket| {
+            let weight = b.weights?[task];
+            Some(point(b, weight, format!("weight of {task} {}", number(weight))))
+        };
+        line(task.name(), Color::Task(task), Stroke::Solid, report.series.iter().filter_map(point).collect())
+    };
+    let learnt = report.series.iter().any(|bucket| bucket.weights.is_some());
+    learnt.then(|| chart(report, "Learnt weights of the tasks", "weight", Task::ALL.map(of_task).to_vec()))
+}
+
+/// Training speed over the steps.
+pub fn speed(report: &Report) -> LineChart<'static> {
+    let point = |b: &Bucket| point(b, b.images_per_s, format!("{} images/s", number(b.images_per_s)));
+    let speed = line("", Color::All, Stroke::Solid, report.series.iter().map(point).collect());
+    LineChart { marker: None, ..chart(report, "Training speed", "images a second", vec![speed]) }
+}
+
+fn loss_chart<'a>(
+    report: &Report,
+    title: &'a str,
+    color: Color,
+    train: impl Fn(&Bucket) -> Spread,
+    val: impl Fn(&EpochRecord) -> f64,
+) -> LineChart<'a> {
+    let train = report.series.iter().map(|bucket| spread_point(bucket, train(bucket), "loss"));
+    let val = epoch_points(report, "validation loss", number, val);
+    let lines =
+        vec![line("train", color, Stroke::Solid, train.collect()), line("val", color, Stroke::Dashed, val)];
+    chart(report, title, "loss, nats", lines)
+}
+
+fn accuracy_chart<'a>(report: &Report, task: Task, title: &'a str) -> LineChart<'a> {
+    let color = Color::Task(task);
+    let accuracy = epoch_points(report, "accuracy", percent, |epoch| epoch.val[task].accuracy);
+    let balanced =
+        epoch_points(report, "balanced accuracy", percent, |epoch| epoch.val[task].balanced_accuracy);
+    let majority = report.tasks.as_ref().map_or(0.0, |tasks| tasks[task].majority_share);
+    let constant =
+        [1, report.steps].map(|step| Point { x: step as f64, y: majority, range: None, note: String::new() });
+    let averaged = report.epochs.iter().filter_map(|epoch| {
+        let accuracy = epoch.ema.as_ref()?[task].accuracy;
+        Some(epoch_point(epoch, "accuracy of the moving average", percent, accuracy))
+    });
+    let averaged: Vec<Point> = averaged.collect();
+    let mut lines = Vec::new();
+    if !report.epochs.is_empty() {
+        lines.push(line("constant", Color::Reference, Stroke::Dotted, constant.to_vec()));
+        lines.push(line("balanced", color, Stroke::Dashed, balanced));
+        lines.push(line("accuracy", color, Stroke::Solid, accuracy));
+    }
+    if !averaged.is_empty() {
+        lines.push(line("average", Color::All, Stroke::Solid, averaged));
+    }
+    LineChart {
+        y_unit: Unit::Share,
+        cover: (vec![], vec![0.0, 1.0]),
+        ..chart(report, title, "accuracy", lines)
+    }
+}
+
+/// A chart over the run's steps.
+fn chart<'a>(report: &Report, title: &'a str, y_label: &'a str, lines: Vec<Line<'a>>) -> LineChart<'a> {
+    let best = report.best.map(|best| report.epochs[best].step as f64);
+    LineChart {
+        title,
+        x_label: "step",
+        x_unit: Unit::Count,
+        y_label,
+        y_unit: Unit::Number,
+        cover: (vec![], vec![0.0]),
+        lines,
+        marker: best.map(|x| Marker { x, label: "best" }),
+    }
+}
+
+fn line<'a>(name: &'a str, color: Color, stroke: Stroke, points: Vec<Point>) -> Line<'a> {
+    Line { name, color, stroke, points }
+}
+
+fn point(bucket: &Bucket, y: f64, value: String) -> Point {
+    let Bucket { first_step: first, last_step: last, .. } = *bucket;
+    let steps = if first == last { format!("step {first}") } else { format!("steps {first} to {last}") };
+    Point { x: (first + last) as f64 / 2.0, y, range: None, note: format!("{steps}: {value}") }
+}
+
+/// A bucket's mean, with its smallest and largest value as the band.
+fn spread_point(bucket: &Bucket, Spread { mean, min, max }: Spread, name: &str) -> Point {
+    let note = format!("{name} {} ({} to {})", number(mean), number(min), number(max));
+    Point { range: Some((min, max)), ..point(bucket, mean, note) }
+}
+
+fn epoch_points(
+    report: &Report,
+    name: &str,
+    show: fn(f64) -> String,
+    value: impl Fn(&EpochRecord) -> f64,
+) -> Vec<Point> {
+    report.epochs.iter().map(|epoch| epoch_point(epoch, name, show, value(epoch))).collect()
+}
+
+fn epoch_point(epoch: &EpochRecord, name: &str, show: fn(f64) -> String, y: f64) -> Point {
+    let note = format!("epoch {}, step {}: {name} {}", epoch.epoch, epoch.step, show(y));
+    Point { x: epoch.step as f64, y, range: None, note }
+}

@@ -1,0 +1,162 @@
+//! What people look at: a run as `report.json` and as one page, `report.html`.
+//!
+//! ```text
+//! run folder --read--> Report --> report.json
+//!                        +------> report.html    charts in SVG, one style sheet, no script, nothing from elsewhere
+//! ```
+//!
+//! Everything on the page comes from the report, so both files say the same. The run may still be going on, or have
+//! been evaluated many times: the report shows what is there. Nothing is trained or evaluated here.
+
+mod audit;
+mod charts;
+mod curves;
+mod findings;
+pub mod numbers;
+mod origin;
+mod page;
+mod read;
+mod results;
+mod series;
+mod summary;
+mod thumbnails;
+
+use std::path::PathBuf;
+
+use ff_data::{Encoders, LabelEncoder, PerTask};
+use serde::Serialize;
+
+pub use audit::Audit;
+pub use read::Provenance;
+pub use series::{Bucket, Spread};
+pub use summary::TaskSummary;
+
+use thumbnails::Thumbnails;
+
+use crate::Result;
+use crate::files::write_atomic;
+use crate::records::{EpochRecord, Seconds};
+use crate::run_dir::RunDir;
+
+/// A run, gathered for a reader.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The run folder's name.
+    pub name: String,
+    /// What is worth a look: sentences.
+    pub findings: Vec<String>,
+    /// Optimiser steps taken.
+    pub steps: u64,
+    /// Images that those steps took, repetitions counted.
+    pub images: u64,
+    /// Seconds that steps and validations took.
+    pub wall_seconds: f64,
+    /// The epoch whose checkpoint is `best`: its place in `epochs`.
+    pub best: Option<usize>,
+    /// Validation figures a task at the best epoch; `None` before the first evaluation.
+    pub tasks: Option<PerTask<TaskSummary>>,
+    /// Where the time of the finished epochs went.
+    pub seconds: Seconds,
+    /// Where the run comes from.
+    pub provenance: Provenance,
+    /// The configuration.
+    pub config: toml::Table,
+    /// The epochs.
+    pub epochs: Vec<EpochRecord>,
+    /// The steps, thinned.
+    pub series: Vec<Bucket>,
+    /// What `evaluate` found.
+    pub audits: Vec<Audit>,
+    /// Class ids a task, in the order to show them: ages from young to old.
+    pub display_order: PerTask<Vec<usize>>,
+    #[serde(skip)]
+    encoders: Encoders,
+    #[serde(skip)]
+    thumbnails: Thumbnails,
+    #[serde(skip)]
+    config_text: String,
+    #[serde(skip)]
+    folder: PathBuf,
+}
+
+/// Where a report was written.
+#[derive(Debug, Clone, Serialize)]
+pub struct Written {
+    /// The page.
+    pub path: PathBuf,
+    /// The data behind it.
+    pub data: PathBuf,
+}
+
+impl Report {
+    /// Reads what the run has recorded so far.
+    ///
+    /// # Errors
+    /// A file of the run that cannot be read or is damaged; a run that has not begun is none.
+    pub fn read(run: &RunDir) -> Result<Self> {
+        let folder = run.path().to_owned();
+        let provenance = read::provenance(&folder)?;
+        let (config_text, config) = read::config(&folder)?;
+        let (steps, epochs) = read::records(&folder)?;
+        let audits = Audit::read_all(&folder)?;
+        let mut thumbnails = Thumbnails::default();
+        for audit in &audits {
+            audit.files().for_each(|file| thumbnails.add(&audit.record.source.images, file));
+        }
+        let encoders = encoders(&provenance, epochs.last())?;
+        let best = epochs.iter().rposition(|epoch| epoch.best);
+        let tasks = best.map(|best| TaskSummary::of_epoch(&epochs[best], &encoders));
+        let evaluations = epochs.iter().map(|epoch| epoch.seconds.evaluation);
+        let mut report = Self {
+            name: folder.canonicalize()?.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            findings: Vec::new(),
+            steps: steps.last().map_or(0, |step| step.step),
+            images: steps.iter().map(|step| step.images as u64).sum(),
+            wall_seconds: steps.iter().map(|step| step.seconds).chain(evaluations).sum(),
+            best,
+            tasks,
+            seconds: epochs.iter().fold(Seconds::default(), |sum, epoch| sum.plus(&epoch.seconds)),
+            provenance,
+            config,
+            series: series::thin(&steps),
+            epochs,
+            display_order: PerTask::from_fn(|task| crate::evaluation::display_order(&encoders, task)),
+            audits,
+            encoders,
+            thumbnails,
+            config_text,
+            folder,
+        };
+        report.findings = findings::of(&report);
+        Ok(report)
+    }
+
+    /// Writes `report.json` and `report.html` to the run's folder.
+    pub fn write(&self) -> Result<Written> {
+        let written =
+            Written { path: self.folder.join("report.html"), data: self.folder.join("report.json") };
+        let json = serde_json::to_string(self).expect("a report is JSON");
+        write_atomic(&written.data, json.as_bytes())?;
+        write_atomic(&written.path, self.html().as_bytes())?;
+        Ok(written)
+    }
+
+    /// The page.
+    pub fn html(&self) -> String {
+        page::page(self)
+    }
+}
+
+/// The run's labels. Runs of before `run.json` had them get numbers for names.
+fn encoders(provenance: &Provenance, epoch: Option<&EpochRecord>) -> Result<Encoders> {
+    let labels = match (&provenance.labels, epoch) {
+        (Some(labels), _) => labels.clone(),
+        (None, Some(epoch)) => epoch.confusion.as_ref().map(|counts| numbered(counts.len())),
+        (None, None) => PerTask::from_fn(|_| numbered(1)),
+    };
+    Ok(PerTask::try_from_fn(|task| LabelEncoder::from_sorted(task, labels[task].clone()))?)
+}
+
+fn numbered(n: usize) -> Vec<String> {
+    (0..n).map(|class| format!("class {class:03}")).collect()
+}

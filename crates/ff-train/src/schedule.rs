@@ -1,0 +1,187 @@
+//! Learning-rate schedules: pure functions from the step to a factor on every group's rate.
+//!
+//! A schedule knows how many steps the run will take; it keeps no state, so resuming needs none.
+
+use std::f64::consts::PI;
+
+use serde::{Deserialize, Serialize};
+
+/// `[schedule]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleConfig {
+    /// The shape after the warm-up.
+    pub kind: ScheduleKind,
+    /// Epochs, or parts of one, over which the rate rises linearly to its full value.
+    pub warmup_epochs: f64,
+    /// Cosine: the factor that it falls to.
+    pub final_factor: f64,
+    /// Step: epochs between two falls.
+    pub step_epochs: u64,
+    /// Step: the factor of a fall.
+    pub step_factor: f64,
+    /// One-cycle: the share of the run at which the rate is highest.
+    pub peak_at: f64,
+}
+
+/// The shape of a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleKind {
+    /// The full rate throughout.
+    #[default]
+    Constant,
+    /// Half a cosine from 1 to `final_factor` (Loshchilov and Hutter 2017; `torch`'s `CosineAnnealingLR`).
+    Cosine,
+    /// Falls by `step_factor` every `step_epochs` (`StepLR`).
+    Step,
+    /// Up from 1/25 to 1 at `peak_at`, down to 4e-6, each half a cosine (Smith and Topin 2018; `OneCycleLR` with its
+    /// defaults). It is a warm-up in itself: `warmup_epochs` does not apply.
+    OneCycle,
+}
+
+impl ScheduleKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Constant, Self::Cosine, Self::Step, Self::OneCycle];
+
+    /// The name used on the command line and in configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Constant => "constant",
+            Self::Cosine => "cosine",
+            Self::Step => "step",
+            Self::OneCycle => "one_cycle",
+        }
+    }
+}
+
+impl Default for ScheduleConfig {
+    fn default() -> Self {
+        Self {
+            kind: ScheduleKind::Constant,
+            warmup_epochs: 0.0,
+            final_factor: 0.01,
+            step_epochs: 3,
+            step_factor: 0.1,
+            peak_at: 0.3,
+        }
+    }
+}
+
+/// A schedule over the steps of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    config: ScheduleConfig,
+    steps_per_epoch: u64,
+    total_steps: u64,
+}
+
+impl Schedule {
+    /// The schedule of a run of `total_steps`.
+    pub fn new(config: ScheduleConfig, steps_per_epoch: u64, total_steps: u64) -> Self {
+        Self { config, steps_per_epoch, total_steps }
+    }
+
+    /// The factor on the learning rate of `step`, counted from 1.
+    pub fn factor(&self, step: u64) -> f64 {
+        let ScheduleConfig { kind, warmup_epochs, final_factor, step_epochs, step_factor, peak_at } =
+            self.config;
+        let warmup = match kind {
+            ScheduleKind::OneCycle => 0.0,
+            _ => (warmup_epochs * self.steps_per_epoch as f64).floor(),
+        };
+        let (step, total) = (step as f64, self.total_steps as f64);
+        if step <= warmup {
+            return step / (warmup + 1.0);
+        }
+        let done = step - 1.0;
+        match kind {
+            ScheduleKind::Constant => 1.0,
+            ScheduleKind::Cosine => half_cosine(1.0, final_factor, (done - warmup) / (total - warmup)),
+            ScheduleKind::Step => {
+                let epoch = (done / self.steps_per_epoch as f64).floor();
+                step_factor.powf((epoch / step_epochs as f64).floor())
+            }
+            ScheduleKind::OneCycle => {
+                let (first, last) = (1.0 / 25.0, 1.0 / 25.0 / 1e4);
+                let peak = peak_at * total - 1.0;
+                if done <= peak {
+                    half_cosine(first, 1.0, done / peak)
+                } else {
+                    half_cosine(1.0, last, (done - peak) / (total - 1.0 - peak))
+                }
+            }
+        }
+    }
+}
+
+/// From `a` at 0 to `b` at 1.
+fn half_cosine(a: f64, b: f64, at: f64) -> f64 {
+    b + (a - b) * (1.0 + (PI * at.clamp(0.0, 1.0)).cos()) / 2.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn factors(config: ScheduleConfig, steps_per_epoch: u64, total: u64) -> Vec<f64> {
+        let schedule = Schedule::new(config, steps_per_epoch, total);
+        (1..=total).map(|step| schedule.factor(step)).collect()
+    }
+
+    #[track_caller]
+    fn assert_close(found: &[f64], expected: &[f64]) {
+        assert_eq!(found.len(), expected.len());
+        for (a, b) in found.iter().zip(expected) {
+            assert!((a - b).abs() < 1e-9, "{found:?} vs {expected:?}");
+        }
+    }
+
+    /// Expected values: `tests/losses_golden.py`, PyTorch's schedulers.
+    #[test]
+    fn shapes_are_those_of_pytorch() {
+        let base = ScheduleConfig::default();
+        let cosine = ScheduleConfig { kind: ScheduleKind::Cosine, final_factor: 0.1, ..base.clone() };
+        assert_close(
+            &factors(cosine, 4, 8),
+            &[
+                1.0,
+                0.965_745_789_630_079_1,
+                0.868_198_051_533_946_4,
+                0.722_207_544_564_290_5,
+                0.55,
+                0.377_792_455_435_709_7,
+                0.231_801_948_466_053_7,
+                0.134_254_210_369_921,
+            ],
+        );
+        let one_cycle = ScheduleConfig { kind: ScheduleKind::OneCycle, ..base.clone() };
+        assert_close(
+            &factors(one_cycle, 5, 10),
+            &[
+                0.04,
+                0.52,
+                1.0,
+                0.950_484_632_013_473_7,
+                0.811_745_653_949_763_1,
+                0.611_262_021_936_289_3,
+                0.388_741_978_063_710_75,
+                0.188_258_346_050_236_97,
+                0.049_519_367_986_526_286,
+                4e-6,
+            ],
+        );
+        let step = ScheduleConfig { kind: ScheduleKind::Step, step_epochs: 3, step_factor: 0.5, ..base };
+        assert_close(&factors(step, 1, 8), &[1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25, 0.25]);
+    }
+
+    #[test]
+    fn a_warm_up_rises_to_the_full_rate_and_the_rest_follows() {
+        let base = ScheduleConfig { warmup_epochs: 1.5, final_factor: 0.0, ..ScheduleConfig::default() };
+        for kind in ScheduleKind::ALL.into_iter().filter(|kind| *kind != ScheduleKind::OneCycle) {
+            let found = factors(ScheduleConfig { kind, step_epochs: 100, ..base.clone() }, 2, 8);
+            assert_close(&found[..4], &[0.25, 0.5, 0.75, 1.0]);
+            assert!(found[3..].windows(2).all(|pair| pair[1] <= pair[0]), "{kind:?}: {found:?}");
+        }
+    }
+}
