@@ -142,6 +142,20 @@ mod tests {
         assert_eq!(reds(&crop), [0, 0, 0, 1], "black outside");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_box_is_refused_or_gives_a_square(
+            [x, y, w, h] in proptest::array::uniform4(-20.0..20.0f64),
+            padding in 0.0..4.0f64,
+        ) {
+            let mut crop = RgbImage::default();
+            if let Ok(face) = FaceBox::new(x, y, w, h) && face.cut(padding, &image(), &mut crop).is_ok() {
+                assert_eq!(crop.width, crop.height);
+                assert_eq!(crop.pixels.len(), crop.width * crop.height * 3);
+            }
+        }
+    }
+
     #[test]
     fn boxes_that_cannot_be_are_refused() {
         for bad in ["1,2,3", "1,2,3,x", "1,2,0,3", "1,2,3,-3", "nan,0,1,1", "0,0,inf,1"] {

@@ -11,8 +11,8 @@ use fs_err as fs;
 use hf_hub::Cache;
 use hf_hub::api::Progress;
 use hf_hub::api::sync::{ApiBuilder, ApiError};
-use sha2::{Digest, Sha256};
 
+use crate::files::sha256;
 use crate::{Error, Result};
 
 /// torchvision's ImageNet weights of ResNet-34 (`ResNet34_Weights.IMAGENET1K_V1`).
@@ -91,11 +91,6 @@ fn download(repository: &str, progress: &mut dyn FnMut(Transfer)) -> Result<Path
     }
     let meter = Meter { transfer: Transfer { done: 0, total: 0 }, progress };
     builder.build()?.model(repository.to_owned()).download_with_progress(FILE, meter)
-}
-
-/// SHA-256 (FIPS 180-4) in lowercase hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn is_sha256(name: &str) -> bool {

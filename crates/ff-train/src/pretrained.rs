@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use ff_model::weights::{self, Kind};
 use serde::Serialize;
 
+use crate::files::sha256;
 use crate::files::write_atomic;
 use crate::hub::{self, HashCheck, Transfer};
 use crate::setup::cached_weights;
@@ -73,5 +74,5 @@ pub fn install(source: &Source, out: Option<&Path>, progress: &mut dyn FnMut(Tra
     }
     write_atomic(&path, &converted.bytes)?;
     let weights::Converted { bytes, kind, tensors, params } = converted;
-    Ok(Installed { path, sha256: hub::sha256(&bytes), kind, tensors, params, verified })
+    Ok(Installed { path, sha256: sha256(&bytes), kind, tensors, params, verified })
 }

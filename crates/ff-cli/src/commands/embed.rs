@@ -8,7 +8,8 @@ use ff_train::files::write_atomic;
 use ff_train::predictor::Predictor;
 
 use crate::inference::{ImageFlags, ModelFlags, report};
-use crate::{Context, Ending, output};
+use crate::output::{self, note};
+use crate::{Context, Ending};
 
 /// Write the 512-number embedding of every face to a safetensors file.
 ///
@@ -41,7 +42,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let (n, dim) = embeddings.values.dims2()?;
     write_atomic(&args.out, &embeddings.to_safetensors()?)?;
     let images_per_s = n as f64 / seconds;
-    eprintln!("{n} images in {seconds:.2} s, {images_per_s:.1} images/s; {} failed", failed.len());
+    note!("{n} images in {seconds:.2} s, {images_per_s:.1} images/s; {} failed", failed.len());
     if json {
         let out = &args.out;
         output::print_json(&serde_json::json!({

@@ -11,7 +11,7 @@ use ff_train::predictor::{FacePrediction, Failure, Predictor};
 use serde::Serialize;
 
 use crate::inference::{ImageFlags, ModelFlags, report};
-use crate::output::{self, percent};
+use crate::output::{self, note, percent};
 use crate::{Context, Ending};
 
 /// Predict age, gender and race of faces.
@@ -86,7 +86,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     drop(stdout);
     let ending = report(&failed);
     let images_per_s = n as f64 / seconds;
-    eprintln!("{n} images in {seconds:.2} s, {images_per_s:.1} images/s; {} failed", failed.len());
+    note!("{n} images in {seconds:.2} s, {images_per_s:.1} images/s; {} failed", failed.len());
     if json {
         output::print_json(&Outcome { n, images_per_s, predictions, failed })?;
     }

@@ -8,7 +8,7 @@ use ff_train::hub::DEFAULT_REPOSITORY;
 use ff_train::pretrained::{Installed, Source, install};
 
 use crate::Ending;
-use crate::output::{self, grouped};
+use crate::output::{self, grouped, note};
 
 /// Get pretrained weights and put them where `train` finds them, or convert a file.
 ///
@@ -64,7 +64,7 @@ fn print(installed: &Installed) {
     println!("{}", path.display());
     println!("sha256 {sha256}{}", if *verified == Some(true) { ", as the hub announced it" } else { "" });
     println!("{tensors} tensors, {} parameters", grouped(*params as u64));
-    eprintln!(
+    note!(
         "{}",
         match kind {
             Kind::Backbone => "a backbone: `train` starts from it",

@@ -129,14 +129,7 @@ impl<'p> Graph<'p> {
             }
             BatchNorm::Folded => {
                 let part = |part: &str| self.values(&format!("{norm}.{part}"));
-                let [gamma, beta, mean, var] = [part(gamma)?, part(beta)?, part(mean)?, part(var)?];
-                let per_channel = weight.len() / layer.out_channels;
-                let mut bias = Vec::with_capacity(layer.out_channels);
-                for (c, filter) in weight.chunks_exact_mut(per_channel).enumerate() {
-                    let scale = f64::from(gamma[c]) / (f64::from(var[c]) + EPS).sqrt();
-                    filter.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
-                    bias.push((f64::from(beta[c]) - f64::from(mean[c]) * scale) as f32);
-                }
+                let bias = fold(&mut weight, [part(gamma)?, part(beta)?, part(mean)?, part(var)?]);
                 let bias_name = format!("{conv}.bias");
                 self.initializer(&weight_name, &shape, &weight);
                 self.initializer(&bias_name, &[bias.len()], &bias);
@@ -188,6 +181,19 @@ impl<'p> Graph<'p> {
         tensor.bytes(9, &bytes);
         self.message.message(field::INITIALIZER, &tensor);
     }
+}
+
+/// Scales the filters of a convolution as the norm after it would scale their outputs, and gives the bias that is left:
+/// `gamma (w x - mean) / sqrt(var + eps) + beta`.
+fn fold(weight: &mut [f32], [gamma, beta, mean, var]: [Vec<f32>; 4]) -> Vec<f32> {
+    let filter_len = weight.len() / gamma.len();
+    let mut bias = Vec::with_capacity(gamma.len());
+    for (c, filter) in weight.chunks_exact_mut(filter_len).enumerate() {
+        let scale = f64::from(gamma[c]) / (f64::from(var[c]) + EPS).sqrt();
+        filter.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
+        bias.push((f64::from(beta[c]) - f64::from(mean[c]) * scale) as f32);
+    }
+    bias
 }
 
 /// Fields of `GraphProto` in onnx.proto.
@@ -257,5 +263,24 @@ impl Attribute {
             }
         }
         message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folded_filter_gives_what_the_norm_would_have_given() {
+        let (weight, x) = ([0.5, -1.0, 2.0, 0.25], [3.0, -2.0]); // two 1x1 filters over two channels
+        let norm = [vec![2.0, 0.5], vec![0.1, -0.2], vec![1.0, -3.0], vec![4.0, 0.25]];
+        let mut folded = weight;
+        let bias = fold(&mut folded, norm.clone());
+        let [gamma, beta, mean, var] = norm;
+        for c in 0..2 {
+            let apply = |w: &[f32]| w[2 * c] * x[0] + w[2 * c + 1] * x[1];
+            let normed = gamma[c] * (apply(&weight) - mean[c]) / (var[c] + EPS as f32).sqrt() + beta[c];
+            assert!((apply(&folded) + bias[c] - normed).abs() < 1e-5, "channel {c}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Opset 17, batch size open, 224 x 224 pixels, outputs named by task, labels in the metadata under `labels` as in a
 //! model file. The graph is built from [`crate::architecture`] and the parameters' own names, and written by a few
-//! lines of protobuf ([`proto`]): a dependency for that would be heavier than all of it.
+//! lines of protobuf (`proto.rs`): a dependency for that would be heavier than all of it.
 
 mod graph;
 mod proto;

@@ -62,6 +62,7 @@ pub(super) fn fill(
     if !problems.is_empty() {
         return Err(Error::Mismatch { path: path.to_owned(), problems });
     }
+    report.set_aside.sort_unstable();
     report.set_aside.dedup();
     report.loaded = found.len();
     parameters.update(|values, statistics| {
