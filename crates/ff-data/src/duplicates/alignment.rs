@@ -34,16 +34,16 @@ impl Aligner {
     /// The correlation of fine detail, -1 to 1; 0 for pairs that were given up.
     pub(super) fn similarity(&self, other: &Thumbnail, facing: Facing) -> f32 {
         let other = Plane::new(other, facing);
-        let coarse = other.halved().blurred();
+        let coarse = Sloped::new(other.halved().blurred());
         let mut warp = Warp::default();
         for _ in 0..STEPS[0] {
             warp.step(&self.coarse, &coarse);
         }
-        if warp.correlation(&self.coarse, &coarse) < MIN_COARSE_CORRELATION {
+        if warp.correlation(&self.coarse, &coarse.plane) < MIN_COARSE_CORRELATION {
             return 0.0;
         }
         warp.shift = warp.shift.map(|shift| 2.0 * shift);
-        let fine = other.blurred();
+        let fine = Sloped::new(other.blurred());
         for _ in 0..STEPS[1] {
             warp.step(&self.fine, &fine);
         }
@@ -102,17 +102,66 @@ impl Plane {
         Plane { side: self.side, values }
     }
 
-    /// Between pixels, bilinear; `None` outside.
-    fn at(&self, x: f32, y: f32) -> Option<f32> {
+    /// Differences between neighbours along x or, by a stride of a row, along y.
+    fn slope(&self, axis: Axis) -> Self {
+        let side = self.side;
+        let slope = |i: usize| {
+            let (at, stride) = match axis {
+                Axis::X => (i % side, 1),
+                Axis::Y => (i / side, side),
+            };
+            let (before, after) = (at.saturating_sub(1), (at + 1).min(side - 1));
+            let line = i - at * stride;
+            let change = self.values[line + after * stride] - self.values[line + before * stride];
+            change / (after - before) as f32
+        };
+        Plane { side, values: (0..side * side).map(slope).collect() }
+    }
+
+    /// Four pixels around a place, and how much the right and the lower ones count; `None` outside.
+    fn place(&self, x: f32, y: f32) -> Option<Between> {
         let last = (self.side - 1) as f32;
         if !(0.0..=last).contains(&x) || !(0.0..=last).contains(&y) {
             return None;
         }
         let (left, top) = ((x as usize).min(self.side - 2), (y as usize).min(self.side - 2));
-        let (right_share, lower_share) = (x - left as f32, y - top as f32);
-        let i = top * self.side + left;
-        let row = |i: usize| self.values[i] + right_share * (self.values[i + 1] - self.values[i]);
-        Some(row(i) + lower_share * (row(i + self.side) - row(i)))
+        let corner = top * self.side + left;
+        Some(Between { corner, right: x - left as f32, lower: y - top as f32 })
+    }
+
+    /// The value between pixels, bilinear.
+    fn at(&self, place: Between) -> f32 {
+        let row = |i: usize| self.values[i] + place.right * (self.values[i + 1] - self.values[i]);
+        let upper = row(place.corner);
+        upper + place.lower * (row(place.corner + self.side) - upper)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Axis {
+    X,
+    Y,
+}
+
+/// A place between four pixels.
+#[derive(Clone, Copy)]
+struct Between {
+    /// The upper left one.
+    corner: usize,
+    right: f32,
+    lower: f32,
+}
+
+/// An image that is fitted, and its slopes.
+struct Sloped {
+    plane: Plane,
+    along_x: Plane,
+    along_y: Plane,
+}
+
+impl Sloped {
+    fn new(plane: Plane) -> Self {
+        Sloped { along_x: plane.slope(Axis::X), along_y: plane.slope(Axis::Y), plane }
     }
 }
 
@@ -124,36 +173,34 @@ struct Warp {
 }
 
 impl Warp {
-    /// The other image's value at a pixel of the first.
-    fn sample(&self, other: &Plane, x: f32, y: f32) -> Option<f32> {
+    /// Where a pixel of the first image lies in the other.
+    fn place(&self, other: &Plane, x: f32, y: f32) -> Option<Between> {
         let middle = (other.side - 1) as f32 / 2.0;
-        other.at(x + self.shift[0] + self.scale * (x - middle), y + self.shift[1] + self.scale * (y - middle))
+        other.place(
+            x + self.shift[0] + self.scale * (x - middle),
+            y + self.shift[1] + self.scale * (y - middle),
+        )
     }
 
     /// One Gauss-Newton step: `other(warp(x)) = contrast * first(x) + brightness`, made linear in shift and scale.
-    fn step(&mut self, first: &Plane, other: &Plane) {
+    fn step(&mut self, first: &Plane, other: &Sloped) {
         let side = first.side;
         let middle = (side - 1) as f32 / 2.0;
         // Normal equations of (shift x, shift y, scale, contrast, brightness), and their right side.
-        let mut equations = [[0.0_f64; 6]; 5];
+        let mut equations = [[0.0_f32; 6]; 5];
         for i in 0..side * side {
             let (x, y) = ((i % side) as f32, (i / side) as f32);
-            let Some(value) = self.sample(other, x, y) else { continue };
-            let slope = |dx: f32, dy: f32| {
-                let ahead = self.sample(other, x + dx, y + dy);
-                let behind = self.sample(other, x - dx, y - dy);
-                ahead.zip(behind).map(|(ahead, behind)| 0.5 * (ahead - behind))
-            };
-            let Some((along_x, along_y)) = slope(1.0, 0.0).zip(slope(0.0, 1.0)) else { continue };
+            let Some(place) = self.place(&other.plane, x, y) else { continue };
+            let (along_x, along_y) = (other.along_x.at(place), other.along_y.at(place));
             let by_scale = along_x * (x - middle) + along_y * (y - middle);
-            let row = [-along_x, -along_y, -by_scale, first.values[i], 1.0, value].map(f64::from);
+            let row = [-along_x, -along_y, -by_scale, first.values[i], 1.0, other.plane.at(place)];
             for (j, equation) in equations.iter_mut().enumerate() {
                 for (sum, factor) in equation.iter_mut().zip(row) {
                     *sum += row[j] * factor;
                 }
             }
         }
-        let Some(solution) = solve(equations) else { return };
+        let Some(solution) = solve(equations.map(|equation| equation.map(f64::from))) else { return };
         let max_shift = MAX_SHIFT * side as f32 / SIDE as f32;
         for (shift, step) in self.shift.iter_mut().zip(solution) {
             *shift = (*shift + step as f32).clamp(-max_shift, max_shift);
@@ -165,8 +212,8 @@ impl Warp {
     fn correlation(&self, first: &Plane, other: &Plane) -> f32 {
         let side = first.side;
         let values = (0..side * side).filter_map(|i| {
-            let other = self.sample(other, (i % side) as f32, (i / side) as f32)?;
-            Some((f64::from(first.values[i]), f64::from(other)))
+            let place = self.place(other, (i % side) as f32, (i / side) as f32)?;
+            Some((f64::from(first.values[i]), f64::from(other.at(place))))
         });
         let mut sums = [0.0; 6];
         for (a, b) in values {
@@ -224,7 +271,7 @@ mod tests {
         let (first, other) = (Plane::new(&first, Facing::Same), Plane::new(&other, Facing::Same));
         let mut warp = Warp::default();
         for _ in 0..8 {
-            warp.step(&first.blurred(), &other.blurred());
+            warp.step(&first.blurred(), &Sloped::new(other.blurred()));
         }
         // The other shows at u what the first shows at 0.94 u + shift.
         assert!((warp.scale - (1.0 / 0.94 - 1.0)).abs() < 0.005, "{warp:?}");

@@ -15,8 +15,8 @@ use super::{
 
 /// Different signs of 63 at most. Unrelated faces differ in 29 +- 4.5, and one pair in a thousand gets by.
 const MAX_DISTANCE: u32 = 14;
-/// Correlation of low frequencies at least; one in three of the unrelated pairs that got by gets by here too.
-const MIN_CORRELATION: f32 = 0.6;
+/// Correlation of low frequencies at least; one in four of the unrelated pairs that got by gets by here too.
+const MIN_CORRELATION: f32 = 0.65;
 
 /// Frequencies a direction.
 const LOW: usize = 8;

@@ -28,8 +28,8 @@ pub use scan::scan;
 use alignment::Aligner;
 use hash::{Candidate, Hashes};
 
-/// How alike the fine detail of two aligned thumbnails must be: unrelated faces of the sample reach 0.63, and of the
-/// changed copies that come this far one in a hundred stays below 0.92.
+/// How alike the fine detail of two aligned thumbnails must be: unrelated faces of the sample reach 0.62, and of the
+/// changed copies that come this far one in a hundred stays below 0.91.
 pub const MIN_SIMILARITY: f32 = 0.8;
 
 /// Images that show the same picture, as indices into the list that was searched.

@@ -79,10 +79,10 @@ const STATED: [(&str, u32); 12] = [
     ("mirrored", 100),
     ("20 % brighter", 100),
     ("40 % brighter", 98),
-    ("crop by 4 %", 98),
+    ("crop by 4 %", 99),
     ("crop by 4 %, mirrored", 98),
-    ("crop by 6 %, brighter", 90),
-    ("crop by 8 %", 66),
+    ("crop by 6 %, brighter", 89),
+    ("crop by 8 %", 65),
 ];
 
 fn sample_files() -> Vec<String> {
