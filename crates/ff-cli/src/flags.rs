@@ -3,11 +3,12 @@
 //! A flag that was not given changes nothing; names of engines and the like stay strings here, as the configuration
 //! checks them the same way wherever they come from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use ff_data::Augment;
+use ff_data::duplicates::{HashFile, default_hash_file};
 use ff_model::{DeviceSpec, Engine};
 use ff_train::config::CacheKind;
 use ff_train::{Config, ConfigBuilder, Preset, Result};
@@ -54,6 +55,17 @@ pub struct DataFlags {
     pub cache_dir: Option<PathBuf>,
 }
 
+/// How images are hashed.
+#[derive(Debug, Clone, Default, Args)]
+pub struct HashFlags {
+    /// File that remembers hashes, so that a scan goes on where it was stopped [default: in the user's cache folder].
+    #[arg(long, value_name = "FILE")]
+    pub hashes: Option<PathBuf>,
+    /// Threads that read and compare images [default: one a CPU].
+    #[arg(long, value_name = "N")]
+    pub workers: Option<usize>,
+}
+
 /// A named set of defaults.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 pub enum PresetFlag {
@@ -80,6 +92,21 @@ impl ComputeFlags {
             .set("train.device", self.device)
             .set("train.engine", self.engine.as_deref())
             .set("train.threads", self.threads)
+    }
+}
+
+impl HashFlags {
+    /// The file of hashes of a folder of images; none where the default one cannot be had.
+    pub fn open(&self, images: &Path) -> ff_data::Result<Option<HashFile>> {
+        match &self.hashes {
+            Some(path) => HashFile::open(path).map(Some),
+            None => Ok(default_hash_file(images).and_then(|path| HashFile::open(path).ok())),
+        }
+    }
+
+    /// Threads to use.
+    pub fn workers(&self) -> usize {
+        self.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1)
     }
 }
 

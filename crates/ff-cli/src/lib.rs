@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use commands::{bench, evaluate, report, sanity, summary, train};
+use commands::{audit, bench, evaluate, report, sanity, split, summary, train};
 use output::Verbosity;
 
 /// How the commands were reached.
@@ -51,6 +51,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Split(split::Args),
+    Audit(audit::Args),
     Train(train::Args),
     Evaluate(evaluate::Args),
     Report(report::Args),
@@ -76,6 +78,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
         Command::Train(args) => train::run(&args, context, json),
         Command::Evaluate(args) => evaluate::run(&args, json),
         Command::Report(args) => report::run(&args, json),
+        Command::Split(args) => split::run(&args, json),
+        Command::Audit(args) => audit::run(&args, context, json),
         Command::Sanity(args) => sanity::run(&args, context, json),
         Command::Summary(args) => summary::run(&args, json),
         Command::Bench(args) => bench::run(&args, context, json),

@@ -30,9 +30,11 @@
 //! ```
 
 mod age;
+pub mod audit;
 mod cache;
 mod dataset;
 mod decode;
+pub mod duplicates;
 mod error;
 mod labels;
 mod loader;
@@ -41,7 +43,9 @@ mod order;
 mod random;
 mod resize;
 mod splits;
+mod stratify;
 mod task;
+mod thumbnail;
 pub mod transforms;
 
 pub use age::{AgeBin, age_order};
@@ -57,5 +61,7 @@ pub use manifest::{Manifest, Row};
 pub use order::EpochOrder;
 pub use resize::{ImageSize, resize};
 pub use splits::{Split, Splits};
+pub use stratify::{Ratios, SplitPlan, SplitSpec, pool};
 pub use task::{PerTask, Task};
+pub use thumbnail::thumbnail_uri;
 pub use transforms::{Augment, AugmentSpec, Sampling};

@@ -1,6 +1,6 @@
 //! In which order an epoch visits the samples.
 
-use crate::random::{Purpose, below, generator};
+use crate::random::{Purpose, generator, shuffle};
 
 /// A permutation of `0..n`: shuffled by (seed, epoch) for training, the identity for evaluation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,10 +25,7 @@ impl EpochOrder {
     pub fn shuffled(n: usize, seed: u64, epoch: u64) -> Self {
         let mut order = Self::identity(n);
         let mut rng = generator(Purpose::Order, seed, epoch, 0);
-        for last in (1..order.indices.len()).rev() {
-            let pick = below(&mut rng, last as u32 + 1) as usize;
-            order.indices.swap(last, pick);
-        }
+        shuffle(&mut rng, &mut order.indices);
         order
     }
 

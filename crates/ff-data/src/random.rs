@@ -1,7 +1,7 @@
 //! Seeded draws that mean the same on every machine and in every version of this crate.
 //!
 //! A generator is keyed by what its draws belong to, never by who draws or when: that is what makes batches
-//! independent of the worker count and runs exact to resume. The two helpers below fix how ChaCha8's words become
+//! independent of the worker count and runs exact to resume. The helpers below fix how ChaCha8's words become
 //! numbers, since `rand` does not promise that across versions.
 
 use rand::{RngCore, SeedableRng};
@@ -12,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 pub(crate) enum Purpose {
     Order,
     Augment,
+    Split,
 }
 
 /// The generator of (purpose, seed, epoch, index). The key is these 32 bytes as they are: distinct arguments cannot
@@ -20,6 +21,7 @@ pub(crate) fn generator(purpose: Purpose, seed: u64, epoch: u64, index: u64) -> 
     let purpose: [u8; 8] = match purpose {
         Purpose::Order => *b"ff order",
         Purpose::Augment => *b"ff augme",
+        Purpose::Split => *b"ff split",
     };
     let mut key = [0; 32];
     let parts = [purpose, seed.to_le_bytes(), epoch.to_le_bytes(), index.to_le_bytes()];
@@ -38,6 +40,14 @@ pub(crate) fn below(rng: &mut impl RngCore, n: u32) -> u32 {
         if product as u32 >= threshold {
             return (product >> 32) as u32;
         }
+    }
+}
+
+/// Fisher-Yates.
+pub(crate) fn shuffle<T>(rng: &mut impl RngCore, values: &mut [T]) {
+    for last in (1..values.len()).rev() {
+        let pick = below(rng, last as u32 + 1) as usize;
+        values.swap(last, pick);
     }
 }
 

@@ -22,7 +22,8 @@ pub struct Splits {
 }
 
 /// Which split.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Split {
     /// The rows that train the model and fix the encoders.
     Train,

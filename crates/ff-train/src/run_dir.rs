@@ -11,13 +11,12 @@ use std::path::{Path, PathBuf};
 use ff_data::{Encoders, LabelEncoder};
 use fs_err as fs;
 use fs_err::OpenOptions;
-use serde::Serialize;
-use serde_json::Value;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Position};
 use crate::config::Config;
 use crate::files::{link_dir, remove_dir, write_atomic};
 use crate::machine::Machine;
+use crate::records::Record;
 use crate::{Error, Result};
 
 /// A run's folder.
@@ -199,7 +198,7 @@ impl RunDir {
     }
 
     /// Adds a line to `metrics.jsonl`.
-    pub fn record(&self, record: &impl Serialize) -> Result<()> {
+    pub fn record(&self, record: &Record) -> Result<()> {
         let mut line = serde_json::to_string(record).expect("records are JSON");
         line.push('\n');
         self.append("metrics.jsonl", &line)
@@ -216,18 +215,20 @@ impl RunDir {
         Ok(file.write_all(text.as_bytes())?)
     }
 
-    /// Drops what was recorded or saved after optimiser step `step`, and a half-written last line.
-    pub fn rewind(&self, step: u64) -> Result<()> {
-        for later in self.steps()?.into_iter().filter(|&s| s > step) {
+    /// Drops what was recorded or saved after this position, and a half-written last line. An epoch that is not over
+    /// comes again, so what was recorded of it is dropped too.
+    pub fn rewind(&self, position: &Position) -> Result<()> {
+        for later in self.steps()?.into_iter().filter(|&step| step > position.step) {
             remove_dir(&self.step_checkpoint(later))?;
         }
-        let step_of_json = |line: &str| {
-            serde_json::from_str::<Value>(line).ok().and_then(|v| v.get("step").and_then(Value::as_u64))
-        };
-        self.keep_lines("metrics.jsonl", |_, line| step_of_json(line).is_some_and(|s| s <= step))?;
-        // `step` is the second column.
-        let step_of_csv = |line: &str| line.split(',').nth(1).and_then(|s| s.parse::<u64>().ok());
-        self.keep_lines("metrics.csv", |i, line| i == 0 || step_of_csv(line).is_some_and(|s| s <= step))
+        self.keep_lines("metrics.jsonl", |_, line| match serde_json::from_str(line) {
+            Ok(Record::Step(record)) => record.step <= position.step,
+            Ok(Record::Epoch(record)) => record.epoch <= position.epoch,
+            Err(_) => false,
+        })?;
+        // The epoch is the first column.
+        let epoch = |line: &str| line.split(',').next().and_then(|epoch| epoch.parse::<u64>().ok());
+        self.keep_lines("metrics.csv", |i, line| i == 0 || epoch(line).is_some_and(|e| e <= position.epoch))
     }
 
     fn keep_lines(&self, name: &str, keep: impl Fn(usize, &str) -> bool) -> Result<()> {
@@ -256,16 +257,17 @@ mod tests {
     fn rewinding_drops_later_and_half_written_records() {
         let dir = tempfile::tempdir().unwrap();
         let run = RunDir::create(Some(dir.path()), "x").unwrap();
-        for step in 1..=4 {
-            run.record(&serde_json::json!({ "step": step })).unwrap();
-            run.record_epoch("epoch,step", &format!("{step},{step}")).unwrap();
-        }
-        run.append("metrics.jsonl", "{\"step\":").unwrap();
-        run.rewind(2).unwrap();
-        assert_eq!(
-            fs::read_to_string(dir.path().join("metrics.jsonl")).unwrap(),
-            "{\"step\":1}\n{\"step\":2}\n"
-        );
-        assert_eq!(fs::read_to_string(dir.path().join("metrics.csv")).unwrap(), "epoch,step\n1,1\n2,2\n");
+        let step = |step: u64| {
+            format!(
+                r#"{{"kind":"step","epoch":1,"step":{step},"loss":1.0,"losses":{{"age":1.0,"gender":0.0,"race":0.0}},"lr":1.0,"grad_norm":1.0,"images":1,"seconds":1.0}}"#
+            )
+        };
+        let lines = [step(1), step(2), step(3), "{\"kind\":".to_owned()].join("\n");
+        run.append("metrics.jsonl", &lines).unwrap();
+        (1..=3).for_each(|epoch| run.record_epoch("epoch,step", &format!("{epoch},{epoch}")).unwrap());
+        run.rewind(&Position { step: 2, epoch: 1, ..Position::default() }).unwrap();
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+        assert_eq!(read("metrics.jsonl"), format!("{}\n{}\n", step(1), step(2)));
+        assert_eq!(read("metrics.csv"), "epoch,step\n1,1\n");
     }
 }

@@ -4,6 +4,7 @@
 
 mod chromium;
 mod commands;
+mod evaluate;
 mod report;
 #[cfg(unix)]
 mod resume;

@@ -105,6 +105,8 @@ fn killed_at_any_moment_and_resumed_is_the_same_bytes() {
 
     assert_same_model(&place, "whole", "parts");
     assert_eq!(losses(&place, "whole"), losses(&place, "parts"), "every step is recorded once");
+    assert_eq!(lines(&metrics), 6 + 3, "six steps, three epochs");
+    assert_eq!(lines(&place.path("parts/metrics.csv")), 1 + 3);
 }
 
 #[test]

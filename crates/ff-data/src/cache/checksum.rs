@@ -5,17 +5,17 @@ const PRIME_1: u64 = 0x9E37_79B1_85EB_CA87;
 const PRIME_2: u64 = 0xC2B2_AE3D_27D4_EB4F;
 const PRIME_3: u64 = 0x1656_67B1_9E37_79F9;
 
-pub(super) struct Checksum {
+pub(crate) struct Checksum {
     lanes: [u64; 4],
 }
 
 impl Checksum {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Checksum { lanes: [1, 2, 3, 4].map(|i| seed ^ PRIME_1.wrapping_mul(i)) }
     }
 
     /// Adds bytes and their number.
-    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         let blocks = bytes.chunks_exact(32);
         let mut rest = [0_u8; 32];
         rest[..blocks.remainder().len()].copy_from_slice(blocks.remainder());
@@ -26,7 +26,7 @@ impl Checksum {
         self.words(&[bytes.len() as u64]);
     }
 
-    pub(super) fn words(&mut self, words: &[u64]) {
+    pub(crate) fn words(&mut self, words: &[u64]) {
         for (i, &word) in words.iter().enumerate() {
             let lane = &mut self.lanes[i % 4];
             *lane = round(*lane, word);
@@ -40,7 +40,7 @@ impl Checksum {
     }
 
     /// Never 0, which stands for "not there".
-    pub(super) fn finish(&self) -> u64 {
+    pub(crate) fn finish(&self) -> u64 {
         let mut sum = 0;
         for &lane in &self.lanes {
             sum = (sum ^ round(0, lane)).wrapping_mul(PRIME_1).wrapping_add(PRIME_3);

@@ -23,7 +23,7 @@ use crate::{
     dataset::Dataset,
     error::{Error, Result},
 };
-use checksum::Checksum;
+pub(crate) use checksum::Checksum;
 use disk::DiskCache;
 
 /// Where decoded images are kept.

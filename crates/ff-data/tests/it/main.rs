@@ -2,12 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper fails its test")]
 
+mod audit;
 mod augment;
 mod cache;
 mod decode;
+mod duplicates;
 mod fused;
 mod labels;
 mod loader;
 mod manifest;
 mod sample;
+mod split;
 mod support;

@@ -151,7 +151,9 @@ impl Trainer {
                 }
                 resume::check(&changes, &state.position)?;
                 checkpoint.restore(&mut learner)?;
-                run_dir.rewind(state.position.step)?;
+                if state.position.step < total_steps(config, &train_loader) {
+                    run_dir.rewind(&state.position)?;
+                }
                 run_dir.write_config(config)?;
                 (None, changes, run_dir, lock, state.position)
             }

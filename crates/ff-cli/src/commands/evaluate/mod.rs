@@ -20,7 +20,7 @@ use ff_train::setup::{build_model, eval_loader};
 
 use crate::Ending;
 use crate::flags::{ComputeFlags, settle};
-use crate::output;
+use crate::output::{self, note};
 
 /// Evaluate a run's checkpoint: metrics for every task and group, how far groups lie apart, and the likely mistakes.
 ///
@@ -140,7 +140,7 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
         None => manifest,
     };
     let n_rows = manifest.len();
-    eprintln!("evaluating {} on {n_rows} rows of {}", checkpoint.path().display(), csv.display());
+    note!("evaluating {} on {n_rows} rows of {}", checkpoint.path().display(), csv.display());
     let images = args.images.clone().unwrap_or_else(|| config.data.images.clone());
     let evaluated = predict(manifest, &images)?;
 
@@ -157,7 +157,7 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
     let mut record = EvaluationRecord::new(&evaluated, &encoders, source, &settings);
     if args.calibrate {
         let val = Split::Val.path(&config.data.splits);
-        eprintln!("fitting temperatures on {}", val.display());
+        note!("fitting temperatures on {}", val.display());
         if val == record.source.csv {
             tracing::warn!(
                 "temperatures are judged on the samples that they are fitted on: take another split"
@@ -175,7 +175,7 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
     }
     if !args.no_save {
         record.write(&path)?;
-        eprintln!("mistakes and suspected labels by file name, and all figures: {}", path.display());
+        note!("mistakes and suspected labels by file name, and all figures: {}", path.display());
     }
     Ok(Ending::Success)
 }

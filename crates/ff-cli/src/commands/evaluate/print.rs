@@ -2,7 +2,7 @@
 
 use ff_data::PerTask;
 use ff_train::evaluation::{
-    Calibration, Disparities, Estimate, EvaluationRecord, GroupMetrics, Grouping, Over, SMALL_GROUP,
+    Calibration, Disparities, Estimate, EvaluationRecord, GroupMetrics, Over, SMALL_GROUP,
 };
 
 use crate::output::{percent, table};
@@ -17,10 +17,9 @@ pub fn print(record: &EvaluationRecord) {
     if let Some(calibration) = &record.calibration {
         print_calibration(record, calibration);
     }
-    let groups = &record.evaluation.groups;
-    for groups in groups.chunk_by(|a, b| a.by == b.by) {
+    for groups in record.evaluation.groups.chunk_by(|a, b| a.by == b.by) {
         print_groups(groups);
-        print_disparities(record, &groups[0].by);
+        print_disparities(record, groups);
     }
     println!("\nmost frequent confusions (share of the label)");
     for (task, confusions) in record.top_confusions.iter() {
@@ -89,7 +88,8 @@ fn print_groups(groups: &[GroupMetrics]) {
 }
 
 /// How far the groups of one grouping lie apart: small ones do not count where there are others.
-fn print_disparities(record: &EvaluationRecord, by: &Grouping) {
+fn print_disparities(record: &EvaluationRecord, groups: &[GroupMetrics]) {
+    let by = &groups[0].by;
     let of = |over| record.disparities.iter().find(|d| d.by == *by && d.over == over);
     let Some(Disparities { over, n_groups, tasks, .. }) = of(Over::Large).or_else(|| of(Over::All)) else {
         return;
@@ -102,6 +102,9 @@ fn print_disparities(record: &EvaluationRecord, by: &Grouping) {
         vec![task.to_string(), worst, points(&d.accuracy_difference), parity, odds]
     });
     let which = match over {
+        Over::All if groups.iter().any(|group| group.small && group.n > 0) => {
+            ", small groups included".to_owned()
+        }
         Over::All => String::new(),
         Over::Large => format!(" among the {n_groups} groups that are not small"),
     };

@@ -1,0 +1,122 @@
+//! `audit`: what is wrong with the data before anything is trained on it.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use ff_data::Splits;
+use ff_data::audit::{Audit, Match, MatchKind, Stage};
+use ff_train::files::write_atomic;
+
+use crate::flags::{ComputeFlags, DataFlags, HashFlags, sample_config};
+use crate::output::{self, grouped};
+use crate::{Context, Ending};
+
+/// Look for what spoils training and its figures: bad images, duplicates, labels that disagree.
+///
+/// Images are unreadable (missing, broken, cut off) or of an odd shape (a side below 64 pixels, sides that differ by
+/// more than a quarter, one shade all over). Duplicates have the same bytes, or look the same after being compressed,
+/// resized, mirrored, brightened or cropped a little; those across splits make test figures too good. Nothing is
+/// changed. Without flags it audits the bundled sample.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    audit                                                              the bundled sample\n  \
+    audit --splits data/fairface/splits --images data/fairface/images --html audit.html\n  \
+    audit --splits mine --images photos --json > audit.json           everything, for machines")]
+pub struct Args {
+    /// Folder with ff_train.csv, ff_val.csv and ff_test.csv.
+    #[arg(long, value_name = "DIR")]
+    splits: Option<PathBuf>,
+    /// Folder that the CSVs' `file` column is relative to.
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
+    /// Write the findings as a page too, with pictures; one file that needs no other.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    #[command(flatten)]
+    hashing: HashFlags,
+}
+
+pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
+    let data = DataFlags { splits: args.splits.clone(), images: args.images.clone(), ..DataFlags::default() };
+    let config = sample_config(context, &data, &ComputeFlags::default()).resolve()?.data;
+    let splits = Splits::read(&config.splits)?;
+    let hash_file = args.hashing.open(&config.images)?;
+
+    let n = [&splits.train, &splits.val, &splits.test].map(|split| split.len()).iter().sum::<usize>();
+    let bar = output::progress(n as u64, "{msg} [{bar:30}] {pos}/{len} eta {eta}");
+    let audit = Audit::new(&splits, &config.images, args.hashing.workers(), hash_file, |stage, done| {
+        bar.set_message(match stage {
+            Stage::Hash => "reading",
+            Stage::Compare => "comparing",
+        });
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+
+    if let Some(path) = &args.html {
+        write_atomic(path, audit.page(&config.images).as_bytes())?;
+        eprintln!("page: {}", path.display());
+    }
+    if json {
+        output::print_json(&audit)?;
+    } else {
+        print(&audit);
+    }
+    Ok(Ending::Success)
+}
+
+/// Lines of a list that are printed.
+const MAX_LINES: usize = 10;
+
+fn print(audit: &Audit) {
+    let rows = [
+        ("images", audit.images),
+        ("unreadable", audit.unreadable.len()),
+        ("of an odd shape", audit.misshapen.len()),
+        ("exact copies", audit.exact_duplicates),
+        ("pairs that look the same", audit.near_duplicates),
+        ("matches across splits", audit.cross_split.len()),
+        ("matches with other labels", audit.label_conflicts.len()),
+    ];
+    let rows: Vec<_> = rows.iter().map(|&(name, n)| vec![name.to_owned(), grouped(n as u64)]).collect();
+    println!("{}", output::table(&["found", "n"], &rows));
+    let unreadable = audit.unreadable.iter();
+    list(
+        "unreadable",
+        unreadable.map(|bad| format!("{} (line {}): {}", bad.place.file, bad.place.line, bad.reason)),
+    );
+    list("across splits", audit.cross_split.iter().map(described));
+    list("other labels", audit.label_conflicts.iter().map(described));
+    for (task, labels) in audit.balance.iter() {
+        let rows = labels.iter().map(|label| {
+            let counts = [label.train, label.val, label.test].map(|n| grouped(n as u64));
+            [vec![label.label.clone()], counts.to_vec()].concat()
+        });
+        println!("\n{}", output::table(&[task.name(), "train", "val", "test"], &rows.collect::<Vec<_>>()));
+    }
+}
+
+fn list(title: &str, lines: impl ExactSizeIterator<Item = String>) {
+    let n = lines.len();
+    if n > 0 {
+        println!("\n{title}:");
+    }
+    lines.take(MAX_LINES).for_each(|line| println!("  {line}"));
+    if n > MAX_LINES {
+        println!("  and {} more: --json and --html show them", n - MAX_LINES);
+    }
+}
+
+fn described(found: &Match) -> String {
+    let kind = match found.kind {
+        MatchKind::Exact => "same bytes".to_owned(),
+        MatchKind::Near => format!("look the same ({:.2})", found.similarity),
+        MatchKind::Mirrored => format!("mirrored ({:.2})", found.similarity),
+    };
+    let images: Vec<String> =
+        found.images.iter().map(|image| format!("{} {}", image.split.name(), image.file)).collect();
+    let conflicts: Vec<&str> = found.conflicts.iter().map(|task| task.name()).collect();
+    let conflicts =
+        if conflicts.is_empty() { String::new() } else { format!("; not the same {}", conflicts.join(", ")) };
+    format!("{}: {kind}{conflicts}", images.join(" = "))
+}

@@ -1,0 +1,237 @@
+//! What is wrong with a folder of splits before anything is trained on it.
+//!
+//! Images that do not decode or have an odd shape; duplicates within and across splits, and those whose labels
+//! disagree; how the labels are spread. Nothing is changed: an [`Audit`] is a list of findings, as data (serialised)
+//! and as a page ([`Audit::page`]).
+
+mod balance;
+mod page;
+
+use std::path::Path;
+
+use serde::Serialize;
+
+pub use balance::LabelCounts;
+
+use crate::{
+    duplicates::{self, Duplicates, Facing, Fingerprint, HashFile},
+    error::{Error, Result},
+    manifest::Row,
+    resize::ImageSize,
+    splits::{Split, Splits},
+    task::{PerTask, Task},
+};
+
+/// An image with a shorter side is called tiny.
+pub const MIN_SIDE: usize = 64;
+/// An image whose sides differ by a larger factor is called stretched: the loader makes every image square.
+pub const MAX_ASPECT: f64 = 1.25;
+
+/// The findings.
+#[derive(Debug, Clone, Serialize)]
+pub struct Audit {
+    /// Rows of all splits.
+    pub images: usize,
+    /// Images that are missing, broken or cut off.
+    pub unreadable: Vec<Unreadable>,
+    /// Images of a shape that training suffers from.
+    pub misshapen: Vec<Misshapen>,
+    /// Images with the bytes of an earlier one.
+    pub exact_duplicates: usize,
+    /// Pairs of images that look the same without having the same bytes.
+    pub near_duplicates: usize,
+    /// Duplicates in different splits: what is measured on them is remembered, not recognised.
+    pub cross_split: Vec<Match>,
+    /// Duplicates in one split.
+    pub within_split: Vec<Match>,
+    /// Those of both lists whose labels disagree.
+    pub label_conflicts: Vec<Match>,
+    /// Rows a label, in the order of the labels (ages by age).
+    pub balance: PerTask<Vec<LabelCounts>>,
+}
+
+/// A row, as findings name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The split.
+    pub split: Split,
+    /// The row's image.
+    pub file: String,
+    /// 1-based line in the split's CSV.
+    pub line: u64,
+    /// The row's labels.
+    pub labels: PerTask<String>,
+}
+
+/// An image that cannot be used.
+#[derive(Debug, Clone, Serialize)]
+pub struct Unreadable {
+    /// The row.
+    #[serde(flatten)]
+    pub place: Place,
+    /// Why.
+    pub reason: String,
+}
+
+/// An image of an odd shape.
+#[derive(Debug, Clone, Serialize)]
+pub struct Misshapen {
+    /// The row.
+    #[serde(flatten)]
+    pub place: Place,
+    /// What is odd.
+    pub fault: Fault,
+    /// The image's size.
+    pub size: ImageSize,
+}
+
+/// What is odd about an image's shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fault {
+    /// A side below [`MIN_SIDE`].
+    Tiny,
+    /// Sides that differ by more than [`MAX_ASPECT`].
+    Stretched,
+    /// One shade all over.
+    Blank,
+}
+
+/// Images that show the same picture.
+#[derive(Debug, Clone, Serialize)]
+pub struct Match {
+    /// How they are the same.
+    pub kind: MatchKind,
+    /// 1 for the same bytes; else as [`duplicates::NearPair::similarity`].
+    pub similarity: f32,
+    /// The images: all with the same bytes, or both sides of a near pair with all that have the same bytes.
+    pub images: Vec<Place>,
+    /// Labels that are not the same for all of them.
+    pub conflicts: Vec<Task>,
+}
+
+/// How images are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MatchKind {
+    /// Byte for byte.
+    Exact,
+    /// They look the same.
+    Near,
+    /// They look the same with left and right swapped.
+    Mirrored,
+}
+
+/// What an audit is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Images are read and hashed.
+    Hash,
+    /// Images are compared with each other.
+    Compare,
+}
+
+impl Audit {
+    /// Audits three splits whose files are relative to `images`. `progress` is told what is being done and of how many
+    /// images.
+    ///
+    /// # Errors
+    /// No such folder, or the hash file cannot be written. Bad images are findings, not errors.
+    pub fn new(
+        splits: &Splits,
+        images: &Path,
+        workers: usize,
+        hash_file: Option<HashFile>,
+        mut progress: impl FnMut(Stage, usize),
+    ) -> Result<Self> {
+        if !images.is_dir() {
+            return Err(Error::NoImagesRoot(images.to_owned()));
+        }
+        let rows: Vec<(Split, &Row)> = Split::ALL
+            .into_iter()
+            .flat_map(|split| splits.get(split).rows().iter().map(move |row| (split, row)))
+            .collect();
+        let files: Vec<&str> = rows.iter().map(|(_, row)| row.file.as_str()).collect();
+        let scanned = duplicates::scan(images, &files, workers, hash_file, |n| progress(Stage::Hash, n))?;
+
+        let place = |i: usize| {
+            let (split, row) = rows[i];
+            Place { split, file: row.file.clone(), line: row.line, labels: row.labels.clone() }
+        };
+        let (mut unreadable, mut misshapen, mut fingerprints) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, scanned) in scanned.into_iter().enumerate() {
+            match &scanned {
+                Err(error) => unreadable.push(Unreadable { place: place(i), reason: error.to_string() }),
+                Ok(image) => misshapen.extend(fault(image).map(|fault| Misshapen {
+                    place: place(i),
+                    fault,
+                    size: image.size,
+                })),
+            }
+            fingerprints.push(scanned.ok());
+        }
+        let found = Duplicates::find(&fingerprints, workers, |n| progress(Stage::Compare, n));
+        let (cross_split, within_split): (Vec<Match>, Vec<Match>) =
+            matches(&found, place).into_iter().partition(Match::crosses_splits);
+        let all = cross_split.iter().chain(&within_split);
+        Ok(Audit {
+            images: rows.len(),
+            unreadable,
+            misshapen,
+            exact_duplicates: found.exact.iter().map(|group| group.len() - 1).sum(),
+            near_duplicates: found.near.len(),
+            label_conflicts: all.filter(|found| !found.conflicts.is_empty()).cloned().collect(),
+            cross_split,
+            within_split,
+            balance: balance::count(splits),
+        })
+    }
+}
+
+impl Match {
+    fn new(kind: MatchKind, similarity: f32, images: Vec<Place>) -> Self {
+        let conflicts = differing_labels(images.iter().map(|image| &image.labels));
+        Match { kind, similarity, images, conflicts }
+    }
+
+    fn crosses_splits(&self) -> bool {
+        self.images.iter().any(|image| image.split != self.images[0].split)
+    }
+}
+
+/// The tasks on which some labels disagree.
+pub fn differing_labels<'a>(labels: impl Iterator<Item = &'a PerTask<String>> + Clone) -> Vec<Task> {
+    let differ = |task: &Task| {
+        let mut values = labels.clone().map(|labels| &labels[*task]);
+        let first = values.next();
+        values.any(|value| Some(value) != first)
+    };
+    Task::ALL.into_iter().filter(differ).collect()
+}
+
+fn fault(image: &Fingerprint) -> Option<Fault> {
+    let ImageSize { width, height } = image.size;
+    let (short, long) = (width.min(height), width.max(height));
+    if image.is_blank() {
+        Some(Fault::Blank)
+    } else if short < MIN_SIDE {
+        Some(Fault::Tiny)
+    } else {
+        (long as f64 > MAX_ASPECT * short as f64).then_some(Fault::Stretched)
+    }
+}
+
+fn matches(found: &Duplicates, place: impl Fn(usize) -> Place) -> Vec<Match> {
+    let places = |images: &[usize]| -> Vec<Place> { images.iter().map(|&i| place(i)).collect() };
+    let mut matches: Vec<Match> =
+        found.exact.iter().map(|group| Match::new(MatchKind::Exact, 1.0, places(group))).collect();
+    for pair in &found.near {
+        let kind = match pair.facing {
+            Facing::Same => MatchKind::Near,
+            Facing::Mirrored => MatchKind::Mirrored,
+        };
+        let images = [pair.a, pair.b].map(|image| places(found.copies_of(&image))).concat();
+        matches.push(Match::new(kind, pair.similarity, images));
+    }
+    matches
+}

@@ -1,0 +1,73 @@
+//! The fingerprints of many files, made by some threads.
+
+use std::{
+    path::Path,
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+};
+
+use super::{
+    fingerprint::{Fingerprint, Scratch},
+    hash_file::{HashFile, Stamp},
+};
+use crate::error::Result;
+
+/// `(N)` fingerprints of `files`, which are relative to `images`; an error in the place of a file that is missing or
+/// does not decode. Fingerprints that `hash_file` knows are taken from it, and new ones are added to it at once.
+/// `progress` is told how many are done.
+///
+/// # Errors
+/// The hash file cannot be written.
+pub fn scan(
+    images: &Path,
+    files: &[&str],
+    workers: usize,
+    mut hash_file: Option<HashFile>,
+    mut progress: impl FnMut(usize),
+) -> Result<Vec<Result<Fingerprint>>> {
+    let mut found: Vec<Option<Result<Fingerprint>>> = files.iter().map(|_| None).collect();
+    let mut todo = Vec::new();
+    for (i, file) in files.iter().enumerate() {
+        match Stamp::of(&images.join(file)) {
+            Ok(stamp) => match hash_file.as_mut().and_then(|hashes| hashes.take(file, stamp)) {
+                Some(fingerprint) => found[i] = Some(Ok(fingerprint)),
+                None => todo.push((i, stamp)),
+            },
+            Err(error) => found[i] = Some(Err(error.into())),
+        }
+    }
+    let mut done = files.len() - todo.len();
+    progress(done);
+
+    let next = AtomicUsize::new(0);
+    // Bounded, so that a slow disk for the hash file holds up the workers and not the memory.
+    let (sender, receiver) = mpsc::sync_channel(64);
+    std::thread::scope(|scope| {
+        for _ in 0..workers.max(1) {
+            let (sender, next, todo) = (sender.clone(), &next, &todo);
+            scope.spawn(move || {
+                let mut scratch = Scratch::default();
+                while let Some(&(i, stamp)) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let bytes = fs_err::read(images.join(files[i])).map_err(Into::into);
+                    let made = bytes.and_then(|bytes| Fingerprint::with_scratch(&bytes, &mut scratch));
+                    // Nobody receives after an error: then there is nothing more to do.
+                    if sender.send((i, stamp, made)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for (i, stamp, made) in receiver {
+            if let (Some(hashes), Ok(fingerprint)) = (&mut hash_file, &made) {
+                hashes.append(files[i], stamp, fingerprint)?;
+            }
+            found[i] = Some(made);
+            done += 1;
+            progress(done);
+        }
+        Ok(found.into_iter().map(|made| made.expect("every file was read")).collect())
+    })
+}

@@ -1,0 +1,166 @@
+//! An audit of a folder in which everything that it looks for was planted.
+
+use std::path::Path;
+
+use ff_data::{
+    Split, Splits, Task,
+    audit::{Audit, Fault, MatchKind, Stage},
+};
+use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+
+use crate::support::{sample, sample_splits};
+
+fn face(i: usize) -> Vec<u8> {
+    fs_err::read(sample().join("images").join(&sample_splits().train.rows()[i].file)).unwrap()
+}
+
+fn png(width: u32, height: u32, value: impl Fn(u32) -> u8) -> Vec<u8> {
+    let pixels: Vec<u8> = (0..width * height * 3).map(value).collect();
+    let mut bytes = Vec::new();
+    PngEncoder::new(&mut bytes).write_image(&pixels, width, height, ExtendedColorType::Rgb8).unwrap();
+    bytes
+}
+
+/// A face as another encoder writes it: other bytes, the same picture.
+fn as_png(jpeg: &[u8]) -> Vec<u8> {
+    let image = ff_data::decode(jpeg).unwrap();
+    png(image.width as u32, image.height as u32, |i| image.pixels[i as usize])
+}
+
+/// `a.jpg` in train, a copy of it with another label in test, a near duplicate in val, and so on.
+fn planted(dir: &Path) -> Splits {
+    let cut = face(2)[..3000].to_vec();
+    let noise = |i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8;
+    let files = [
+        ("a.jpg", face(0)),
+        ("copy.jpg", face(0)),
+        ("near.png", as_png(&face(0))),
+        ("b.jpg", face(1)),
+        ("b & <b>.png", as_png(&face(1))),
+        ("cut.jpg", cut),
+        ("tiny.png", png(30, 30, noise)),
+        ("wide.png", png(200, 100, |i| (i / 3 % 200) as u8)),
+        ("blank.png", png(100, 100, |_| 40)),
+        ("blank too.png", png(100, 100, |_| 41)),
+    ];
+    for (name, bytes) in files {
+        fs_err::write(dir.join(name), bytes).unwrap();
+    }
+    let csv = |rows: &[&str]| {
+        let rows: Vec<String> = rows.iter().map(|row| format!("{row}\n")).collect();
+        format!("file,age,gender,race\n{}", rows.concat())
+    };
+    let train = [
+        "a.jpg,3-9,F,White",
+        "b.jpg,20-29,F,Black",
+        "b & <b>.png,20-29,F,Black",
+        "cut.jpg,3-9,M,Black",
+        "tiny.png,3-9,M,Black",
+    ];
+    let val = ["near.png,3-9,F,White", "wide.png,20-29,M,White", "missing.jpg,3-9,M,White"];
+    let test = ["copy.jpg,10-19,F,White", "blank.png,20-29,M,Black", "blank too.png,20-29,M,Black"];
+    for (split, rows) in Split::ALL.into_iter().zip([&train[..], &val, &test]) {
+        fs_err::write(split.path(dir), csv(rows)).unwrap();
+    }
+    Splits::read(dir).unwrap()
+}
+
+#[test]
+fn everything_planted_is_found_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let splits = planted(dir.path());
+    let mut stages = Vec::new();
+    let audit = Audit::new(&splits, dir.path(), 2, None, |stage, n| stages.push((stage, n))).unwrap();
+
+    assert_eq!((audit.images, audit.exact_duplicates, audit.near_duplicates), (11, 1, 2));
+    let unreadable: Vec<_> =
+        audit.unreadable.iter().map(|bad| (bad.place.file.as_str(), bad.place.line)).collect();
+    assert_eq!(unreadable, [("cut.jpg", 5), ("missing.jpg", 4)]);
+    assert!(audit.unreadable[0].reason.contains("broken JPEG"), "{}", audit.unreadable[0].reason);
+    let misshapen: Vec<_> = audit.misshapen.iter().map(|bad| (bad.place.file.as_str(), bad.fault)).collect();
+    let expected = [
+        ("tiny.png", Fault::Tiny),
+        ("wide.png", Fault::Stretched),
+        ("blank.png", Fault::Blank),
+        ("blank too.png", Fault::Blank),
+    ];
+    assert_eq!(misshapen, expected, "blank images are no duplicates of each other");
+
+    let files = |found: &ff_data::audit::Match| -> Vec<String> {
+        found.images.iter().map(|image| format!("{}/{}", image.split.name(), image.file)).collect()
+    };
+    let [exact, near] = &audit.cross_split[..] else { panic!("{:?}", audit.cross_split) };
+    assert_eq!(
+        (exact.kind, files(exact)),
+        (MatchKind::Exact, vec!["train/a.jpg".into(), "test/copy.jpg".into()])
+    );
+    let expected = vec!["train/a.jpg".to_owned(), "test/copy.jpg".into(), "val/near.png".into()];
+    assert_eq!((near.kind, files(near)), (MatchKind::Near, expected), "with all copies");
+    assert!(near.similarity > 0.99 && exact.similarity == 1.0);
+    let [within] = &audit.within_split[..] else { panic!("{:?}", audit.within_split) };
+    assert_eq!(files(within), ["train/b.jpg", "train/b & <b>.png"]);
+    let conflicts: Vec<_> = audit.label_conflicts.iter().map(|found| found.conflicts.clone()).collect();
+    assert_eq!(conflicts, [vec![Task::Age], vec![Task::Age]]);
+
+    let ages: Vec<_> =
+        audit.balance.age.iter().map(|age| (age.label.as_str(), [age.train, age.val, age.test])).collect();
+    assert_eq!(ages, [("3-9", [3, 2, 0]), ("10-19", [0, 0, 1]), ("20-29", [2, 1, 2])], "by age, not by name");
+    assert!(stages.contains(&(Stage::Hash, 11)) && stages.iter().any(|(stage, _)| *stage == Stage::Compare));
+}
+
+#[test]
+fn the_page_needs_no_other_file_and_shows_the_findings() {
+    let dir = tempfile::tempdir().unwrap();
+    let splits = planted(dir.path());
+    let audit = Audit::new(&splits, dir.path(), 2, None, |_, _| {}).unwrap();
+    let page = audit.page(dir.path());
+    for needle in [
+        "<!DOCTYPE html>",
+        "prefers-color-scheme: dark",
+        "<b>11</b><span>images</span>",
+        "data:image/jpeg;base64,/9j/",
+        "<b>test</b> copy.jpg",
+        "b &amp; &lt;b&gt;.png",
+        "<span class=\"conflict\">10-19</span>",
+        "missing.jpg",
+        "200 x 100",
+        "<rect class=\"val\"",
+    ] {
+        assert!(page.contains(needle), "the page lacks {needle}");
+    }
+    for forbidden in ["http", "src=\"\"", "<script", "<b>.png", "url("] {
+        assert!(!page.contains(forbidden), "the page has {forbidden}");
+    }
+}
+
+/// What the page of a bad data set must not become: as large as the data set.
+#[test]
+fn the_page_is_cut_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    fs_err::write(dir.path().join("a.jpg"), face(0)).unwrap();
+    let rows = |n: usize, file: &str| -> String {
+        let rows = (0..n).map(|_| format!("{file},3-9,F,White\n"));
+        format!("file,age,gender,race\n{}", rows.collect::<String>())
+    };
+    for (split, text) in Split::ALL.into_iter().zip([rows(6, "a.jpg"), rows(250, "no.jpg"), rows(1, "a.jpg")])
+    {
+        fs_err::write(split.path(dir.path()), text).unwrap();
+    }
+    let audit = Audit::new(&Splits::read(dir.path()).unwrap(), dir.path(), 2, None, |_, _| {}).unwrap();
+    assert_eq!((audit.exact_duplicates, audit.cross_split.len(), audit.unreadable.len()), (6, 1, 250));
+    let page = audit.page(dir.path());
+    assert!(page.contains("and 3 more") && page.contains("and 50 more"));
+    assert_eq!(page.matches("<img").count(), 4);
+}
+
+/// The licence of the sample says that it is unchanged; this says that it is sound.
+#[test]
+fn the_sample_is_sound() {
+    let images = sample().join("images");
+    let audit = Audit::new(&sample_splits(), &images, 2, None, |_, _| {}).unwrap();
+    assert_eq!((audit.images, audit.unreadable.len(), audit.misshapen.len()), (799, 0, 0));
+    assert_eq!((audit.exact_duplicates, audit.near_duplicates, audit.cross_split.len()), (0, 0, 0));
+    let women = &audit.balance.gender[0];
+    assert_eq!(women.label, "Female");
+    assert!(audit.page(&images).contains("No image of one split was found again in another."));
+}

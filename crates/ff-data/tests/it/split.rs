@@ -1,0 +1,158 @@
+//! A pool in three parts: exact totals, even strata, groups whole, the same for a seed everywhere.
+
+use std::path::PathBuf;
+
+use ff_data::{Manifest, PerTask, Ratios, Row, Split, SplitPlan, SplitSpec, Task, pool};
+use proptest::prelude::*;
+
+use crate::support::sample_splits;
+
+fn spec(ratios: [f64; 3], seed: u64) -> SplitSpec {
+    let stratify = vec![Task::Race, Task::Gender, Task::Age];
+    SplitSpec { ratios: Ratios::new(ratios).unwrap(), seed, stratify }
+}
+
+/// Rows `0.jpg`, `1.jpg`, ... with these strata as race labels.
+fn rows(strata: &[usize]) -> Manifest {
+    let row = |(i, stratum): (usize, &usize)| Row {
+        file: format!("{i}.jpg"),
+        labels: PerTask { age: "3-9".into(), gender: "F".into(), race: format!("race {stratum}") },
+        extra: Vec::new(),
+        line: 0,
+    };
+    Manifest::new("pool.csv", Vec::new(), strata.iter().enumerate().map(row).collect()).unwrap()
+}
+
+fn label_files() -> Option<Vec<Manifest>> {
+    let Some(root) = std::env::var_os("FAIRFACE_TEST_DATA").map(PathBuf::from) else {
+        eprintln!("skipped: FAIRFACE_TEST_DATA names no folder with data/fairface-labels");
+        return None;
+    };
+    let names = ["fairface_label_train.csv", "fairface_label_val.csv"];
+    Some(names.map(|name| Manifest::read(root.join("data/fairface-labels").join(name)).unwrap()).into())
+}
+
+fn written(plan: &SplitPlan, pool: &Manifest) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    plan.write(pool, dir.path()).unwrap();
+    Split::ALL.map(|split| fs_err::read_to_string(split.path(dir.path())).unwrap()).into()
+}
+
+#[test]
+fn fairfaces_97_698_rows_are_split_as_the_notebook_splits_them() {
+    let Some(manifests) = label_files() else { return };
+    let pool = pool(&manifests).unwrap();
+    assert_eq!(pool.len(), 86_744 + 10_954);
+    let plan = SplitPlan::new(&pool, &[], &spec([0.75, 0.15, 0.10], 42));
+    assert_eq!(plan.counts, [73_273, 14_655, 9_770]);
+    assert_eq!((plan.targets, plan.n_strata), (plan.counts, 126));
+    assert!(plan.largest_deviation < 1.0, "{}", plan.largest_deviation);
+
+    let csvs = written(&plan, &pool);
+    assert_eq!(csvs, written(&SplitPlan::new(&pool, &[], &spec([0.75, 0.15, 0.10], 42)), &pool));
+    assert_ne!(csvs, written(&SplitPlan::new(&pool, &[], &spec([0.75, 0.15, 0.10], 43)), &pool));
+    let mut files: Vec<String> = Vec::new();
+    for (split, csv) in Split::ALL.into_iter().zip(&csvs) {
+        assert!(csv.starts_with("file,age,gender,race,service_test,split\n"));
+        let manifest = Manifest::parse(split.file_name(), csv.as_bytes()).unwrap();
+        assert!(manifest.extra("split").unwrap().all(|name| name == split.name()));
+        files.extend(manifest.rows().iter().map(|row| row.file.clone()));
+    }
+    let mut expected: Vec<String> = pool.rows().iter().map(|row| row.file.clone()).collect();
+    files.sort();
+    expected.sort();
+    assert!(files == expected, "every file once, and no other");
+}
+
+/// Fixed for ever: a new version of this crate must not move a test face into a training split.
+#[test]
+fn a_seed_means_the_same_split_in_every_version() {
+    let splits = sample_splits();
+    let all = pool(&[splits.train, splits.val, splits.test]).unwrap();
+    let plan = SplitPlan::new(&all, &[], &spec([0.75, 0.15, 0.10], 42));
+    let sides: Vec<u8> = plan.sides.iter().take(32).map(|&side| side as u8).collect();
+    assert_eq!(plan.counts, [599, 120, 80]);
+    assert_eq!(
+        sides,
+        [0, 0, 0, 0, 0, 2, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 1, 0, 1, 0, 1]
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn every_stratum_is_within_one_of_its_share(
+        strata in prop::collection::vec(0..8_usize, 1..200),
+        shares in (1..20_u32, 0..20_u32, 0..20_u32),
+        seed: u64,
+    ) {
+        let sum = f64::from(shares.0 + shares.1 + shares.2);
+        let [val, test] = [shares.1, shares.2].map(|share| (f64::from(share) / sum * 1e3).round() / 1e3);
+        let spec = spec([1.0 - val - test, val, test], seed);
+        let plan = SplitPlan::new(&rows(&strata), &[], &spec);
+        prop_assert_eq!(plan.counts, plan.targets);
+        prop_assert!(plan.largest_deviation < 1.0);
+    }
+
+    #[test]
+    fn groups_stay_whole_and_totals_near(
+        strata in prop::collection::vec(0..4_usize, 60..200),
+        sizes in prop::collection::vec(2..5_usize, 0..12),
+        seed: u64,
+    ) {
+        // Neighbours form a group, whatever their strata: copies of a face with other labels are a group too.
+        let mut start = 0;
+        let groups: Vec<Vec<usize>> = sizes.iter().map(|size| {
+            let group = (start..start + size).collect();
+            start += size;
+            group
+        }).collect();
+        let pool = rows(&strata);
+        let plan = SplitPlan::new(&pool, &groups, &spec([0.75, 0.15, 0.10], seed));
+        for group in &groups {
+            prop_assert!(group.iter().all(|&row| plan.sides[row] == plan.sides[group[0]]));
+        }
+        prop_assert_eq!(plan.counts.iter().sum::<usize>(), pool.len());
+        for (count, target) in plan.counts.iter().zip(plan.targets) {
+            prop_assert!(count.abs_diff(target) <= 2 * groups.len(), "{:?}, {:?}", plan.counts, plan.targets);
+        }
+        if groups.is_empty() {
+            prop_assert_eq!(plan.counts, plan.targets);
+        }
+    }
+}
+
+#[test]
+fn duplicates_do_not_gather_in_one_split() {
+    let pool = rows(&[0; 1000]);
+    let groups: Vec<Vec<usize>> = (0..200).map(|i| vec![2 * i, 2 * i + 1]).collect();
+    let plan = SplitPlan::new(&pool, &groups, &spec([0.6, 0.2, 0.2], 1));
+    assert_eq!(plan.counts, [600, 200, 200]);
+    let in_test = groups.iter().filter(|group| plan.sides[group[0]] == Split::Test).count();
+    assert!((20..=60).contains(&in_test), "about 40 of 200 pairs, found {in_test}");
+}
+
+#[test]
+fn columns_are_united_and_a_split_column_is_replaced() {
+    let a = Manifest::parse("a.csv", b"file,age,gender,race,service_test\n1.jpg,3-9,F,B,True\n").unwrap();
+    let b = Manifest::parse("b.csv", b"file,age,gender,race,split,note\n2.jpg,3-9,F,B,test,x\n").unwrap();
+    let pool = pool(&[a, b]).unwrap();
+    assert_eq!(pool.extra_columns(), ["service_test", "split", "note"]);
+    let plan = SplitPlan::new(&pool, &[], &spec([1.0, 0.0, 0.0], 0));
+    let header = "file,age,gender,race,service_test,split,note\n";
+    let train = format!("{header}1.jpg,3-9,F,B,True,train,\n2.jpg,3-9,F,B,,train,x\n");
+    assert_eq!(written(&plan, &pool), [train.as_str(), header, header]);
+}
+
+#[test]
+fn what_cannot_be_split_is_refused() {
+    let csv = b"file,age,gender,race\n1.jpg,3-9,F,B\n";
+    let twice = ["a.csv", "b.csv"].map(|name| Manifest::parse(name, csv).unwrap());
+    let error = pool(&twice).unwrap_err().to_string();
+    assert_eq!(error, "b.csv:2: expected each file once, found \"1.jpg\" in a.csv:2 too");
+    for text in ["0.5,0.5", "0.5,0.5,0.5", "1.2,-0.1,-0.1", "0,0.5,0.5", "a,b,c", "NaN,0,1"] {
+        let error = text.parse::<Ratios>().unwrap_err().to_string();
+        assert!(error.starts_with("ratios: expected three"), "{text}: {error}");
+    }
+}
