@@ -5,6 +5,7 @@
 
 mod commands;
 mod flags;
+mod inference;
 mod output;
 
 use std::ffi::OsString;
@@ -12,7 +13,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use commands::{audit, bench, evaluate, report, sanity, split, summary, train};
+use commands::{
+    audit, bench, completions, embed, evaluate, export, predict, report, sanity, split, summary, train,
+    weights,
+};
 use output::Verbosity;
 
 /// How the commands were reached.
@@ -56,9 +60,15 @@ enum Command {
     Train(train::Args),
     Evaluate(evaluate::Args),
     Report(report::Args),
+    Predict(predict::Args),
+    Embed(embed::Args),
+    Weights(weights::Args),
+    Export(export::Args),
     Sanity(sanity::Args),
     Summary(summary::Args),
     Bench(bench::Args),
+    Completions(completions::CompletionsArgs),
+    Man(completions::ManArgs),
 }
 
 /// Runs the command that `args` asks for; the first of `args` is the program's name.
@@ -80,9 +90,15 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
         Command::Report(args) => report::run(&args, json),
         Command::Split(args) => split::run(&args, json),
         Command::Audit(args) => audit::run(&args, context, json),
+        Command::Predict(args) => predict::run(&args, context, json),
+        Command::Embed(args) => embed::run(&args, context, json),
+        Command::Weights(args) => weights::run(&args, json),
+        Command::Export(args) => export::run(&args, json),
         Command::Sanity(args) => sanity::run(&args, context, json),
         Command::Summary(args) => summary::run(&args, json),
         Command::Bench(args) => bench::run(&args, context, json),
+        Command::Completions(args) => completions::completions(&args, Cli::command()),
+        Command::Man(args) => completions::man(&args, Cli::command()),
     };
     match ended {
         Ok(Ending::Success) => ExitCode::SUCCESS,

@@ -16,6 +16,8 @@ use crate::{
     cache::{Cache, CacheSpec},
     decode::{RgbImage, decode_into},
     error::{Error, Result},
+    face_box::FaceBox,
+    inputs::ImageInput,
     labels::Encoders,
     manifest::{Manifest, Row},
     order::EpochOrder,
@@ -52,9 +54,17 @@ pub struct Dataset {
     manifest: Manifest,
     images_root: PathBuf,
     targets: PerTask<Vec<u32>>,
+    unlabelled: Option<Unlabelled>,
     mode: Mode,
     size: ImageSize,
     cache: Option<Cache>,
+}
+
+/// Images whose rows have neither labels nor a common folder.
+#[derive(Debug)]
+struct Unlabelled {
+    inputs: Vec<ImageInput>,
+    face_padding: f64,
 }
 
 /// A worker's memory, used again for every image.
@@ -68,6 +78,8 @@ pub struct Scratch {
     /// An image from the disk cache.
     kept: Vec<u8>,
     times: StageTimes,
+    /// How long the last file took, until somebody asks.
+    file_read: Option<Duration>,
 }
 
 /// Where the time went, added up over images and threads.
@@ -110,6 +122,11 @@ impl Scratch {
     pub fn take_times(&mut self) -> StageTimes {
         std::mem::take(&mut self.times)
     }
+
+    /// How long reading a file took since the last call, if one was read.
+    pub(crate) fn take_file_read(&mut self) -> Option<Duration> {
+        self.file_read.take()
+    }
 }
 
 impl Dataset {
@@ -139,25 +156,39 @@ impl Dataset {
             };
             manifest.rows().iter().map(encode).collect::<Result<Vec<u32>>>()
         })?;
-        Dataset { manifest, images_root, targets, mode, size: ImageSize::DEFAULT, cache: None }.checked()
+        let (unlabelled, size, cache) = (None, ImageSize::DEFAULT, None);
+        Dataset { manifest, images_root, targets, unlabelled, mode, size, cache }.checked()
     }
 
-    /// Images without labels, for prediction: evaluation mode, in the order given, and empty targets.
-    /// `files` are relative to `images_root` or absolute.
+    /// Images without labels, for prediction: evaluation mode, in the order given, and empty targets. Faces are cut
+    /// out with FairFace's padding unless [`Dataset::with_face_padding`] says otherwise.
     ///
     /// # Errors
-    /// No files; no such folder; the first image missing.
-    pub fn unlabelled(
-        files: impl IntoIterator<Item = String>,
-        images_root: impl Into<PathBuf>,
-    ) -> Result<Self> {
-        let manifest = Manifest::unlabelled(files);
+    /// No images. Whether each is there shows when it is loaded.
+    pub fn unlabelled(inputs: Vec<ImageInput>) -> Result<Self> {
+        let manifest = Manifest::unlabelled(inputs.iter().map(|input| input.name.clone()));
         if manifest.is_empty() {
             return Err(Error::NoRows { path: manifest.path().to_owned() });
         }
-        let (images_root, targets) = (images_root.into(), PerTask::default());
-        Dataset { manifest, images_root, targets, mode: Mode::Eval, size: ImageSize::DEFAULT, cache: None }
-            .checked()
+        let unlabelled = Unlabelled { inputs, face_padding: FaceBox::FAIRFACE_PADDING };
+        Ok(Dataset {
+            manifest,
+            images_root: PathBuf::new(),
+            targets: PerTask::default(),
+            unlabelled: Some(unlabelled),
+            mode: Mode::Eval,
+            size: ImageSize::DEFAULT,
+            cache: None,
+        })
+    }
+
+    /// The same unlabelled images with another share of a face's box added on every side.
+    #[must_use]
+    pub fn with_face_padding(mut self, padding: f64) -> Self {
+        if let Some(unlabelled) = &mut self.unlabelled {
+            unlabelled.face_padding = padding;
+        }
+        self
     }
 
     /// Finds a wrong images folder now and not in the middle of an epoch.
@@ -227,7 +258,15 @@ impl Dataset {
 
     /// Where the image of a sample lies.
     pub fn image_path(&self, sample_idx: usize) -> PathBuf {
-        self.images_root.join(&self.manifest.rows()[sample_idx].file)
+        match &self.unlabelled {
+            Some(unlabelled) => unlabelled.inputs[sample_idx].path.clone(),
+            None => self.images_root.join(&self.manifest.rows()[sample_idx].file),
+        }
+    }
+
+    /// The face that is cut out of a sample's image; `None` where the whole image is taken.
+    pub fn face(&self, sample_idx: usize) -> Option<FaceBox> {
+        self.unlabelled.as_ref()?.inputs[sample_idx].face
     }
 
     /// The folder that `file` columns are relative to.
@@ -254,10 +293,12 @@ impl Dataset {
         }
     }
 
-    /// Reads, decodes and resizes a sample's image: `(H,W,3)` u8, neither augmented nor normalised. Past the cache.
+    /// Reads, decodes and resizes a sample's image, or the face in it: `(H,W,3)` u8, neither augmented nor normalised.
+    /// Past the cache.
     ///
     /// # Errors
-    /// [`Error::Image`]: the file is missing or does not decode.
+    /// [`Error::Image`], [`Error::ImageInput`] without labels: the file is missing or does not decode, or the face does
+    /// not lie in it.
     ///
     /// # Panics
     /// There is no such sample.
@@ -267,17 +308,36 @@ impl Dataset {
         let mut read = |scratch: &mut Scratch| -> Result<()> {
             let file = read_file(self.image_path(sample_idx), &mut scratch.file)?;
             decode_start = Instant::now();
-            decode_into(file, &mut scratch.decoded)
+            decode_into(file, &mut scratch.decoded)?;
+            if let Some((face, padding)) = self.padded_face(sample_idx) {
+                face.cut(padding, &scratch.decoded, &mut scratch.narrow)?;
+                std::mem::swap(&mut scratch.decoded, &mut scratch.narrow);
+            }
+            Ok(())
         };
         read(scratch).map_err(|error| self.image_error(sample_idx, error))?;
-        let Scratch { decoded, narrow, resized, times, .. } = scratch;
+        let Scratch { decoded, narrow, resized, times, file_read, .. } = scratch;
         let fits = decoded.width == self.size.width && decoded.height == self.size.height;
         if !fits {
             resize_into(decoded, self.size, narrow, resized);
         }
+        *file_read = Some(decode_start - start);
         times.read += decode_start - start;
         times.decode += decode_start.elapsed();
         Ok(if fits { decoded } else { resized })
+    }
+
+    /// Asks the system to begin reading a sample's file, and does not wait for it. Whatever is wrong with the file shows
+    /// when it is read.
+    pub(crate) fn read_ahead(&self, sample_idx: usize) {
+        #[cfg(target_os = "linux")]
+        if !self.cache.as_ref().is_some_and(|cache| cache.has(sample_idx))
+            && let Ok(file) = File::open(self.image_path(sample_idx))
+        {
+            let _ = rustix::fs::fadvise(file.file(), 0, None, rustix::fs::Advice::WillNeed);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = sample_idx;
     }
 
     /// A sample's pixels `(H,W,3)` u8, neither augmented nor normalised, handed to `work`: from the cache, or decoded
@@ -358,10 +418,19 @@ impl Dataset {
         self.with_pixels(sample_idx, scratch, |pixels, _| out.copy_from_slice(pixels))
     }
 
-    /// Names the file and the row in an error about a sample's image.
+    /// The face to cut out of a sample's image, and its padding.
+    fn padded_face(&self, sample_idx: usize) -> Option<(FaceBox, f64)> {
+        Some((self.face(sample_idx)?, self.unlabelled.as_ref()?.face_padding))
+    }
+
+    /// Names the file, and the row if there is one, in an error about a sample's image.
     pub(crate) fn image_error(&self, sample_idx: usize, reason: Error) -> Error {
+        let path = self.image_path(sample_idx);
+        if self.unlabelled.is_some() {
+            return Error::ImageInput { path, reason: Box::new(reason) };
+        }
         Error::Image {
-            path: self.image_path(sample_idx),
+            path,
             csv: self.manifest.path().to_owned(),
             line: self.manifest.rows()[sample_idx].line,
             root: self.images_root.clone(),

@@ -140,6 +140,28 @@ pub enum Error {
         reason: Box<Error>,
     },
 
+    /// An image without labels could not be used.
+    #[error("image {}: {reason}", path.display())]
+    ImageInput {
+        /// The image file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: Box<Error>,
+    },
+
+    /// What was given instead of images has none, or cannot be read as a list of them.
+    #[error("{input}: {message}")]
+    BadInput {
+        /// The folder, pattern or list.
+        input: String,
+        /// What was expected and found.
+        message: String,
+    },
+
+    /// A face's box that cannot be cut out.
+    #[error("{0}")]
+    BadBox(String),
+
     /// A setting that cannot work.
     #[error("{0}")]
     Config(String),

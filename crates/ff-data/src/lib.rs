@@ -36,6 +36,8 @@ mod dataset;
 mod decode;
 pub mod duplicates;
 mod error;
+mod face_box;
+mod inputs;
 mod labels;
 mod loader;
 mod manifest;
@@ -53,6 +55,8 @@ pub use cache::{Cache, CacheSpec};
 pub use dataset::{Dataset, Mode, Scratch, StageTimes};
 pub use decode::{RgbImage, decode, decode_into};
 pub use error::{Error, Result};
+pub use face_box::FaceBox;
+pub use inputs::ImageInput;
 pub use labels::{Encoders, LabelEncoder};
 pub use loader::{
     Batch, BatchImages, Epoch, LastBatch, Layout, Loader, LoaderConfig, OnBadImage, Slot, default_workers,

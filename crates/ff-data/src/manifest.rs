@@ -58,7 +58,7 @@ impl Manifest {
         let path = path.into();
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
-        let mut lines = LineCounter { bytes, offset: 0, line: 1 };
+        let mut lines = LineCounter::new(bytes);
         let mut record = StringRecord::new();
 
         let mut read = |record: &mut StringRecord| -> Result<Option<u64>> {
@@ -258,15 +258,19 @@ impl Header {
 
 /// Byte offset -> 1-based line. The csv crate's own count is one behind after CRLF and before blank lines, for its
 /// records start at the line end that the one before left.
-struct LineCounter<'a> {
+pub(crate) struct LineCounter<'a> {
     bytes: &'a [u8],
     offset: usize,
     line: u64,
 }
 
-impl LineCounter<'_> {
+impl<'a> LineCounter<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        LineCounter { bytes, offset: 0, line: 1 }
+    }
+
     /// The line of the record that is read from `start` on; offsets must not go back.
-    fn at(&mut self, start: u64) -> u64 {
+    pub(crate) fn at(&mut self, start: u64) -> u64 {
         let start = usize::try_from(start).unwrap_or(usize::MAX).min(self.bytes.len());
         let blank = self.bytes[start..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let end = start + blank;

@@ -22,6 +22,29 @@ pub enum Error {
         /// What its parser says.
         source: safetensors::SafeTensorError,
     },
+    /// Not a readable PyTorch state dict.
+    #[error("{}: not a readable PyTorch state dict: {message}", path.display())]
+    Pickle {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        message: String,
+    },
+    /// The labels in a model file's metadata are none.
+    #[error("{}: labels in the metadata: {message}", path.display())]
+    BadLabels {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        message: String,
+    },
+    /// A file has a backbone only where a whole model is needed.
+    #[error("{}: expected a model with heads and their labels, found a backbone only; give a checkpoint's \
+             model.safetensors or a converted FairFace file", path.display())]
+    NoHeads {
+        /// The file.
+        path: PathBuf,
+    },
     /// The tensors of a file do not fit the network.
     #[error("{}: weights do not fit the network:{}", path.display(), problems.iter().map(|p| format!("\n  {p}")).collect::<String>())]
     Mismatch {

@@ -3,9 +3,12 @@
 //! `images (B,3,H,W) f32 -> embedding (B,512) -> logits (B, classes) a task`, and back: a loss on the logits becomes
 //! one flat gradient. It does not know datasets, losses or optimisers.
 
+use std::path::Path;
+
 use candle_core::{Device, Tensor, Var};
 
 use crate::heads::{self, Dropout};
+use crate::weights::{Scope, TaskLabels, WeightFile};
 use crate::{Backbone, Compute, Error, HeadSpec, Parameters, Result};
 
 /// Whether the backbone learns.
@@ -59,6 +62,19 @@ impl FaceModel {
             backbone,
             backbone_mode: BackboneMode::default(),
         })
+    }
+
+    /// Opens a complete model, with the labels of its classes: a checkpoint's `model.safetensors`, or FairFace's own.
+    ///
+    /// # Errors
+    /// [`Error::NoHeads`] for a backbone alone; a file that cannot be read or does not fit.
+    pub fn open(path: &Path, compute: &Compute) -> Result<(Self, Vec<TaskLabels>)> {
+        let file = WeightFile::read(path)?;
+        let labels = file.labels().ok_or_else(|| Error::NoHeads { path: path.to_owned() })?.to_vec();
+        let heads: Vec<HeadSpec> = labels.iter().map(TaskLabels::head).collect();
+        let mut model = Self::new(&heads, compute, 0)?;
+        file.fill(Scope::Model, &mut model.parameters)?;
+        Ok((model, labels))
     }
 
     /// The tasks in the order of the logits.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
 use ff_model::weights::{self, Scope};
-use ff_model::{HeadSpec, Parameters};
+use ff_model::{Compute, Engine, Error, FaceModel, HeadSpec, Parameters};
 use tempfile::TempDir;
 
 fn parameters(seed: u64) -> Parameters {
@@ -128,4 +128,53 @@ fn a_checkpoint_of_other_heads_is_refused_as_a_model_and_serves_as_a_backbone() 
     assert!(message.contains("age_head.weight: expected shape [9, 512], found [4, 512]"), "{message}");
     let report = weights::load(&path, Scope::Backbone, &mut loaded).unwrap();
     assert!(report.set_aside.contains(&"age_head.weight".to_owned()), "{report:?}");
+}
+
+/// FairFace's release has one `fc` on the embedding. As a model of this crate it must give the very same logits.
+#[test]
+fn fairfaces_classifier_becomes_three_heads_with_its_logits() {
+    let mut tensors = torchvision_tensors(1);
+    let ramp = |n: usize| (0..n).map(|i| (i * 37 % 101) as f32 / 100.0 - 0.5).collect::<Vec<f32>>();
+    let fc = Tensor::from_vec(ramp(18 * 512), (18, 512), &Device::Cpu).unwrap();
+    let bias = Tensor::from_vec(ramp(18), 18, &Device::Cpu).unwrap();
+    tensors.insert("fc.weight".into(), fc.clone());
+    tensors.insert("fc.bias".into(), bias.clone());
+    let (_dir, path) = save(&tensors);
+
+    let (mut model, labels) = FaceModel::open(&path, &Compute::cpu(Engine::Fast)).unwrap();
+    let images = Tensor::ones((1, 3, 64, 64), DType::F32, &Device::Cpu).unwrap();
+    let prediction = model.predict(&images).unwrap();
+    let logits = prediction.embedding.matmul(&fc.t().unwrap()).unwrap().broadcast_add(&bias).unwrap();
+    let logits: Vec<f32> = logits.flatten_all().unwrap().to_vec1().unwrap();
+    let of = |task: usize, label: &str| {
+        let id = labels[task].labels.iter().position(|l| l == label).unwrap();
+        prediction.logits[task].flatten_all().unwrap().to_vec1::<f32>().unwrap()[id]
+    };
+    for (row, task, label) in
+        [(0, 2, "White"), (3, 2, "East Asian"), (7, 1, "Male"), (10, 0, "3-9"), (17, 0, "more than 70")]
+    {
+        let (expected, found) = (logits[row], of(task, label));
+        assert!(
+            (expected - found).abs() <= 1e-5 * expected.abs().max(1.0),
+            "{label}: {found}, expected {expected}"
+        );
+    }
+
+    let as_backbone = weights::load(&path, Scope::Backbone, &mut parameters(2)).unwrap();
+    assert_eq!(as_backbone.set_aside, ["fc.bias", "fc.weight"]);
+    let converted = weights::convert(&path).unwrap();
+    assert_eq!((converted.kind, converted.params), (weights::Kind::Fairface, 21_556_562));
+    fs_err::write(&path, converted.bytes).unwrap();
+    let (again, same_labels) = FaceModel::open(&path, &Compute::cpu(Engine::Fast)).unwrap();
+    assert_eq!(labels, same_labels);
+    assert_eq!(values(again.parameters()), values(model.parameters()));
+}
+
+#[test]
+fn a_backbone_alone_does_not_open_as_a_model() {
+    let (_dir, path) = save(&torchvision_tensors(1));
+    let error = FaceModel::open(&path, &Compute::cpu(Engine::Fast)).err().unwrap();
+    assert!(matches!(error, Error::NoHeads { .. }), "{error}");
+    let converted = weights::convert(&path).unwrap();
+    assert!(converted.bytes == fs_err::read(&path).unwrap(), "what needs no change keeps its bytes");
 }

@@ -12,9 +12,8 @@ use candle_core::Device;
 use ff_data::Encoders;
 use ff_model::{FaceModel, HeadSpec, weights};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::files;
+use crate::files::{self, sha256};
 use crate::losses::Uncertainty;
 use crate::optimizer::Steps;
 use crate::trainer::Learner;
@@ -209,11 +208,6 @@ impl Checkpoint {
         })?;
         Ok(state)
     }
-}
-
-/// The SHA-256 of some bytes, in hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// One head a task, sized by the encoders.

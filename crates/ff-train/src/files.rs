@@ -1,9 +1,10 @@
-//! Files that matter are written whole or not at all.
+//! Files that matter are written whole or not at all, and known by their hash.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
+use sha2::{Digest, Sha256};
 
 /// Writes `path` by a temporary sibling, fsync and rename: a reader sees the old bytes or the new, never a part.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
@@ -14,6 +15,11 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     drop(file);
     fs::rename(&temporary, path)?;
     sync_parent(path)
+}
+
+/// SHA-256 (FIPS 180-4) in lowercase hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Replaces the folder `path` by one that `fill` writes into: under its name there is the old folder or the new, and

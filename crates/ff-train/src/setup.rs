@@ -4,17 +4,77 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ff_data::{
-    AugmentSpec, CacheSpec, Dataset, Encoders, LastBatch, Layout, Loader, LoaderConfig, Manifest, Mode,
+    AugmentSpec, CacheSpec, Dataset, Encoders, LabelEncoder, LastBatch, Layout, Loader, LoaderConfig,
+    Manifest, Mode, PerTask, Task,
 };
-use ff_model::{BackboneMode, Compute, FaceModel, weights};
+use ff_model::{BackboneMode, Compute, FaceModel, TaskLabels, weights};
 
-use crate::checkpoint::heads;
+use crate::checkpoint::{Checkpoint, heads};
 use crate::config::{CacheKind, Config, TrainConfig};
+use crate::run_dir::{RunDir, Which};
 use crate::{Error, Result};
 
 /// What to tell somebody who has no pretrained weights.
-pub const HOW_TO_GET_WEIGHTS: &str = "download model.safetensors of timm/resnet34.tv_in1k from the Hugging Face hub and pass it as \
-     --init FILE, or put it in one of these places, or start from random weights with --init random";
+pub const HOW_TO_GET_WEIGHTS: &str = "run `fairface weights` once to download them (in the repository `cargo xtask weights`), or pass a file \
+     as --init FILE, or start from random weights with --init random";
+
+/// A model that has learnt, and the labels behind its logits.
+pub struct Trained {
+    /// The model.
+    pub model: FaceModel,
+    /// The labels, in the order of class ids.
+    pub encoders: Encoders,
+    /// The checkpoint's folder or the file that it came from.
+    pub path: PathBuf,
+}
+
+impl Trained {
+    /// Tasks and labels in the order of the heads, as a model file carries them.
+    pub fn labels(&self) -> Vec<TaskLabels> {
+        let tasks = self.encoders.iter();
+        tasks.map(|(task, e)| TaskLabels { task: task.name().into(), labels: e.labels().to_vec() }).collect()
+    }
+}
+
+/// Where a trained model lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TrainedSource {
+    /// A checkpoint of a run.
+    Run {
+        /// The run's folder.
+        dir: PathBuf,
+        /// Which checkpoint.
+        which: Which,
+    },
+    /// A file with labels: a checkpoint's `model.safetensors`, or FairFace's own release.
+    Weights(PathBuf),
+}
+
+/// Opens a trained model.
+///
+/// # Errors
+/// There is none; a file that is damaged or holds a backbone only; labels of other tasks than age, gender, race.
+pub fn open_trained(source: &TrainedSource, compute: &Compute) -> Result<Trained> {
+    match source {
+        TrainedSource::Run { dir, which } => {
+            let checkpoint = Checkpoint::open(&RunDir::open(dir)?.checkpoint(*which))?;
+            let encoders = checkpoint.state()?.encoders;
+            let mut model = FaceModel::new(&heads(&encoders), compute, 0)?;
+            checkpoint.load_model(&mut model)?;
+            Ok(Trained { model, encoders, path: checkpoint.path().to_owned() })
+        }
+        TrainedSource::Weights(path) => {
+            let (model, labels) = FaceModel::open(path, compute)?;
+            let tasks: Vec<&str> = labels.iter().map(|t| t.task.as_str()).collect();
+            if tasks != Task::ALL.map(Task::name) {
+                let message = format!("expected heads for age, gender, race, found {}", tasks.join(", "));
+                return Err(Error::BadFile { path: path.clone(), message });
+            }
+            let encoder = |task: Task| LabelEncoder::from_sorted(task, labels[task as usize].labels.clone());
+            Ok(Trained { model, encoders: PerTask::try_from_fn(encoder)?, path: path.clone() })
+        }
+    }
+}
 
 /// Where the initial weights came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,10 +103,17 @@ impl std::fmt::Display for Init {
 
 /// Places where pretrained weights are looked for: `FAIRFACE_WEIGHTS`, then the user's cache.
 fn pretrained_candidates() -> Vec<PathBuf> {
-    let env = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = env("XDG_CACHE_HOME").or_else(|| env("HOME").map(|home| home.join(".cache")));
-    let cached = cache.map(|cache| cache.join("fairface").join("resnet34.safetensors"));
-    env("FAIRFACE_WEIGHTS").into_iter().chain(cached).collect()
+    env_path("FAIRFACE_WEIGHTS").into_iter().chain(cached_weights()).collect()
+}
+
+/// `fairface/resnet34.safetensors` in the user's cache folder (`XDG_CACHE_HOME`, else `~/.cache`), where there is one.
+pub fn cached_weights() -> Option<PathBuf> {
+    let cache = env_path("XDG_CACHE_HOME").or_else(|| env_path("HOME").map(|home| home.join(".cache")))?;
+    Some(cache.join("fairface").join("resnet34.safetensors"))
+}
+
+fn env_path(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// Fills the model's backbone as `[model] init` says.

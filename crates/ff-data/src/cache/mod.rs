@@ -90,6 +90,14 @@ impl Cache {
         }
     }
 
+    /// Whether a sample's image is there, as far as one can tell without reading it.
+    pub(crate) fn has(&self, sample_idx: usize) -> bool {
+        match &self.store {
+            Store::Memory(images) => images[sample_idx].get().is_some(),
+            Store::Disk(disk) => disk.has(sample_idx),
+        }
+    }
+
     /// A sample's image, in the cache's memory or read into `buffer`.
     pub(crate) fn get<'a>(&'a self, sample_idx: usize, buffer: &'a mut Vec<u8>) -> Option<&'a [u8]> {
         match &self.store {

@@ -20,6 +20,18 @@ pub(super) fn disk(bytes: u64, dir: &Path) -> Result<()> {
     }
 }
 
+/// Bytes of the disk that a file holds already.
+#[cfg(unix)]
+pub(super) fn taken(file: &Path) -> u64 {
+    const BLOCK: u64 = 512;
+    fs_err::metadata(file).map_or(0, |metadata| BLOCK * std::os::unix::fs::MetadataExt::blocks(&metadata))
+}
+
+#[cfg(not(unix))]
+pub(super) fn taken(_file: &Path) -> u64 {
+    0
+}
+
 fn refuse(bytes: u64, free: u64, place: &str) -> Result<()> {
     let mib = |bytes: u64| bytes >> 20;
     let (needed, free) = (mib(bytes), mib(free));

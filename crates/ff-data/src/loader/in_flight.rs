@@ -11,7 +11,12 @@ use std::{
 
 use ff_kernels::claims::{Claim, Claims};
 
-use super::{Batch, BatchImages, Layout, LoaderConfig, OnBadImage, slots::Ring, slots::Slot};
+use super::{
+    Batch, BatchImages, Layout, LoaderConfig, OnBadImage,
+    read_ahead::{DISTANCE, ReadAhead},
+    slots::Ring,
+    slots::Slot,
+};
 use crate::{
     dataset::{Dataset, Scratch},
     error::{Error, Result},
@@ -80,6 +85,8 @@ pub(super) struct InFlight {
     epoch: u64,
     batch_idx: usize,
     indices: Vec<u32>,
+    /// The sample [`DISTANCE`] places after each of `indices`; shorter at the end of the epoch.
+    ahead: Vec<u32>,
     parts: Parts,
     failures: Mutex<Vec<(usize, Error)>>,
     cancelled: Arc<AtomicBool>,
@@ -101,11 +108,13 @@ impl InFlight {
         cancelled: Arc<AtomicBool>,
     ) -> Self {
         let indices = order.batch(batch_idx, batch_size).to_vec();
+        let ahead = order.indices().iter().skip(batch_idx * batch_size + DISTANCE).take(indices.len());
+        let ahead = ahead.copied().collect();
         let parts = match memory {
             Memory::Planes(ring) => Parts::Planes(Filling::new(ring, dataset.image_len(), indices.len())),
             Memory::Pixels(ring) => Parts::Pixels(Filling::new(ring, dataset.image_len(), indices.len())),
         };
-        InFlight { epoch, batch_idx, indices, parts, failures: Mutex::default(), cancelled }
+        InFlight { epoch, batch_idx, indices, ahead, parts, failures: Mutex::default(), cancelled }
     }
 
     /// The next image that nobody fills yet.
@@ -132,7 +141,13 @@ impl InFlight {
 
     /// Makes one image, or notes why it cannot be made. A decoder that panics on a malformed file is that file's error,
     /// not the run's end.
-    pub(super) fn fill(&self, mut place: Place<'_>, dataset: &Dataset, scratch: &mut Scratch) {
+    pub(super) fn fill(
+        &self,
+        mut place: Place<'_>,
+        dataset: &Dataset,
+        scratch: &mut Scratch,
+        read_ahead: &mut ReadAhead,
+    ) {
         if self.cancelled.load(Ordering::Relaxed) {
             return;
         }
@@ -140,6 +155,11 @@ impl InFlight {
             Place::Planes(claim) => claim.part(),
             Place::Pixels(claim) => claim.part(),
         };
+        if read_ahead.is_wanted()
+            && let Some(&later) = self.ahead.get(position)
+        {
+            dataset.read_ahead(later as usize);
+        }
         let sample_idx = self.indices[position] as usize;
         let load = AssertUnwindSafe(|| match &mut place {
             Place::Planes(claim) => dataset.load(self.epoch, sample_idx, scratch, claim),
@@ -151,6 +171,9 @@ impl InFlight {
         });
         if let Err(error) = loaded {
             self.failures.lock().unwrap_or_else(PoisonError::into_inner).push((position, error));
+        }
+        if let Some(read) = scratch.take_file_read() {
+            read_ahead.note(read);
         }
         // Only now does the image count as done: its failure is noted.
         drop(place);

@@ -12,6 +12,7 @@
 mod batch;
 mod config;
 mod in_flight;
+mod read_ahead;
 mod slots;
 mod workers;
 

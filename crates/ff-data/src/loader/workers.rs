@@ -14,6 +14,7 @@ use std::{
 use super::{
     LoaderConfig,
     in_flight::{InFlight, Memory},
+    read_ahead::ReadAhead,
 };
 use crate::{
     dataset::{Dataset, Scratch, StageTimes},
@@ -117,9 +118,10 @@ impl Shared {
     pub(super) fn work(&self) {
         let _tell = TellWhenBroken(self);
         let mut scratch = Scratch::default();
+        let mut read_ahead = ReadAhead::default();
         while let Some(batch) = self.batch_to_fill(scratch.take_times()) {
             while let Some(place) = batch.claim() {
-                batch.fill(place, &self.dataset, &mut scratch);
+                batch.fill(place, &self.dataset, &mut scratch, &mut read_ahead);
             }
             // Only whoever hands back the last image is sure to see the batch complete; others may see it too.
             if batch.is_complete() {

@@ -13,6 +13,8 @@ mod fused;
 mod geometry;
 mod params;
 
+pub use ff_kernels::image::{IMAGENET_MEAN, IMAGENET_STD};
+
 pub use color::{adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation};
 pub use fused::{augment_into, augment_into_at};
 pub use geometry::{InverseAffine, affine, bilinear, hflip, rotate};
@@ -22,11 +24,6 @@ pub use params::{
 };
 
 use crate::{decode::RgbImage, resize::ImageSize};
-
-/// ImageNet's channel means, in `[0,1]`.
-pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-/// ImageNet's channel standard deviations, in `[0,1]`.
-pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
 /// `(H,W,3)` u8 -> `(3,H,W)` f32 in `[0,1]`, as `ToTensor` gives it.
 ///

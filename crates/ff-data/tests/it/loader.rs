@@ -11,7 +11,7 @@ use ff_data::{
 };
 use proptest::prelude::*;
 
-use crate::support::{Fixture, planted, sample, sample_dataset, sample_splits};
+use crate::support::{Fixture, planted, sample, sample_dataset, sample_inputs, sample_splits};
 
 const TRAIN: fn() -> Mode = || Mode::train(Augment::Balanced, 7);
 
@@ -213,8 +213,9 @@ fn datasets_are_checked_when_opened() {
 
 #[test]
 fn images_without_labels_make_batches_without_targets() {
-    let files: Vec<String> = sample_splits().val.rows()[..5].iter().map(|row| row.file.clone()).collect();
-    let dataset = Dataset::unlabelled(files.clone(), sample().join("images")).unwrap();
+    let inputs = sample_inputs(5);
+    let files: Vec<String> = inputs.iter().map(|input| input.name.clone()).collect();
+    let dataset = Dataset::unlabelled(inputs).unwrap();
     let mut loader = Loader::new(Arc::new(dataset), LoaderConfig::eval(3)).unwrap();
     let batches: Vec<Batch> = loader.epoch(0, 0).map(Result::unwrap).collect();
     assert_eq!(
@@ -222,7 +223,7 @@ fn images_without_labels_make_batches_without_targets() {
         files.iter().collect::<Vec<_>>()
     );
     assert!(batches.iter().all(|batch| batch.targets.values().all(Vec::is_empty)));
-    assert!(matches!(Dataset::unlabelled([], sample()), Err(Error::NoRows { .. })));
+    assert!(matches!(Dataset::unlabelled(Vec::new()), Err(Error::NoRows { .. })));
 }
 
 /// Linux names every thread of the process: after the drop none of this loader's is left.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ff_data::{Dataset, Encoders, Manifest, Mode, RgbImage, Splits};
+use ff_data::{Dataset, Encoders, ImageInput, Manifest, Mode, RgbImage, Splits};
 use safetensors::{Dtype, SafeTensors};
 
 /// The bundled sample.
@@ -20,6 +20,13 @@ pub fn sample_dataset(n: usize, mode: Mode) -> Dataset {
     let rows = splits.train.rows()[..n].to_vec();
     let manifest = Manifest::new("first.csv", splits.train.extra_columns().to_vec(), rows).unwrap();
     Dataset::open(manifest, sample().join("images"), &splits.encoders, mode).unwrap()
+}
+
+/// The first `n` validation faces of the sample as images without labels, named as their CSV names them.
+pub fn sample_inputs(n: usize) -> Vec<ImageInput> {
+    let files = sample_splits().val.rows()[..n].iter().map(|row| row.file.clone()).collect::<Vec<_>>();
+    let input = |name: String| ImageInput { path: sample().join("images").join(&name), name, face: None };
+    files.into_iter().map(input).collect()
 }
 
 /// A CSV with one face per file, in a folder with those files; encoders fitted on it.

@@ -15,6 +15,11 @@ use crate::simd::{Level, PixelKernel, Pixels, dispatch_pixels};
 use color::{Step, grey, run_steps};
 use fetch::{Fetch, Mapped, Mirrored, Planes, Straight};
 
+/// ImageNet's channel means, in `[0,1]`.
+pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+/// ImageNet's channel standard deviations, in `[0,1]`.
+pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
+
 /// An image `(H,W,3)` u8.
 #[derive(Debug, Clone, Copy)]
 pub struct Rgb<'a> {

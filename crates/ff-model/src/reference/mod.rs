@@ -6,7 +6,7 @@ mod batch_norm;
 mod max_pool;
 mod resnet;
 
-pub use batch_norm::{BatchStatistics, batch_norm_eval, batch_norm_train};
+pub use batch_norm::{BatchStatistics, EPS, batch_norm_eval, batch_norm_train};
 pub use max_pool::max_pool;
 
 use candle_core::{Tensor, Var};

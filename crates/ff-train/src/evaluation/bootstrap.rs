@@ -39,9 +39,9 @@ impl Bootstrap {
         n: usize,
         statistics: impl Fn(&[u32]) -> Vec<Option<f64>> + Sync,
     ) -> Vec<Option<Interval>> {
-        let threads = thread::available_parallelism().map_or(1, NonZero::get) as u32;
+        let threads = thread::available_parallelism().map_or(1, NonZero::get);
         let resamples: Vec<u32> = (0..self.resamples).collect();
-        let share = resamples.len().div_ceil(threads as usize).max(1);
+        let share = resamples.len().div_ceil(threads).max(1);
         let values: Vec<Vec<Option<f64>>> = thread::scope(|scope| {
             let work = |part: &[u32]| part.iter().map(|&b| statistics(&self.draw(n, b))).collect::<Vec<_>>();
             let parts = resamples.chunks(share).map(|part| scope.spawn(move || work(part)));

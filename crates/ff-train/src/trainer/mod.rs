@@ -17,9 +17,10 @@ use ff_model::{BackboneMode, FaceModel};
 pub use learner::{Learner, Place, Taken};
 pub use resume::Change;
 
-use crate::checkpoint::{Checkpoint, Position, sha256};
+use crate::checkpoint::{Checkpoint, Position};
 use crate::config::{Config, OnNonFinite};
 use crate::evaluation::{Evaluation, predict};
+use crate::files::sha256;
 use crate::journal::Journal;
 use crate::losses::Objective;
 use crate::machine::Machine;

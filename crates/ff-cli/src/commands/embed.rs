@@ -1,0 +1,55 @@
+//! `embed`: the backbone's 512 numbers for every face.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Result;
+use ff_train::files::write_atomic;
+use ff_train::predictor::Predictor;
+
+use crate::inference::{ImageFlags, ModelFlags, report};
+use crate::output::{self, note};
+use crate::{Context, Ending};
+
+/// Write the 512-number embedding of every face to a safetensors file.
+///
+/// The file has one tensor, `embeddings` (N,512) f32, and the images' names as a JSON array under `files` in its
+/// metadata, in the same order. Images are given as to `predict`; one that is missing or broken is named on stderr and
+/// left out, and the exit code is then 1.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    embed --run runs/train-001 faces/ --out faces.safetensors\n  \
+    embed --weights fairface.safetensors val.csv --images fairface --out val.safetensors")]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelFlags,
+    #[command(flatten)]
+    images: ImageFlags,
+    /// The file to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
+    let (images, loader, compute) = args.images.settle(context)?;
+    let mut predictor = Predictor::new(args.model.open(&compute)?);
+    let bar = output::progress(images.len() as u64, "[{bar:30}] {pos}/{len} {per_sec} eta {eta}");
+    let clock = Instant::now();
+    let (embeddings, failed) = predictor.embed(images, loader, |n| bar.inc(n as u64))?;
+    let seconds = clock.elapsed().as_secs_f64();
+    bar.finish_and_clear();
+    let ending = report(&failed);
+    let (n, dim) = embeddings.values.dims2()?;
+    write_atomic(&args.out, &embeddings.to_safetensors()?)?;
+    let images_per_s = n as f64 / seconds;
+    note!("{n} images in {seconds:.2} s, {images_per_s:.1} images/s; {} failed", failed.len());
+    if json {
+        let out = &args.out;
+        output::print_json(&serde_json::json!({
+            "path": out, "n": n, "dim": dim, "images_per_s": images_per_s, "failed": failed,
+        }))?;
+    } else {
+        println!("{}", args.out.display());
+    }
+    Ok(ending)
+}

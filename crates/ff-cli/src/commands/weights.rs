@@ -1,0 +1,75 @@
+//! `weights`: pretrained weights from the hub, or a file of one's own made fit.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use ff_model::weights::Kind;
+use ff_train::hub::DEFAULT_REPOSITORY;
+use ff_train::pretrained::{Installed, Source, install};
+
+use crate::Ending;
+use crate::output::{self, grouped, note};
+
+/// Get pretrained weights and put them where `train` finds them, or convert a file.
+///
+/// Without arguments, torchvision's ImageNet weights are downloaded from the Hugging Face hub into its cache, checked
+/// against the SHA-256 that the hub announces, and copied to fairface/resnet34.safetensors in your cache folder. A broken
+/// download goes on where it stopped when the command is run again. HF_ENDPOINT names a mirror, HF_TOKEN a token,
+/// HF_HOME the hub's cache.
+///
+/// --file takes what you have: safetensors or PyTorch .pth/.pt state dicts (no code in them is run), of torchvision, timm,
+/// this project, or FairFace's own 7-race ResNet-34, which becomes a model that predict and evaluate take as it is.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    weights                                                  ImageNet weights for `train`\n  \
+    weights --file resnet34-b627a593.pth                     torchvision's file, for `train`\n  \
+    weights --file res34_fair_align_multi_7_20190809.pt --out fairface.safetensors\n  \
+    predict --weights fairface.safetensors photo.jpg         FairFace's own model")]
+pub struct Args {
+    /// The hub's repository; its model.safetensors is taken.
+    #[arg(long, value_name = "OWNER/NAME", default_value = DEFAULT_REPOSITORY)]
+    source: String,
+    /// Convert this file instead.
+    #[arg(long, value_name = "FILE", conflicts_with = "source")]
+    file: Option<PathBuf>,
+    /// Where to write [default: a backbone where `train` looks for it, a whole model beside FILE as .safetensors].
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+pub fn run(args: &Args, json: bool) -> Result<Ending> {
+    let source = match &args.file {
+        Some(file) => Source::File(file.clone()),
+        None => Source::Hub(args.source.clone()),
+    };
+    let bar = output::progress(0, "[{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} eta {eta}");
+    let installed = install(&source, args.out.as_deref(), &mut |transfer| {
+        bar.set_length(transfer.total);
+        bar.set_position(transfer.done);
+    })?;
+    bar.finish_and_clear();
+    if installed.verified == Some(false) {
+        tracing::warn!("the hub announced no SHA-256 for this file, so it was not checked");
+    }
+    if json {
+        output::print_json(&installed)?;
+    } else {
+        print(&installed);
+    }
+    Ok(Ending::Success)
+}
+
+fn print(installed: &Installed) {
+    let Installed { path, sha256, kind, tensors, params, verified } = installed;
+    println!("{}", path.display());
+    println!("sha256 {sha256}{}", if *verified == Some(true) { ", as the hub announced it" } else { "" });
+    println!("{tensors} tensors, {} parameters", grouped(*params as u64));
+    note!(
+        "{}",
+        match kind {
+            Kind::Backbone => "a backbone: `train` starts from it",
+            Kind::Model => "a whole model: predict and evaluate take it with --weights",
+            Kind::Fairface => "FairFace's model: predict and evaluate take it with --weights",
+        }
+    );
+}

@@ -1,0 +1,116 @@
+//! What `predict`, `embed` and `export` share: which model, which images.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use ff_data::{Dataset, FaceBox, ImageInput, LoaderConfig};
+use ff_model::Compute;
+use ff_train::Config;
+use ff_train::predictor::Failure;
+use ff_train::run_dir::Which;
+use ff_train::setup::{Trained, TrainedSource, open_trained};
+
+use crate::flags::{ComputeFlags, DataFlags, sample_config, settle};
+use crate::{Context, Ending};
+
+/// Which trained model.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+pub struct ModelFlags {
+    /// The run folder.
+    #[arg(long, value_name = "DIR", required_unless_present = "weights", conflicts_with = "weights")]
+    run: Option<PathBuf>,
+    /// Which checkpoint of the run.
+    #[arg(long, value_enum, default_value_t)]
+    checkpoint: CheckpointFlag,
+    /// A model file instead of a run: a checkpoint's model.safetensors, or FairFace's own release.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum CheckpointFlag {
+    /// The best mean validation accuracy.
+    #[default]
+    Best,
+    /// The newest.
+    Last,
+}
+
+/// Which images, and how fast.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+pub struct ImageFlags {
+    /// Images, folders, quoted patterns, CSVs with a column `file` or `img_path`, or - for a list on standard input.
+    #[arg(value_name = "IMAGES", required = true)]
+    inputs: Vec<String>,
+    /// The folder that paths in a CSV or list are relative to [default: the current one].
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
+    /// The face in every photo, in pixels; a CSV's columns x, y, w, h say it for each.
+    #[arg(long, value_name = "X,Y,W,H", allow_hyphen_values = true)]
+    crop: Option<FaceBox>,
+    /// How much of a face's box is added on every side; FairFace's crops have a quarter.
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = FaceBox::FAIRFACE_PADDING)]
+    padding: f64,
+    /// Images in a batch [default: 32].
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+    /// Threads that decode [default: CPUs - 2, at least 2, at most 8].
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    #[command(flatten)]
+    compute: ComputeFlags,
+}
+
+impl ModelFlags {
+    /// Opens the model.
+    pub fn open(&self, compute: &Compute) -> Result<Trained> {
+        let which = match self.checkpoint {
+            CheckpointFlag::Best => Which::Best,
+            CheckpointFlag::Last => Which::Last,
+        };
+        let source = match (&self.run, &self.weights) {
+            (Some(dir), _) => TrainedSource::Run { dir: dir.clone(), which },
+            (None, weights) => TrainedSource::Weights(weights.clone().unwrap_or_default()),
+        };
+        Ok(open_trained(&source, compute)?)
+    }
+}
+
+impl ImageFlags {
+    /// The images, and how to load and compute them; to be called before the first tensor is made.
+    pub fn settle(&self, context: &Context) -> Result<(Dataset, LoaderConfig, Compute)> {
+        if !(0.0..=4.0).contains(&self.padding) {
+            let message = format!("expected between 0 and 4, found {}", self.padding);
+            return Err(ff_train::Error::Config { origin: "--padding".into(), message }.into());
+        }
+        let data = DataFlags { batch_size: self.batch_size, workers: self.workers, ..DataFlags::default() };
+        let config = settle(sample_config(context, &data, &self.compute))?;
+        let (images, mut inputs) = (self.images.clone().unwrap_or_default(), Vec::new());
+        for argument in &self.inputs {
+            inputs.extend(ImageInput::expand(argument, &images, &mut std::io::stdin().lock())?);
+        }
+        for input in &mut inputs {
+            input.face = input.face.or(self.crop);
+        }
+        let images = Dataset::unlabelled(inputs)?.with_face_padding(self.padding);
+        let loader = LoaderConfig::eval(config.data.batch_size).with_workers(config.data.workers);
+        Ok((images, loader, compute(&config)?))
+    }
+}
+
+/// Where and how a configuration computes.
+pub fn compute(config: &Config) -> Result<Compute> {
+    let device = config.train.device.open()?;
+    Ok(Compute { device, engine: config.train.engine, threads: config.train.threads })
+}
+
+/// Says what could not be used; any such image makes the command fail in the end.
+pub fn report(failures: &[Failure]) -> Ending {
+    for failure in failures {
+        eprintln!("error: {}", failure.error);
+    }
+    if failures.is_empty() { Ending::Success } else { Ending::Failure }
+}

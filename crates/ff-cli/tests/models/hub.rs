@@ -1,0 +1,233 @@
+//! `weights` against a hub of the test's own: an HTTP server on this machine, as good or as bad as the test wants it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Output;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use candle_core::{DType, Device};
+use ff_model::Parameters;
+use ff_train::files::sha256;
+use fs_err as fs;
+use serde_json::Value;
+
+use crate::support::{Workplace, assert_exit, text};
+
+/// ResNet-34 under torchvision's names, in bf16 to be small.
+fn weights() -> &'static [u8] {
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    BYTES.get_or_init(|| {
+        let named = Parameters::initialise(&[], 1, &Device::Cpu).unwrap().named().unwrap().into_iter();
+        let backbone = named.filter_map(|(name, t)| {
+            Some((name.strip_prefix("backbone.")?.to_owned(), t.to_dtype(DType::BF16).unwrap()))
+        });
+        safetensors::serialize(backbone.collect::<Vec<_>>(), None).unwrap()
+    })
+}
+
+/// How a hub behaves.
+#[derive(Clone)]
+struct Behaviour {
+    /// The SHA-256 that it announces.
+    announced: String,
+    /// Bytes after which it breaks the connection.
+    cut_after: usize,
+    /// A status that it answers everything with, if not the file.
+    status: Option<&'static str>,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self { announced: sha256(weights()), cut_after: usize::MAX, status: None }
+    }
+}
+
+/// A request: its path, the first byte that it asks for, its `Authorization`.
+type Request = (String, usize, Option<String>);
+
+struct Hub {
+    address: String,
+    behaviour: Arc<Mutex<Behaviour>>,
+    requests: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Hub {
+    /// Serves until the process ends.
+    fn start(behaviour: Behaviour) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let behaviour = Arc::new(Mutex::new(behaviour));
+        let requests = Arc::<Mutex<Vec<Request>>>::default();
+        let hub = Self { address, behaviour: Arc::clone(&behaviour), requests: Arc::clone(&requests) };
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let behaviour = behaviour.lock().unwrap().clone();
+                // A client that hangs up is no concern of the server's.
+                let _ = answer(stream.unwrap(), &behaviour, &requests);
+            }
+        });
+        hub
+    }
+
+    fn become_(&self, behaviour: Behaviour) {
+        *self.behaviour.lock().unwrap() = behaviour;
+    }
+
+    /// First bytes that were asked for, beyond the first look at the file.
+    fn starts(&self) -> Vec<usize> {
+        self.requests.lock().unwrap().iter().map(|r| r.1).collect()
+    }
+
+    fn weights(&self, place: &Workplace) -> Output {
+        let mut command = place.command(&["weights", "--json"]);
+        command.env("HF_ENDPOINT", &self.address).env("HF_TOKEN", "hf_secret").output().unwrap()
+    }
+}
+
+/// One request, one answer: status lines and headers as the hub's.
+fn answer(
+    mut stream: TcpStream,
+    behaviour: &Behaviour,
+    requests: &Mutex<Vec<Request>>,
+) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let first = lines.next().unwrap()?;
+    let headers: Vec<String> = lines.map(|line| line.unwrap()).take_while(|line| !line.is_empty()).collect();
+    let header = |name: &str| {
+        let found = headers
+            .iter()
+            .find_map(|line| line.split_once(": ").filter(|(n, _)| n.eq_ignore_ascii_case(name)));
+        found.map(|(_, value)| value.to_owned())
+    };
+    let range = header("range").unwrap();
+    let (start, end) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+    let start: usize = start.parse().unwrap();
+    let path = first.split(' ').nth(1).unwrap().to_owned();
+    requests.lock().unwrap().push((path, start, header("authorization")));
+    if let Some(status) = behaviour.status {
+        return write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    }
+    let file = weights();
+    let end = end.parse().map_or(file.len(), |last: usize| last + 1);
+    write!(
+        stream,
+        "HTTP/1.1 206 Partial Content\r\nETag: \"{announced}\"\r\nX-Linked-ETag: \"{announced}\"\r\n\
+         X-Repo-Commit: 0123456789abcdef0123456789abcdef01234567\r\nContent-Length: {}\r\n\
+         Content-Range: bytes {start}-{}/{}\r\nConnection: close\r\n\r\n",
+        end - start,
+        end - 1,
+        file.len(),
+        announced = behaviour.announced,
+    )?;
+    let sent = (end - start).min(behaviour.cut_after);
+    stream.write_all(&file[start..start + sent])
+}
+
+#[track_caller]
+fn assert_says(output: &Output, expected: &[&str]) {
+    assert_exit(output, 1);
+    let stderr = text(&output.stderr);
+    for part in expected {
+        assert!(stderr.contains(part), "{part:?} is missing in {stderr}");
+    }
+}
+
+#[test]
+fn weights_arrive_checked_where_train_looks_for_them() {
+    let (place, hub) = (Workplace::new(), Hub::start(Behaviour::default()));
+    let output = hub.weights(&place);
+    assert_exit(&output, 0);
+    let installed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let path = place.path("cache/fairface/resnet34.safetensors");
+    assert_eq!(installed["path"], path.to_str().unwrap());
+    assert_eq!(installed["sha256"], sha256(weights()));
+    assert_eq!((&installed["verified"], &installed["kind"]), (&true.into(), &"backbone".into()));
+    assert_eq!((&installed["tensors"], &installed["params"]), (&180.into(), &21_284_672.into()));
+    assert!(fs::read(&path).unwrap() == weights());
+    for (path, _, token) in hub.requests.lock().unwrap().iter() {
+        assert_eq!(path, "/timm/resnet34.tv_in1k/resolve/main/model.safetensors");
+        assert_eq!(token.as_deref(), Some("Bearer hf_secret"));
+    }
+
+    // The second time needs no hub.
+    fs::remove_file(&path).unwrap();
+    let n_requests = hub.starts().len();
+    assert_exit(&hub.weights(&place), 0);
+    assert_eq!(hub.starts().len(), n_requests);
+    assert!(path.is_file());
+}
+
+#[test]
+fn a_broken_transfer_goes_on_where_it_stopped() {
+    let megabyte = 1 << 20;
+    let (place, hub) =
+        (Workplace::new(), Hub::start(Behaviour { cut_after: megabyte, ..Behaviour::default() }));
+    // Broken again and again: one run gives up, the next goes on.
+    assert_says(&hub.weights(&place), &["connection broke again and again", "run it again"]);
+    let starts = hub.starts();
+    let expected: Vec<usize> = [0].into_iter().chain((0..starts.len() - 1).map(|i| i * megabyte)).collect();
+    assert_eq!(starts, expected, "a look, the beginning, and on from every cut");
+    assert!(starts.len() > 3, "it tries more than once");
+    hub.become_(Behaviour::default());
+    assert_exit(&hub.weights(&place), 0);
+    assert_eq!(hub.starts()[starts.len()..], [0, (starts.len() - 1) * megabyte]);
+    assert!(fs::read(place.path("cache/fairface/resnet34.safetensors")).unwrap() == weights());
+}
+
+#[test]
+fn a_damaged_file_is_refused_and_not_kept() {
+    let announced = sha256(b"something else");
+    let (place, hub) =
+        (Workplace::new(), Hub::start(Behaviour { announced: announced.clone(), ..Behaviour::default() }));
+    let found = sha256(weights());
+    assert_says(
+        &hub.weights(&place),
+        &[&format!("expected SHA-256 {announced}, found {found}"), "run it again"],
+    );
+    assert!(!place.path("cache").exists(), "nothing for train to find");
+    hub.become_(Behaviour::default());
+    assert_exit(&hub.weights(&place), 0);
+}
+
+#[test]
+fn refusals_and_a_missing_network_say_what_to_do() {
+    let (place, hub) = (Workplace::new(), Hub::start(Behaviour::default()));
+    for (status, expected) in [
+        ("404 Not Found", &["no such repository", "(404)"][..]),
+        ("401 Unauthorized", &["refuses (401)", "HF_TOKEN"]),
+        ("403 Forbidden", &["refuses (403)", "HF_TOKEN"]),
+        ("503 Service Unavailable", &["answered 503", "later"]),
+    ] {
+        hub.become_(Behaviour { status: Some(status), ..Behaviour::default() });
+        assert_says(&hub.weights(&place), expected);
+    }
+    // A port that nobody listens on.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = place.command(&["weights"]);
+    let output = command.env("HF_ENDPOINT", format!("http://{address}")).output().unwrap();
+    assert_says(
+        &output,
+        &["timm/resnet34.tv_in1k", "cannot be reached", "weights --file FILE", "HF_ENDPOINT"],
+    );
+}
+
+#[test]
+fn a_part_that_cannot_be_continued_is_deleted() {
+    let (place, hub) = (Workplace::new(), Hub::start(Behaviour::default()));
+    let blobs = place.path("hub/hub/models--timm--resnet34.tv_in1k/blobs");
+    fs::create_dir_all(&blobs).unwrap();
+    fs::write(blobs.join(format!("{}.part", sha256(weights()))), vec![0; weights().len() + 1]).unwrap();
+    assert_says(&hub.weights(&place), &["could not be continued", "run it again"]);
+    assert_exit(&hub.weights(&place), 0);
+}
+
+#[test]
+fn a_file_that_does_not_fit_is_refused_by_name() {
+    let place = Workplace::new();
+    let tensors = candle_core::safetensors::load_buffer(weights(), &Device::Cpu).unwrap();
+    let rest: Vec<_> = tensors.into_iter().filter(|(name, _)| name != "layer3.2.bn2.running_var").collect();
+    fs::write(place.path("cut.safetensors"), safetensors::serialize(rest, None).unwrap()).unwrap();
+    let output = place.run(&["weights", "--file", "cut.safetensors"]);
+    assert_says(&output, &["cut.safetensors", "layer3.2.bn2.running_var: missing"]);
+    assert!(!place.path("cache").exists());
+}

@@ -1,0 +1,94 @@
+//! The model as an ONNX file, for everything that runs one.
+//!
+//! Opset 17, batch size open, 224 x 224 pixels, outputs named by task, labels in the metadata under `labels` as in a
+//! model file. The graph is built from [`crate::architecture`] and the parameters' own names, and written by a few
+//! lines of protobuf (`proto.rs`): a dependency for that would be heavier than all of it.
+
+mod graph;
+mod proto;
+
+use crate::weights::labels_metadata;
+use crate::{Parameters, Result, TaskLabels};
+use graph::Graph;
+use proto::Message;
+
+/// Operator set of the graph; the oldest that current tools ask for.
+pub const OPSET: u64 = 17;
+/// Version of the file format that opset 17 came with.
+const IR_VERSION: u64 = 8;
+/// Height and width that the graph is declared for.
+const SIZE: u64 = 224;
+
+/// What goes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Input {
+    /// `images` (batch,3,224,224) f32, normalised as in training.
+    #[default]
+    Normalised,
+    /// `images` (batch,224,224,3) u8, RGB; the graph normalises.
+    Bytes,
+}
+
+/// What comes out for each task, (batch, classes).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Output {
+    /// Logits.
+    #[default]
+    Logits,
+    /// Their softmax.
+    Probabilities,
+}
+
+/// What happens to the norms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BatchNorm {
+    /// They are nodes of their own, with the parameters as trained.
+    #[default]
+    Kept,
+    /// They are folded into the convolutions before them.
+    Folded,
+}
+
+/// How a model is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// What goes in.
+    pub input: Input,
+    /// What comes out.
+    pub output: Output,
+    /// What happens to the norms.
+    pub batch_norm: BatchNorm,
+}
+
+/// The bytes of an ONNX file of the whole model, in evaluation mode.
+///
+/// # Errors
+/// The parameters have no head for one of the tasks.
+pub fn export(parameters: &Parameters, tasks: &[TaskLabels], options: &Options) -> Result<Vec<u8>> {
+    let graph = Graph::build(parameters, tasks, options)?;
+    let mut file = Message::default();
+    file.int(field::IR_VERSION, IR_VERSION);
+    file.text(field::PRODUCER_NAME, env!("CARGO_PKG_NAME"));
+    file.text(field::PRODUCER_VERSION, env!("CARGO_PKG_VERSION"));
+    let mut opset = Message::default();
+    opset.text(1, ""); // the standard operators
+    opset.int(2, OPSET);
+    file.message(field::OPSET_IMPORT, &opset);
+    file.message(field::GRAPH, &graph);
+    let (key, value) = labels_metadata(tasks);
+    let mut labels = Message::default();
+    labels.text(1, key);
+    labels.text(2, &value);
+    file.message(field::METADATA_PROPS, &labels);
+    Ok(file.into_bytes())
+}
+
+/// Fields of `ModelProto` in onnx.proto.
+mod field {
+    pub(super) const IR_VERSION: u32 = 1;
+    pub(super) const PRODUCER_NAME: u32 = 2;
+    pub(super) const PRODUCER_VERSION: u32 = 3;
+    pub(super) const GRAPH: u32 = 7;
+    pub(super) const OPSET_IMPORT: u32 = 8;
+    pub(super) const METADATA_PROPS: u32 = 14;
+}

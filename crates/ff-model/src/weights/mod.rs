@@ -1,0 +1,101 @@
+//! Weights in and out of files, under torchvision's names, with every misfit reported by name.
+//!
+//! Whatever the format, a file is first brought to one set of names ([`WeightFile`]), and then goes through the same
+//! checks: it is checked whole before a single value changes. Reading accepts f32, f16 and bf16; writing is
+//! safetensors in f32.
+
+mod fairface;
+mod fit;
+mod labels;
+mod pickle;
+mod source;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+
+pub use fairface::FAIRFACE_LABELS;
+pub use fit::LoadReport;
+pub use labels::{TaskLabels, labels_metadata};
+pub use source::{Kind, WeightFile, read_tensors};
+
+use crate::layout::BACKBONE_PREFIX;
+use crate::{Error, HeadSpec, Parameters, Result};
+
+/// Which tensors a file must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Only the backbone; heads in the file are set aside.
+    Backbone,
+    /// Every parameter and statistic of the model.
+    Model,
+}
+
+/// Fills `parameters` from a file: torchvision's or timm's ResNet-34, FairFace's, or a checkpoint of this crate.
+///
+/// A classifier `fc.*` is set aside, and so are the heads of a checkpoint in [`Scope::Backbone`]; BatchNorm's batch
+/// counters are ignored.
+///
+/// # Errors
+/// [`Error::Mismatch`] names every missing, extra and wrongly shaped tensor; the model is unchanged then.
+pub fn load(path: &Path, scope: Scope, parameters: &mut Parameters) -> Result<LoadReport> {
+    WeightFile::read(path)?.fill(scope, parameters)
+}
+
+/// The bytes of a safetensors file with every tensor of the model, f32, and one metadata entry.
+///
+/// One entry only: safetensors writes metadata in the order of a hash map, and equal models must give equal bytes.
+pub fn serialise(parameters: &Parameters, metadata: (&str, String)) -> Result<Vec<u8>> {
+    let metadata = HashMap::from([(metadata.0.to_owned(), metadata.1)]);
+    to_safetensors(parameters.named()?, Some(metadata))
+}
+
+/// A file of weights as this project keeps it.
+#[derive(Debug, Clone)]
+pub struct Converted {
+    /// The safetensors file: a complete model with its labels in the metadata, or a backbone under torchvision's names.
+    pub bytes: Vec<u8>,
+    /// What the original was.
+    pub kind: Kind,
+    /// Tensors in it, statistics included.
+    pub tensors: usize,
+    /// Parameters in it.
+    pub params: usize,
+}
+
+/// Checks a file in any format that is read, and gives it as safetensors. What needs no change keeps its bytes.
+///
+/// # Errors
+/// As [`load`].
+pub fn convert(path: &Path) -> Result<Converted> {
+    let file = WeightFile::read(path)?;
+    let heads: Vec<HeadSpec> = file.labels().unwrap_or_default().iter().map(TaskLabels::head).collect();
+    let mut parameters = Parameters::initialise(&heads, 0, &Device::Cpu)?;
+    let scope = if heads.is_empty() { Scope::Backbone } else { Scope::Model };
+    let report = file.fill(scope, &mut parameters)?;
+    let params = match scope {
+        Scope::Backbone => parameters.layout().backbone().len(),
+        Scope::Model => parameters.layout().len(),
+    };
+    let bytes = match (file.original(), file.labels()) {
+        (Some(bytes), _) => bytes.to_vec(),
+        (None, Some(labels)) => serialise(&parameters, labels_metadata(labels))?,
+        (None, None) => {
+            let named = parameters.named()?.into_iter();
+            let backbone = named.filter_map(|(n, t)| Some((n.strip_prefix(BACKBONE_PREFIX)?.to_owned(), t)));
+            to_safetensors(backbone.collect(), None)?
+        }
+    };
+    Ok(Converted { bytes, kind: file.kind(), tensors: report.loaded, params })
+}
+
+fn to_safetensors(
+    tensors: Vec<(String, Tensor)>,
+    metadata: Option<HashMap<String, String>>,
+) -> Result<Vec<u8>> {
+    let on_cpu = |(name, t): (String, Tensor)| Ok((name, t.to_device(&Device::Cpu)?));
+    let tensors: Vec<(String, Tensor)> = tensors.into_iter().map(on_cpu).collect::<Result<_>>()?;
+    safetensors::serialize(tensors, metadata)
+        .map_err(|source| Error::Safetensors { path: "model.safetensors".into(), source })
+}

@@ -1,0 +1,160 @@
+//! A trained model over images without labels: class probabilities, or embeddings.
+//!
+//! The loader works ahead while the network computes. An image that cannot be used is listed and stops nothing.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use ff_data::{Batch, Dataset, Encoders, FaceBox, Loader, LoaderConfig, OnBadImage, PerTask};
+use ff_model::FaceModel;
+use serde::{Serialize, Serializer};
+
+use crate::metrics::softmax;
+use crate::setup::Trained;
+use crate::{Result, batch};
+
+/// A model and the labels behind its logits.
+pub struct Predictor {
+    model: FaceModel,
+    encoders: Encoders,
+}
+
+/// What the model says about one face.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FacePrediction {
+    /// The image, as it was named.
+    pub file: String,
+    /// The face in it, where it was given.
+    #[serde(rename = "box", skip_serializing_if = "Option::is_none")]
+    pub face: Option<FaceBox>,
+    /// One answer a task.
+    #[serde(flatten)]
+    pub tasks: PerTask<TaskPrediction>,
+}
+
+/// The most probable class of one task, and all others.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TaskPrediction {
+    /// The most probable class.
+    pub label: String,
+    /// Its probability.
+    pub probability: f32,
+    /// Every class with its probability, in the order of class ids.
+    #[serde(serialize_with = "as_map")]
+    pub probabilities: Vec<(String, f32)>,
+}
+
+/// An image that could not be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// The image, as it was named.
+    pub file: String,
+    /// Why.
+    pub error: String,
+}
+
+/// Embeddings of some images.
+#[derive(Debug, Clone)]
+pub struct Embeddings {
+    /// The images, as they were named, (N).
+    pub files: Vec<String>,
+    /// (N,512) f32 on the CPU.
+    pub values: Tensor,
+}
+
+impl Predictor {
+    /// Puts a trained model to use.
+    pub fn new(trained: Trained) -> Self {
+        Self { model: trained.model, encoders: trained.encoders }
+    }
+
+    /// The labels behind the class ids.
+    pub fn encoders(&self) -> &Encoders {
+        &self.encoders
+    }
+
+    /// Predicts every image, batch by batch in order; `each` gets the answers of a batch and may break off. Gives the
+    /// images that could not be used.
+    pub fn predict(
+        &mut self,
+        images: Dataset,
+        config: LoaderConfig,
+        mut each: impl FnMut(Vec<FacePrediction>) -> Result<ControlFlow<()>>,
+    ) -> Result<Vec<Failure>> {
+        let Self { model, encoders } = self;
+        for_each_batch(images, config, |batch, dataset| {
+            let logits = model.predict(&batch::images(batch, model.device())?)?.logits;
+            let logits = logits.iter().map(|l| Ok(l.to_vec2::<f32>()?)).collect::<Result<Vec<_>>>()?;
+            let row = |(i, file): (usize, &String)| FacePrediction {
+                file: file.clone(),
+                face: dataset.face(batch.sample_indices[i] as usize),
+                tasks: PerTask::from_fn(|task| answer(encoders[task].labels(), &logits[task as usize][i])),
+            };
+            each(batch.files.iter().enumerate().map(row).collect())
+        })
+    }
+
+    /// Embeds every image; `progress` hears how many of a batch are done. Gives the images that could not be used too.
+    pub fn embed(
+        &mut self,
+        images: Dataset,
+        config: LoaderConfig,
+        mut progress: impl FnMut(usize),
+    ) -> Result<(Embeddings, Vec<Failure>)> {
+        let (mut files, mut values) = (Vec::new(), Vec::new());
+        let failures = for_each_batch(images, config, |batch, _| {
+            let embedding = self.model.embed(&batch::images(batch, self.model.device())?)?;
+            values.extend(embedding.flatten_all()?.to_vec1::<f32>()?);
+            files.extend_from_slice(&batch.files);
+            progress(batch.len());
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let shape = (files.len(), ff_model::architecture::EMBEDDING);
+        let values = Tensor::from_vec(values, shape, &candle_core::Device::Cpu)?;
+        Ok((Embeddings { files, values }, failures))
+    }
+}
+
+impl Embeddings {
+    /// The bytes of a safetensors file: `embeddings` (N,512) f32, and the names as a JSON array under `files` in the
+    /// metadata.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>> {
+        let files = serde_json::to_string(&self.files).expect("names are strings");
+        let metadata = std::collections::HashMap::from([("files".to_owned(), files)]);
+        safetensors::serialize([("embeddings", &self.values)], Some(metadata)).map_err(|e| {
+            crate::Error::BadFile { path: "embeddings.safetensors".into(), message: e.to_string() }
+        })
+    }
+}
+
+/// Runs `work` over the batches of all images, and lists those that could not be used.
+fn for_each_batch(
+    images: Dataset,
+    config: LoaderConfig,
+    mut work: impl FnMut(&Batch, &Dataset) -> Result<ControlFlow<()>>,
+) -> Result<Vec<Failure>> {
+    let dataset = Arc::new(images);
+    let mut loader = Loader::new(Arc::clone(&dataset), config.with_on_bad_image(OnBadImage::Skip))?;
+    for batch in loader.epoch(0, 0) {
+        if work(&batch?, &dataset)?.is_break() {
+            break;
+        }
+    }
+    let failure = |(&i, error): (&u32, &String)| Failure {
+        file: dataset.manifest().rows()[i as usize].file.clone(),
+        error: error.clone(),
+    };
+    Ok(loader.skipped().iter().map(failure).collect())
+}
+
+fn answer(labels: &[String], logits: &[f32]) -> TaskPrediction {
+    let probabilities: Vec<(String, f32)> = labels.iter().cloned().zip(softmax(logits)).collect();
+    let best = probabilities.iter().max_by(|a, b| a.1.total_cmp(&b.1)).expect("a task has classes");
+    TaskPrediction { label: best.0.clone(), probability: best.1, probabilities: probabilities.clone() }
+}
+
+/// Pairs as an object, in their order.
+fn as_map<S: Serializer>(pairs: &[(String, f32)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(label, p)| (label, p)))
+}

@@ -1,0 +1,78 @@
+//! Weights from the hub or from a file, checked, and put where training and prediction find them.
+
+use std::path::{Path, PathBuf};
+
+use ff_model::weights::{self, Kind};
+use serde::Serialize;
+
+use crate::files::sha256;
+use crate::files::write_atomic;
+use crate::hub::{self, HashCheck, Transfer};
+use crate::setup::cached_weights;
+use crate::{Error, Result};
+
+/// Where weights come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A repository on the hub, as [`hub::DEFAULT_REPOSITORY`].
+    Hub(String),
+    /// A file: safetensors or a PyTorch state dict, of torchvision, timm, FairFace or this project.
+    File(PathBuf),
+}
+
+/// Weights that are ready for use.
+#[derive(Debug, Clone, Serialize)]
+pub struct Installed {
+    /// Where they lie.
+    pub path: PathBuf,
+    /// SHA-256 of the file there.
+    pub sha256: String,
+    /// What they are.
+    pub kind: Kind,
+    /// Tensors in the file, statistics included.
+    pub tensors: usize,
+    /// Parameters in the file.
+    pub params: usize,
+    /// Whether the hub announced this SHA-256; `None` for files that did not come from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified: Option<bool>,
+}
+
+/// Gets weights, checks that they fit the network, and writes them to `out` as safetensors.
+///
+/// Without `out`, a backbone goes where `--init pretrained` looks for it ([`cached_weights`]), and a whole model beside
+/// the original, under its name with `.safetensors`.
+///
+/// # Errors
+/// They cannot be had, or do not fit; `out` is the original itself.
+pub fn install(source: &Source, out: Option<&Path>, progress: &mut dyn FnMut(Transfer)) -> Result<Installed> {
+    let (original, verified) = match source {
+        Source::Hub(repository) => {
+            let fetched = hub::fetch(repository, progress)?;
+            (fetched.path, Some(fetched.check == HashCheck::Matches))
+        }
+        Source::File(path) => (path.clone(), None),
+    };
+    let converted = weights::convert(&original)?;
+    let path = match (out, converted.kind) {
+        (Some(out), _) => out.to_owned(),
+        (None, Kind::Backbone) => cached_weights().ok_or_else(|| Error::BadFile {
+            path: original.clone(),
+            message: "no cache folder to put it in (neither XDG_CACHE_HOME nor HOME is set); give --out"
+                .to_owned(),
+        })?,
+        (None, Kind::Model | Kind::Fairface) => original.with_extension("safetensors"),
+    };
+    if let (Ok(a), Ok(b)) = (path.canonicalize(), original.canonicalize())
+        && a == b
+    {
+        let message = "the converted file would replace its original; give another --out".to_owned();
+        return Err(Error::BadFile { path, message });
+    }
+    if let Some(parent) = path.parent() {
+        fs_err::create_dir_all(parent)?;
+    }
+    write_atomic(&path, &converted.bytes)?;
+    let weights::Converted { bytes, kind, tensors, params } = converted;
+    Ok(Installed { path, sha256: sha256(&bytes), kind, tensors, params, verified })
+}
