@@ -124,11 +124,7 @@ fn accuracy_chart<'a>(report: &Report, task: Task, title: &'a str) -> LineChart<
     if !averaged.is_empty() {
         lines.push(line("average", Color::All, Stroke::Solid, averaged));
     }
-    LineChart {
-        y_unit: Unit::Share,
-        cover: (vec![], vec![0.0, 1.0]),
-        ..chart(report, title, "accuracy", lines)
-    }
+    LineChart { y_unit: Unit::Share, cover: &[0.0, 1.0], ..chart(report, title, "accuracy", lines) }
 }
 
 /// A chart over the run's steps.
@@ -140,7 +136,7 @@ fn chart<'a>(report: &Report, title: &'a str, y_label: &'a str, lines: Vec<Line<
         x_unit: Unit::Count,
         y_label,
         y_unit: Unit::Number,
-        cover: (vec![], vec![0.0]),
+        cover: &[0.0],
         lines,
         marker: best.map(|x| Marker { x, label: "best" }),
     }

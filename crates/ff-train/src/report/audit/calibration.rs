@@ -58,7 +58,7 @@ fn chart(audit: &Audit, task: Task) -> LineChart<'static> {
         x_unit: Unit::Share,
         y_label: "accuracy",
         y_unit: Unit::Share,
-        cover: (vec![], vec![]),
+        cover: &[],
         lines,
         marker: None,
     }

@@ -25,8 +25,8 @@ pub struct LineChart<'a> {
     pub y_label: &'a str,
     /// What the vertical axis measures.
     pub y_unit: Unit,
-    /// Values that both axes shall cover, whatever the lines do: x, then y.
-    pub cover: (Vec<f64>, Vec<f64>),
+    /// Values that the vertical axis covers, whatever the lines do.
+    pub cover: &'a [f64],
     /// The lines, the first at the back.
     pub lines: Vec<Line<'a>>,
     /// A place on the horizontal axis that matters.
@@ -102,9 +102,9 @@ impl LineChart<'_> {
     fn axes(&self) -> Option<(Axis, Axis)> {
         let points = || self.lines.iter().flat_map(|line| line.finite());
         points().next()?;
-        let xs = points().map(|p| p.x).chain(self.cover.0.iter().copied());
+        let xs = points().map(|p| p.x);
         let ys = points().flat_map(|p| p.range.map_or(vec![p.y], |(low, high)| vec![p.y, low, high]));
-        let ys = ys.chain(self.cover.1.iter().copied());
+        let ys = ys.chain(self.cover.iter().copied());
         let right = WIDTH - 8.0 - width_of(self.lines.iter().map(|line| line.name)).max(14.0);
         let x = Axis::new(extent(xs), (LEFT, right), self.x_unit, Fit::Tight, 5);
         let y = Axis::new(extent(ys), (BOTTOM, TOP), self.y_unit, Fit::ToTicks, 5);
@@ -221,7 +221,7 @@ mod tests {
             x_unit: Unit::Count,
             y_label: "nats",
             y_unit: Unit::Number,
-            cover: (vec![], vec![]),
+            cover: &[],
             lines: vec![line],
             marker: None,
         }
