@@ -11,7 +11,7 @@ fn file(name: &str) -> PathBuf {
 
 #[test]
 fn both_formats_give_the_same_tensors_wherever_the_state_dict_lies() {
-    for name in ["zip.pth", "legacy.pth", "nested_zip.pth", "nested_legacy.pth"] {
+    for name in ["zip.pth", "legacy.pth", "older.pth", "nested_zip.pth", "nested_legacy.pth"] {
         let tensors = read_tensors(&file(name)).unwrap();
         // `module.`, which DataParallel puts before every name, is dropped.
         assert_eq!(tensors.keys().collect::<Vec<_>>(), ["a.bias", "a.weight", "b.weight", "n"], "{name}");

@@ -13,12 +13,12 @@ use crate::output::{self, grouped, note};
 /// Get pretrained weights and put them where `train` finds them, or convert a file.
 ///
 /// Without arguments, torchvision's ImageNet weights are downloaded from the Hugging Face hub into its cache, checked
-/// against the SHA-256 that the hub announces, and copied to fairface/resnet34.safetensors in your cache folder. A broken
-/// download goes on where it stopped when the command is run again. HF_ENDPOINT names a mirror, HF_TOKEN a token,
-/// HF_HOME the hub's cache.
+/// against the SHA-256 that the hub announces, and copied to fairface/resnet34.safetensors in your cache folder. A
+/// broken download goes on where it stopped when the command is run again. HF_ENDPOINT names a mirror, HF_TOKEN a
+/// token, HF_HOME the hub's cache.
 ///
-/// --file takes what you have: safetensors or PyTorch .pth/.pt state dicts (no code in them is run), of torchvision, timm,
-/// this project, or FairFace's own 7-race ResNet-34, which becomes a model that predict and evaluate take as it is.
+/// --file takes what you have: safetensors or PyTorch .pth/.pt state dicts (no code in them is run), of torchvision,
+/// timm, this project, or FairFace's own 7-race ResNet-34, which becomes a model that predict takes as it is.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     weights                                                  ImageNet weights for `train`\n  \
@@ -68,8 +68,8 @@ fn print(installed: &Installed) {
         "{}",
         match kind {
             Kind::Backbone => "a backbone: `train` starts from it",
-            Kind::Model => "a whole model: predict and evaluate take it with --weights",
-            Kind::Fairface => "FairFace's model: predict and evaluate take it with --weights",
+            Kind::Model => "a whole model: predict takes it with --weights",
+            Kind::Fairface => "FairFace's model: predict takes it with --weights",
         }
     );
 }

@@ -116,8 +116,25 @@ fn tensor_infos(object: Object) -> Result<Vec<TensorInfo>, Problem> {
     if let Some(i) = nested {
         return tensor_infos(entries.swap_remove(i).1);
     }
-    let infos = entries.into_iter().filter_map(|(k, v)| v.into_tensor_info(k, Path::new("")).transpose());
+    let infos =
+        entries.into_iter().filter_map(|(k, v)| modern(v).into_tensor_info(k, Path::new("")).transpose());
     Ok(infos.collect::<candle_core::Result<_>>()?)
+}
+
+/// Tensors that PyTorch before 0.4 pickled, by the name of the function that candle knows: it takes the same four
+/// arguments first.
+fn modern(object: Object) -> Object {
+    match object {
+        Object::Class { module_name, class_name } if class_name == "_rebuild_tensor" => {
+            Object::Class { module_name, class_name: "_rebuild_tensor_v2".to_owned() }
+        }
+        // Inside a parameter, the tensor is an argument.
+        Object::Reduce { callable, args } => {
+            Object::Reduce { callable: Box::new(modern(*callable)), args: Box::new(modern(*args)) }
+        }
+        Object::Tuple(items) => Object::Tuple(items.into_iter().map(modern).collect()),
+        other => other,
+    }
 }
 
 /// Candle puts the storage's key behind the folder of a zip archive, which is empty here.

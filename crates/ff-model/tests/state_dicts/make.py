@@ -24,6 +24,21 @@ torch.save(nested, here / "nested_legacy.pth", **legacy)
 torch.save(torch.nn.Linear(2, 2), here / "module.pth")
 
 
+class Old:
+    """A tensor as PyTorch before 0.4 pickled it."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+    def __reduce__(self):
+        t = self.tensor
+        args = (t._typed_storage(), t.storage_offset(), tuple(t.size()), t.stride())
+        return torch._utils._rebuild_tensor, args
+
+
+torch.save(OrderedDict((name, Old(t)) for name, t in tensors.items()), here / "older.pth", **legacy)
+
+
 class Evil:
     def __reduce__(self):
         return (open, ("fairface-was-here", "w"))

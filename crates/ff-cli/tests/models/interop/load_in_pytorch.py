@@ -14,7 +14,8 @@ from PIL import Image
 from torchvision import transforms
 
 guide, weights, folder, images = sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4:]
-snippet = re.search(r"```python\n(.*?)```", Path(guide).read_text(), re.DOTALL).group(1)
+blocks = re.findall(r"```python\n(.*?)```", Path(guide).read_text(), re.DOTALL)
+(snippet,) = [block for block in blocks if "class FaceModel" in block]
 names = {}
 exec(snippet.replace("model.safetensors", weights), names)
 model, labels = names["model"], names["labels"]
