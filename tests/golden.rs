@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use candle_core::{DType, Device, Module, Tensor};
-use ff_model::{BackboneMode, Compute, Dropout, Engine, FaceModel, HeadSpec, TrainPass, weights};
+use ff_model::{Compute, Dropout, Engine, FaceModel, HeadSpec, TrainPass, weights};
 use ff_tests::{relative_error, repository, tensors, test_data};
 use ff_train::losses::{MultiTaskLoss, multi_task};
-use ff_train::optimizer::{DecayScope, Optimizer, OptimizerConfig, OptimizerKind};
+use ff_train::optimizer::{DecayScope, Optimizer, OptimizerConfig, OptimizerKind, Step};
 
 const TASKS: [&str; 3] = ["age", "gender", "race"];
 
@@ -146,7 +146,7 @@ fn ten_steps_of_adamw_and_sgd() {
                 );
                 model.backward(&pass, &loss.total).unwrap();
                 let gradient = model.gradient().clone();
-                optimizer.step(model.parameters_mut(), &gradient, BackboneMode::Trainable).unwrap();
+                optimizer.step(model.parameters_mut(), &gradient, Step::default()).unwrap();
             }
         }
     }
