@@ -107,7 +107,7 @@ pub struct EpochRecord {
     /// The same figures of the weights' moving average, where the run keeps one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema: Option<PerTask<TaskMetrics>>,
-    /// Validation counts a task: (classes, classes), row = label, column = prediction.
+    /// Validation counts a task, of the average where there is one: (classes, classes), row = label, column = prediction.
     pub confusion: PerTask<Vec<Vec<u64>>>,
     /// Whether it is the best so far, by `[train] criterion`; the moving average's figures count where there is one.
     pub best: bool,

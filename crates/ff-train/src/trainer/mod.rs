@@ -24,7 +24,6 @@ use crate::files::sha256;
 use crate::journal::Journal;
 use crate::losses::Objective;
 use crate::machine::Machine;
-use crate::metrics::TaskMetrics;
 use crate::optimizer::{Optimizer, Step, gradient_norm};
 use crate::records::{EpochRecord, Found, Observer, Outcome, Seconds, StepRecord};
 use crate::report::Report;
@@ -303,7 +302,7 @@ impl Trainer {
             let average = self.evaluate_once(observer, stop);
             self.learner.swap_average()?;
             let Some(average) = average? else { return Ok(None) };
-            ema = Some(average.tasks);
+            ema = Some(average);
         }
         self.seconds.evaluation += started.elapsed().as_secs_f64();
         Ok(Some(Evaluated { raw, ema }))
@@ -325,7 +324,8 @@ impl Trainer {
     /// Records and saves an epoch that is trained and evaluated.
     fn finish_epoch(&mut self, evaluated: Evaluated, before: (Seconds, u64)) -> Result<EpochRecord> {
         let Evaluated { raw, ema } = evaluated;
-        let score = self.config.train.criterion.score(ema.as_ref().unwrap_or(&raw.tasks));
+        let deciding = ema.as_ref().unwrap_or(&raw);
+        let score = self.config.train.criterion.score(&deciding.tasks);
         let best = if self.position.best.is_none_or(|b| score > b) { Best::Yes } else { Best::No };
         let (seconds_before, images_before) = before;
         let seconds = self.seconds.since(&seconds_before);
@@ -333,9 +333,9 @@ impl Trainer {
             epoch: self.position.epoch + 1,
             step: self.position.step,
             train_loss: mean_loss(&self.position).unwrap_or(f64::NAN),
+            confusion: deciding.confusion.clone(),
             val: raw.tasks,
-            ema,
-            confusion: raw.confusion,
+            ema: ema.map(|average| average.tasks),
             best: best == Best::Yes,
             images_per_s: rate(self.images - images_before, seconds.training()),
             seconds,
@@ -365,7 +365,7 @@ impl Trainer {
 struct Evaluated {
     raw: Evaluation,
     /// Of the weights' average.
-    ema: Option<PerTask<TaskMetrics>>,
+    ema: Option<Evaluation>,
 }
 
 /// The learner that a configuration asks for, for this training split.
