@@ -1,6 +1,6 @@
-//! What `predict`, `embed` and `export` share: which model, which images.
+//! What commands that use a trained model share: which model, which images.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -65,6 +65,11 @@ pub struct ImageFlags {
 }
 
 impl ModelFlags {
+    /// The run's folder; `None` for a model file.
+    pub fn run(&self) -> Option<&Path> {
+        self.run.as_deref()
+    }
+
     /// Opens the model.
     pub fn open(&self, compute: &Compute) -> Result<Trained> {
         let which = match self.checkpoint {

@@ -9,23 +9,23 @@ use anyhow::Result;
 use clap::ValueEnum;
 use ff_data::{Loader, Manifest, Split, Task};
 use ff_model::FaceModel;
-use ff_train::ConfigBuilder;
-use ff_train::checkpoint::Checkpoint;
 use ff_train::evaluation::{
     Bootstrap, Calibration, EvaluationRecord, Predictions, Settings, Source, TestTimeAugmentation,
     predict_with,
 };
-use ff_train::run_dir::{RunDir, Which};
-use ff_train::setup::{build_model, eval_loader};
+use ff_train::run_dir::RunDir;
+use ff_train::setup::{Trained, eval_loader};
+use ff_train::{ConfigBuilder, Preset};
 
-use crate::Ending;
 use crate::flags::{ComputeFlags, settle};
+use crate::inference::{ModelFlags, compute};
 use crate::output::{self, note};
+use crate::{Context, Ending};
 
 /// Evaluate a run's checkpoint: metrics for every task and group, how far groups lie apart, and the likely mistakes.
 ///
 /// Every sample counts once; a partial last batch is not dropped. Groups are made by the true labels, each attribute
-/// alone and all of them crossed. What is found is also saved to RUN/evaluation/NAME.json, NAME being the split or the
+/// alone and all of them crossed. What is found about a run is also saved to RUN/evaluation/NAME.json, NAME being the split or the
 /// CSV's name, and the subset's if there is one: with the surest mistakes and suspected labels by file name.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
@@ -33,15 +33,12 @@ use crate::output::{self, note};
     evaluate --run runs/train-001 --split test --group-by race,gender\n  \
     evaluate --run runs/train-001 --split test --calibrate --tta flip\n  \
     evaluate --run runs/train-001 --split test --subset service_test\n  \
-    evaluate --run runs/train-001 --csv mine.csv --images photos    any labelled CSV")]
+    evaluate --run runs/train-001 --csv mine.csv --images photos    any labelled CSV\n  \
+    evaluate --weights fairface.safetensors --csv val.csv --images fairface")]
 pub struct Args {
-    /// The run folder.
-    #[arg(long, value_name = "DIR")]
-    run: PathBuf,
-    /// Which checkpoint.
-    #[arg(long, value_enum, default_value_t)]
-    checkpoint: CheckpointFlag,
-    /// Which split of the run's data.
+    #[command(flatten)]
+    model: ModelFlags,
+    /// Which split of the run's data; of the bundled sample with --weights.
     #[arg(long, value_enum, default_value_t)]
     split: SplitFlag,
     /// A CSV of one's own, with the columns file, age, gender, race.
@@ -82,15 +79,6 @@ pub struct Args {
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum CheckpointFlag {
-    /// The best mean validation accuracy.
-    #[default]
-    Best,
-    /// The newest.
-    Last,
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
 enum SplitFlag {
     /// ff_train.csv
     Train,
@@ -110,24 +98,21 @@ enum TtaFlag {
     Flip,
 }
 
-pub fn run(args: &Args, json: bool) -> Result<Ending> {
-    let run_dir = RunDir::open(&args.run)?;
-    let builder = args.compute.over(ConfigBuilder::from_config(&run_dir.config()?));
-    let builder = builder.set("data.batch_size", args.batch_size).set("data.workers", args.workers);
+pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
+    let run_dir = args.model.run().map(RunDir::open).transpose()?;
+    let builder = match &run_dir {
+        Some(run_dir) => ConfigBuilder::from_config(&run_dir.config()?),
+        None => ConfigBuilder::new(Preset::Sample, &context.root),
+    };
+    let builder =
+        args.compute.over(builder).set("data.batch_size", args.batch_size).set("data.workers", args.workers);
     let config = settle(builder)?;
 
-    let which = match args.checkpoint {
-        CheckpointFlag::Best => Which::Best,
-        CheckpointFlag::Last => Which::Last,
-    };
-    let checkpoint = Checkpoint::open(&run_dir.checkpoint(which))?;
-    let encoders = checkpoint.state()?.encoders;
+    let Trained { mut model, encoders, path: checkpoint } = args.model.open(&compute(&config)?)?;
     let tta = match args.tta {
         TtaFlag::None => TestTimeAugmentation::None,
         TtaFlag::Flip => TestTimeAugmentation::Flip,
     };
-    let mut model = build_model(&config, &encoders)?;
-    checkpoint.load_model(&mut model)?;
     let mut predict = |manifest, images: &Path| {
         let loader = eval_loader(&config, manifest, images, &encoders)?;
         predictions(&mut model, loader, tta)
@@ -140,12 +125,12 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
         None => manifest,
     };
     let n_rows = manifest.len();
-    note!("evaluating {} on {n_rows} rows of {}", checkpoint.path().display(), csv.display());
+    note!("evaluating {} on {n_rows} rows of {}", checkpoint.display(), csv.display());
     let images = args.images.clone().unwrap_or_else(|| config.data.images.clone());
     let evaluated = predict(manifest, &images)?;
 
     let source = Source {
-        checkpoint: checkpoint.path().to_owned(),
+        checkpoint,
         csv,
         images,
         subset: args.subset.clone(),
@@ -167,13 +152,13 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
         record.calibration = Some(Calibration::new(val, &fit, &evaluated, &encoders));
     }
 
-    let path = EvaluationRecord::path(run_dir.path(), &args.name());
     if json {
         output::print_json(&record)?;
     } else {
         print::print(&record);
     }
-    if !args.no_save {
+    if let (Some(run_dir), false) = (&run_dir, args.no_save) {
+        let path = EvaluationRecord::path(run_dir.path(), &args.name());
         record.write(&path)?;
         note!("mistakes and suspected labels by file name, and all figures: {}", path.display());
     }
