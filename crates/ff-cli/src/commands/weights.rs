@@ -18,7 +18,7 @@ use crate::output::{self, grouped, note};
 /// token, HF_HOME the hub's cache.
 ///
 /// --file takes what you have: safetensors or PyTorch .pth/.pt state dicts (no code in them is run), of torchvision,
-/// timm, this project, or FairFace's own 7-race ResNet-34, which becomes a model that predict takes as it is.
+/// timm, this project, or FairFace's own 7-race ResNet-34, which becomes a model that predict and evaluate take.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     weights                                                  ImageNet weights for `train`\n  \
@@ -68,8 +68,8 @@ fn print(installed: &Installed) {
         "{}",
         match kind {
             Kind::Backbone => "a backbone: `train` starts from it",
-            Kind::Model => "a whole model: predict takes it with --weights",
-            Kind::Fairface => "FairFace's model: predict takes it with --weights",
+            Kind::Model => "a whole model: predict and evaluate take it with --weights",
+            Kind::Fairface => "FairFace's model: predict and evaluate take it with --weights",
         }
     );
 }

@@ -127,6 +127,26 @@ fn a_run_and_its_model_file_predict_the_same_and_export_gives_the_file_back() {
 }
 
 #[test]
+fn a_model_file_evaluates_on_any_csv_with_its_labels() {
+    let place = Workplace::new().with_model().with_faces(2);
+    let rows = "0.jpg,3-9,Female,White\n1.jpg,0-2,Male,Indian\n";
+    fs::write(place.path("mine.csv"), format!("file,age,gender,race\n{rows}")).unwrap();
+    let args = ["evaluate", "--csv", "mine.csv", "--images", "faces", "--bootstrap", "0", "--json"];
+    let record = place.json(&[&args[..], &MODEL].concat());
+    assert_eq!(record["n"], 2);
+    let predicted = place.json(&predict(&["mine.csv", "--images", "faces", "--json"]));
+    let right = |i: usize, label: &str| predicted["predictions"][i]["gender"]["label"] == label;
+    let accuracy = f64::from(u8::from(right(0, "Female")) + u8::from(right(1, "Male"))) / 2.0;
+    assert_eq!(record["tasks"]["gender"]["accuracy"], accuracy);
+
+    fs::write(place.path("other.csv"), "file,age,gender,race\n0.jpg,3-9,Female,Klingon\n").unwrap();
+    let args = ["evaluate", "--csv", "other.csv", "--images", "faces"];
+    let output = place.run(&[&args[..], &MODEL].concat());
+    assert_exit(&output, 1);
+    assert!(text(&output.stderr).contains("Klingon"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn misuse_says_what_was_expected() {
     let place = Workplace::new().with_model().with_faces(1);
     let backbone = sample().join("README.md").to_string_lossy().into_owned();
