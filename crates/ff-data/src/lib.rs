@@ -49,6 +49,7 @@ mod stratify;
 mod task;
 mod thumbnail;
 pub mod transforms;
+mod user_cache;
 
 pub use age::{AgeBin, age_order};
 pub use cache::{Cache, CacheSpec};
@@ -69,3 +70,4 @@ pub use stratify::{Ratios, SplitPlan, SplitSpec, pool};
 pub use task::{PerTask, Task};
 pub use thumbnail::thumbnail_uri;
 pub use transforms::{Augment, AugmentSpec, Sampling};
+pub use user_cache::user_cache;

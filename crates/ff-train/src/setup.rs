@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ff_data::{
     AugmentSpec, CacheSpec, Dataset, Encoders, LabelEncoder, LastBatch, Layout, Loader, LoaderConfig,
-    Manifest, Mode, PerTask, Task,
+    Manifest, Mode, PerTask, Task, user_cache,
 };
 use ff_model::{BackboneMode, Compute, FaceModel, TaskLabels, weights};
 
@@ -103,17 +103,13 @@ impl std::fmt::Display for Init {
 
 /// Places where pretrained weights are looked for: `FAIRFACE_WEIGHTS`, then the user's cache.
 fn pretrained_candidates() -> Vec<PathBuf> {
-    env_path("FAIRFACE_WEIGHTS").into_iter().chain(cached_weights()).collect()
+    let named = std::env::var_os("FAIRFACE_WEIGHTS").filter(|path| !path.is_empty()).map(PathBuf::from);
+    named.into_iter().chain(cached_weights()).collect()
 }
 
-/// `fairface/resnet34.safetensors` in the user's cache folder (`XDG_CACHE_HOME`, else `~/.cache`), where there is one.
+/// `resnet34.safetensors` in the [`user_cache`], where there is one.
 pub fn cached_weights() -> Option<PathBuf> {
-    let cache = env_path("XDG_CACHE_HOME").or_else(|| env_path("HOME").map(|home| home.join(".cache")))?;
-    Some(cache.join("fairface").join("resnet34.safetensors"))
-}
-
-fn env_path(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    Some(user_cache()?.join("resnet34.safetensors"))
 }
 
 /// Fills the model's backbone as `[model] init` says.

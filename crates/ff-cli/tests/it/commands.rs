@@ -36,8 +36,11 @@ fn failures_exit_with_1_and_say_what_was_looked_for() {
     let place = Workplace::new();
     for (args, expected) in [
         (vec!["train", "--splits", "nowhere"], "nowhere"),
-        (place.train_args(&["--init", "pretrained"]), "cache/fairface/resnet34.safetensors"),
-        (place.train_args(&["--init", "missing.safetensors"]), "missing.safetensors"),
+        (
+            place.train_args(&["--batch-size", "4", "--init", "pretrained"]),
+            "cache/fairface/resnet34.safetensors",
+        ),
+        (place.train_args(&["--batch-size", "4", "--init", "missing.safetensors"]), "missing.safetensors"),
         (place.train_args(&["--device", "cuda"]), "--features cuda"),
         (vec!["evaluate", "--run", "nowhere"], "nowhere"),
         (vec!["summary", "--height", "16"], "at least 32"),

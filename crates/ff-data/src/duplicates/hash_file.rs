@@ -90,14 +90,13 @@ impl HashFile {
     }
 }
 
-/// Where fingerprints of an images folder are kept if nothing else is said: a file in `fairface` in the user's cache
-/// folder (`$XDG_CACHE_HOME`, else `~/.cache`). `None` where there is no such folder.
+/// Where fingerprints of an images folder are kept if nothing else is said: a file in the
+/// [`user_cache`](crate::user_cache). `None` where there is no such folder.
 pub fn default_hash_file(images: &Path) -> Option<PathBuf> {
-    let env = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = env("XDG_CACHE_HOME").or_else(|| env("HOME").map(|home| home.join(".cache")))?;
+    let cache = crate::user_cache()?;
     let mut sum = Checksum::new(0);
     sum.bytes(fs_err::canonicalize(images).ok()?.as_os_str().as_encoded_bytes());
-    Some(cache.join("fairface").join(format!("hashes-{:016x}.bin", sum.finish())))
+    Some(cache.join(format!("hashes-{:016x}.bin", sum.finish())))
 }
 
 /// Checksum of all that follows, length of the name, fixed part, name.
