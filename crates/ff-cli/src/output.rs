@@ -35,6 +35,23 @@ macro_rules! note {
 }
 pub(crate) use note;
 
+/// Prints a line of the result on stdout.
+macro_rules! say {
+    ($($text:tt)*) => { crate::output::line(format_args!($($text)*)) };
+}
+pub(crate) use say;
+
+/// Prints a line on stdout. A reader that has gone, as `head` does, has seen enough: that is no error.
+///
+/// # Panics
+/// Stdout cannot be written to for another reason, as a full disk.
+pub fn line(text: std::fmt::Arguments) {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => panic!("cannot write to stdout: {e}"),
+        _ => {}
+    }
+}
+
 /// Sends `tracing` events to stderr; `RUST_LOG` chooses which, by default `info`, or `warn` when quiet.
 pub fn init_logging(verbosity: Verbosity) {
     QUIET.store(verbosity == Verbosity::Quiet, Ordering::Relaxed);

@@ -79,7 +79,7 @@ fn print(audit: &Audit) {
         ("matches with other labels", audit.label_conflicts.len()),
     ];
     let rows: Vec<_> = rows.iter().map(|&(name, n)| vec![name.to_owned(), grouped(n as u64)]).collect();
-    println!("{}", output::table(&["found", "n"], &rows));
+    output::say!("{}", output::table(&["found", "n"], &rows));
     let unreadable = audit.unreadable.iter();
     list(
         "unreadable",
@@ -92,18 +92,21 @@ fn print(audit: &Audit) {
             let counts = [label.train, label.val, label.test].map(|n| grouped(n as u64));
             [vec![label.label.clone()], counts.to_vec()].concat()
         });
-        println!("\n{}", output::table(&[task.name(), "train", "val", "test"], &rows.collect::<Vec<_>>()));
+        output::say!(
+            "\n{}",
+            output::table(&[task.name(), "train", "val", "test"], &rows.collect::<Vec<_>>())
+        );
     }
 }
 
 fn list(title: &str, lines: impl ExactSizeIterator<Item = String>) {
     let n = lines.len();
     if n > 0 {
-        println!("\n{title}:");
+        output::say!("\n{title}:");
     }
-    lines.take(MAX_LINES).for_each(|line| println!("  {line}"));
+    lines.take(MAX_LINES).for_each(|line| output::say!("  {line}"));
     if n > MAX_LINES {
-        println!("  and {} more: --json and --html show them", n - MAX_LINES);
+        output::say!("  and {} more: --json and --html show them", n - MAX_LINES);
     }
 }
 

@@ -49,7 +49,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
             "path": out, "n": n, "dim": dim, "images_per_s": images_per_s, "failed": failed,
         }))?;
     } else {
-        println!("{}", args.out.display());
+        output::say!("{}", args.out.display());
     }
     Ok(ending)
 }

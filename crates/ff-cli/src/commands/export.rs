@@ -90,7 +90,7 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
     if json {
         output::print_json(&serde_json::json!({ "path": args.out, "opset": opset }))?;
     } else {
-        println!("{}", args.out.display());
+        output::say!("{}", args.out.display());
     }
     Ok(Ending::Success)
 }

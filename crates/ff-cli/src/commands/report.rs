@@ -31,7 +31,7 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
         for finding in &report.findings {
             eprintln!("{finding}");
         }
-        println!("{}", written.path.display());
+        output::say!("{}", written.path.display());
     }
     Ok(Ending::Success)
 }

@@ -36,7 +36,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     if json {
         output::print_json(&report)?;
     } else {
-        println!("{n_passed} of {} checks passed", report.checks.len());
+        output::say!("{n_passed} of {} checks passed", report.checks.len());
     }
     Ok(if report.passed { Ending::Success } else { Ending::Failure })
 }

@@ -170,14 +170,15 @@ fn print(outcome: &Outcome, with_images: bool) {
     let rows = names
         .zip(counts)
         .map(|(name, (count, target))| vec![name.to_owned(), grouped(count as u64), grouped(target as u64)]);
-    println!("{}", output::table(&["split", "rows", "asked for"], &rows.collect::<Vec<_>>()));
-    println!(
+    output::say!("{}", output::table(&["split", "rows", "asked for"], &rows.collect::<Vec<_>>()));
+    output::say!(
         "\n{} combinations of labels, each within {:.2} rows of its share",
-        outcome.strata, outcome.largest_deviation
+        outcome.strata,
+        outcome.largest_deviation
     );
     if with_images {
         let found = &outcome.duplicates;
-        println!(
+        output::say!(
             "{} exact copies ({} left out) and {} pairs that look the same: {} groups kept together, {} with \
              labels that disagree",
             found.exact_duplicates,
@@ -187,7 +188,7 @@ fn print(outcome: &Outcome, with_images: bool) {
             found.label_conflicts
         );
     } else {
-        println!("duplicates were not looked for: --images DIR keeps them on one side");
+        output::say!("duplicates were not looked for: --images DIR keeps them on one side");
     }
-    println!("written to {}", outcome.out.display());
+    output::say!("written to {}", outcome.out.display());
 }

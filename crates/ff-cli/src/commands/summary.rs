@@ -52,8 +52,8 @@ fn print(summary: &Summary) {
         ]
     });
     let header = ["layer", "kind", "input", "output", "parameters", "multiply-adds"];
-    println!("{}", output::table(&header, &rows.collect::<Vec<_>>()));
-    println!(
+    output::say!("{}", output::table(&header, &rows.collect::<Vec<_>>()));
+    output::say!(
         "\n{} parameters, {} trainable; {:.2} GMAC for the batch",
         grouped(summary.total_params as u64),
         grouped(summary.trainable_params as u64),

@@ -19,8 +19,8 @@ use crate::{Context, Ending};
 
 /// Train a model: without arguments, on the bundled sample.
 ///
-/// Writes a run folder (config.toml, run.json, metrics.jsonl, metrics.csv, checkpoints/last, checkpoints/best) and
-/// prints the validation accuracy of every task. Ctrl-C finishes the step, writes checkpoints/last and exits with
+/// Writes a run folder (configuration, metrics as JSON lines, CSV and TensorBoard events, report.html,
+/// checkpoints/last and checkpoints/best) and prints the validation accuracy of every task. Ctrl-C finishes the step, writes checkpoints/last and exits with
 /// 130; --resume goes on from there, or after a crash or kill, and gives the same result as a run that never stopped.
 ///
 /// Settings are layered: defaults < --preset < --config FILE < flags. Every flag has a key in the file; the file has
@@ -115,19 +115,21 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     if json {
         output::print_json(&outcome)?;
     } else {
-        println!(
+        output::say!(
             "{} steps, {} epochs at {:.1} images/s",
-            outcome.steps, outcome.epochs, outcome.images_per_s
+            outcome.steps,
+            outcome.epochs,
+            outcome.images_per_s
         );
         for (of, figures) in [("val", &outcome.val), ("val, moving average", &outcome.ema)] {
             for (task, metrics) in figures.iter().flat_map(|figures| figures.iter()) {
-                println!("{of} {task:<6} accuracy {}", percent(metrics.accuracy));
+                output::say!("{of} {task:<6} accuracy {}", percent(metrics.accuracy));
             }
         }
         if outcome.stopped_early {
-            println!("stopped early: no better epoch for {} epochs", config.train.patience.unwrap_or(0));
+            output::say!("stopped early: no better epoch for {} epochs", config.train.patience.unwrap_or(0));
         }
-        println!("run folder {}", outcome.run_dir.display());
+        output::say!("run folder {}", outcome.run_dir.display());
     }
     if outcome.interrupted {
         eprintln!(

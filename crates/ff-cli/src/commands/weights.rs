@@ -61,9 +61,9 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
 
 fn print(installed: &Installed) {
     let Installed { path, sha256, kind, tensors, params, verified } = installed;
-    println!("{}", path.display());
-    println!("sha256 {sha256}{}", if *verified == Some(true) { ", as the hub announced it" } else { "" });
-    println!("{tensors} tensors, {} parameters", grouped(*params as u64));
+    output::say!("{}", path.display());
+    output::say!("sha256 {sha256}{}", if *verified == Some(true) { ", as the hub announced it" } else { "" });
+    output::say!("{tensors} tensors, {} parameters", grouped(*params as u64));
     note!(
         "{}",
         match kind {

@@ -5,6 +5,7 @@
 mod chromium;
 mod commands;
 mod evaluate;
+mod help;
 mod report;
 #[cfg(unix)]
 mod resume;

@@ -11,6 +11,7 @@ use ff_train::setup::train_loader;
 use serde::Serialize;
 
 use super::median;
+use crate::output;
 
 /// What the loader's time went into, and how near to the decoder it comes.
 #[derive(Debug, Serialize)]
@@ -114,13 +115,13 @@ fn decode_floor(files: &[Vec<u8>], workers: usize, batch_size: usize) -> Result<
 
 pub fn print(breakdown: &Breakdown) {
     let Stages { read, decode, augment, wait } = &breakdown.us_per_image;
-    println!(
+    output::say!(
         "an image, over all workers: read {read:.0} us, decode {decode:.0} us, augment {augment:.0} us; \
          the consumer waits {wait:.0} us"
     );
     let Breakdown { decode_floor_ms: floor, ratio_to_floor: ratio, .. } = breakdown;
-    println!("decoding alone {floor:.1} ms a batch: {ratio:.2} times the floor");
+    output::say!("decoding alone {floor:.1} ms a batch: {ratio:.2} times the floor");
     if breakdown.cached > 0 {
-        println!("{} images in the {} cache", breakdown.cached, breakdown.cache);
+        output::say!("{} images in the {} cache", breakdown.cached, breakdown.cache);
     }
 }

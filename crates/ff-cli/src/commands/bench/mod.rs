@@ -146,20 +146,22 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn print(figures: &Figures) {
-    println!(
+    output::say!(
         "{:.2} images/s, {:.1} ms a batch of {}",
-        figures.images_per_s, figures.ms_per_batch, figures.batch_size
+        figures.images_per_s,
+        figures.ms_per_batch,
+        figures.batch_size
     );
     if let Some(gflop_per_s) = figures.gflop_per_s {
-        println!("{gflop_per_s:.1} GFLOP/s (direct-convolution equivalent)");
+        output::say!("{gflop_per_s:.1} GFLOP/s (direct-convolution equivalent)");
     }
     if let Some(Parts { forward, backward, optimizer }) = figures.parts_ms {
-        println!("forward {forward:.0} ms, backward {backward:.0} ms, optimizer {optimizer:.1} ms");
+        output::say!("forward {forward:.0} ms, backward {backward:.0} ms, optimizer {optimizer:.1} ms");
     }
     if let Some(breakdown) = &figures.loader {
         loader::print(breakdown);
     }
     if let Some(peak) = figures.peak_rss_mib {
-        println!("peak memory {peak} MiB");
+        output::say!("peak memory {peak} MiB");
     }
 }

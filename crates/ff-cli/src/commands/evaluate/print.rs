@@ -5,7 +5,7 @@ use ff_train::evaluation::{
     Calibration, Disparities, Estimate, EvaluationRecord, GroupMetrics, Over, SMALL_GROUP,
 };
 
-use crate::output::{percent, table};
+use crate::output::{self, percent, table};
 
 /// Groupings with more groups are summed up, not listed.
 const MOST_GROUPS: usize = 20;
@@ -21,14 +21,14 @@ pub fn print(record: &EvaluationRecord) {
         print_groups(groups);
         print_disparities(record, groups);
     }
-    println!("\nmost frequent confusions (share of the label)");
+    output::say!("\nmost frequent confusions (share of the label)");
     for (task, confusions) in record.top_confusions.iter() {
         let shown = confusions.iter().take(CONFUSIONS);
         let shown = shown.map(|c| format!("{} as {} ({})", c.label, c.predicted, percent(c.share)));
-        println!("{task:<8}{}", shown.collect::<Vec<_>>().join(", "));
+        output::say!("{task:<8}{}", shown.collect::<Vec<_>>().join(", "));
     }
     let suspects = record.label_errors.iter().map(|(task, errors)| format!("{task} {}", errors.n_suspects));
-    println!("\nsuspected labels: {}", suspects.collect::<Vec<_>>().join(", "));
+    output::say!("\nsuspected labels: {}", suspects.collect::<Vec<_>>().join(", "));
 }
 
 fn print_tasks(record: &EvaluationRecord) {
@@ -38,9 +38,9 @@ fn print_tasks(record: &EvaluationRecord) {
         let [balanced, macro_f1, ece] = shares;
         vec![task.to_string(), percent(m.accuracy), one_off, balanced, macro_f1, ece, format!("{:.3}", m.nll)]
     });
-    println!("{} samples", record.evaluation.n);
+    output::say!("{} samples", record.evaluation.n);
     let header = ["task", "accuracy", "one-off", "balanced", "macro F1", "ECE", "NLL"];
-    println!("{}", table(&header, &rows.collect::<Vec<_>>()));
+    output::say!("{}", table(&header, &rows.collect::<Vec<_>>()));
 }
 
 fn print_calibration(record: &EvaluationRecord, calibration: &Calibration) {
@@ -51,12 +51,12 @@ fn print_calibration(record: &EvaluationRecord, calibration: &Calibration) {
         vec![task.to_string(), format!("{:.3}", c.temperature), ece, nll]
     });
     let rows: Vec<_> = rows.collect();
-    println!(
+    output::say!(
         "\ntemperature scaling, fitted on {} samples of {}",
         calibration.n,
         calibration.fitted_on.display()
     );
-    println!("{}", table(&["task", "temperature", "ECE", "NLL"], &rows));
+    output::say!("{}", table(&["task", "temperature", "ECE", "NLL"], &rows));
 }
 
 /// The groups of one grouping: accuracy a task.
@@ -66,7 +66,7 @@ fn print_groups(groups: &[GroupMetrics]) {
         let count = |which: fn(&GroupMetrics) -> bool| groups.iter().filter(|group| which(group)).count();
         let (empty, small) = (count(|g| g.n == 0), count(|g| g.small && g.n > 0));
         let n = groups.len();
-        println!(
+        output::say!(
             "\n{by}: {n} groups, {small} of them small (below {SMALL_GROUP} samples), {empty} without samples"
         );
         return;
@@ -83,8 +83,8 @@ fn print_groups(groups: &[GroupMetrics]) {
         let PerTask { age, gender, race } = accuracy;
         vec![name, group.n.to_string(), age, gender, race]
     });
-    println!("\naccuracy by {by}, with 95 % intervals");
-    println!("{}", table(&[&by.to_string(), "n", "age", "gender", "race"], &rows.collect::<Vec<_>>()));
+    output::say!("\naccuracy by {by}, with 95 % intervals");
+    output::say!("{}", table(&[&by.to_string(), "n", "age", "gender", "race"], &rows.collect::<Vec<_>>()));
 }
 
 /// How far the groups of one grouping lie apart: small ones do not count where there are others.
@@ -108,9 +108,9 @@ fn print_disparities(record: &EvaluationRecord, groups: &[GroupMetrics]) {
         Over::All => String::new(),
         Over::Large => format!(" among the {n_groups} groups that are not small"),
     };
-    println!("\nlargest differences by {by}{which}, in points, with 95 % intervals");
+    output::say!("\nlargest differences by {by}{which}, in points, with 95 % intervals");
     let header = ["task", "worst group", "accuracy", "demographic parity", "equalized odds"];
-    println!("{}", table(&header, &rows.collect::<Vec<_>>()));
+    output::say!("{}", table(&header, &rows.collect::<Vec<_>>()));
 }
 
 /// A difference in percentage points.
