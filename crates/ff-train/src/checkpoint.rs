@@ -155,13 +155,14 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::BadFile`] names the first that is not.
     pub fn verify(&self) -> Result<()> {
-        let state = self.state()?;
-        state.sha256.iter().try_for_each(|(name, expected)| {
-            let path = self.path.join(name);
-            let found = sha256(&fs_err::read(&path)?);
-            let message = format!("expected SHA-256 {expected}, found {found}: the file is damaged");
-            if found == *expected { Ok(()) } else { Err(Error::BadFile { path, message }) }
-        })
+        self.state()?.sha256.iter().try_for_each(|(name, sha256)| self.verify_file(name, sha256))
+    }
+
+    fn verify_file(&self, name: &str, expected: &str) -> Result<()> {
+        let path = self.path.join(name);
+        let found = sha256(&fs_err::read(&path)?);
+        let message = format!("expected SHA-256 {expected}, found {found}: the file is damaged");
+        if found == expected { Ok(()) } else { Err(Error::BadFile { path, message }) }
     }
 
     /// Fills a model for use: with the moving average where the run kept one, else with the weights.
@@ -169,9 +170,12 @@ impl Checkpoint {
     /// # Errors
     /// The file is damaged or of another network.
     pub fn load_model(&self, model: &mut FaceModel) -> Result<()> {
-        let average = self.path.join(AVERAGE);
-        let path = if average.is_file() { average } else { self.path.join(MODEL) };
-        weights::load(&path, weights::Scope::Model, model.parameters_mut())?;
+        let files = self.state()?.sha256;
+        let name = if files.contains_key(AVERAGE) { AVERAGE } else { MODEL };
+        if let Some(sha256) = files.get(name) {
+            self.verify_file(name, sha256)?;
+        }
+        weights::load(&self.path.join(name), weights::Scope::Model, model.parameters_mut())?;
         Ok(())
     }
 

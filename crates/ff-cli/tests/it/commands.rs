@@ -41,7 +41,7 @@ fn failures_exit_with_1_and_say_what_was_looked_for() {
             "cache/fairface/resnet34.safetensors",
         ),
         (place.train_args(&["--batch-size", "4", "--init", "missing.safetensors"]), "missing.safetensors"),
-        (place.train_args(&["--device", "cuda"]), "--features cuda"),
+        (place.train_args(&["--batch-size", "4", "--device", "cuda"]), "--features cuda"),
         (vec!["evaluate", "--run", "nowhere"], "nowhere"),
         (vec!["summary", "--height", "16"], "at least 32"),
     ] {

@@ -127,6 +127,15 @@ fn a_damaged_checkpoint_is_refused_and_the_previous_one_goes_on() {
     assert!(message.contains("last/state.safetensors: expected SHA-256"), "{message}");
     assert!(message.contains("--checkpoint step-3"), "{message}");
 
+    let model = place.path("run/checkpoints/last/model_ema.safetensors");
+    let mut bytes = fs::read(&model).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&model, bytes).unwrap();
+    let evaluated = place.run(&["evaluate", "--run", "run", "--checkpoint", "last"]);
+    assert_exit(&evaluated, 1);
+    assert!(stderr(&evaluated).contains("model_ema.safetensors: expected SHA-256"), "{}", stderr(&evaluated));
+
     let args = [&resume("run")[..], &["--max-steps", "6", "--checkpoint", "step-3"]].concat();
     assert_exit(&place.run(&args), 0);
     assert_same_model(&place, "whole", "run");
