@@ -6,12 +6,12 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use ff_data::{Dataset, FaceBox, ImageInput, LoaderConfig};
 use ff_model::Compute;
-use ff_train::Config;
 use ff_train::predictor::Failure;
 use ff_train::run_dir::Which;
 use ff_train::setup::{Trained, TrainedSource, open_trained};
+use ff_train::{Config, ConfigBuilder, Preset};
 
-use crate::flags::{ComputeFlags, DataFlags, sample_config, settle};
+use crate::flags::{ComputeFlags, settle};
 use crate::{Context, Ending};
 
 /// Which trained model.
@@ -54,7 +54,15 @@ pub struct ImageFlags {
     /// How much of a face's box is added on every side; FairFace's crops have a quarter.
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = FaceBox::FAIRFACE_PADDING)]
     padding: f64,
-    /// Images in a batch [default: 32].
+    #[command(flatten)]
+    pace: PaceFlags,
+}
+
+/// Where to compute, and how much at once.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+pub struct PaceFlags {
+    /// Images in a batch [default: 32, or the evaluated run's].
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
     /// Threads that decode [default: CPUs - 2, at least 2, at most 8].
@@ -62,6 +70,14 @@ pub struct ImageFlags {
     workers: Option<usize>,
     #[command(flatten)]
     compute: ComputeFlags,
+}
+
+impl PaceFlags {
+    /// Lays these flags over a configuration.
+    pub fn over(&self, builder: ConfigBuilder) -> ConfigBuilder {
+        let builder = self.compute.over(builder).set("data.batch_size", self.batch_size);
+        builder.set("data.workers", self.workers)
+    }
 }
 
 impl ModelFlags {
@@ -91,8 +107,7 @@ impl ImageFlags {
             let message = format!("expected between 0 and 4, found {}", self.padding);
             return Err(ff_train::Error::Config { origin: "--padding".into(), message }.into());
         }
-        let data = DataFlags { batch_size: self.batch_size, workers: self.workers, ..DataFlags::default() };
-        let config = settle(sample_config(context, &data, &self.compute))?;
+        let config = settle(self.pace.over(ConfigBuilder::new(Preset::Sample, &context.root)))?;
         let (images, mut inputs) = (self.images.clone().unwrap_or_default(), Vec::new());
         for argument in &self.inputs {
             inputs.extend(ImageInput::expand(argument, &images, &mut std::io::stdin().lock())?);

@@ -18,8 +18,8 @@ use ff_train::run_dir::RunDir;
 use ff_train::setup::{Trained, eval_loader};
 use ff_train::{ConfigBuilder, Preset};
 
-use crate::flags::{ComputeFlags, settle};
-use crate::inference::{ModelFlags, compute};
+use crate::flags::settle;
+use crate::inference::{ModelFlags, PaceFlags, compute};
 use crate::output::{self, note};
 use crate::{Context, Ending};
 
@@ -70,14 +70,8 @@ pub struct Args {
     /// Write nothing into the run folder.
     #[arg(long)]
     no_save: bool,
-    /// Images in a batch.
-    #[arg(long, value_name = "N")]
-    batch_size: Option<usize>,
-    /// Threads that decode.
-    #[arg(long, value_name = "N")]
-    workers: Option<usize>,
     #[command(flatten)]
-    compute: ComputeFlags,
+    pace: PaceFlags,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -106,8 +100,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         Some(run_dir) => ConfigBuilder::from_config(&run_dir.config()?),
         None => ConfigBuilder::new(Preset::Sample, &context.root),
     };
-    let builder = args.compute.over(builder).set("data.batch_size", args.batch_size);
-    let config = settle(builder.set("data.workers", args.workers))?;
+    let config = settle(args.pace.over(builder))?;
     let Trained { mut model, encoders, path: checkpoint } = args.model.open(&compute(&config)?)?;
     let tta = match args.tta {
         TtaFlag::None => TestTimeAugmentation::None,
