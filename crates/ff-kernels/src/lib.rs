@@ -17,6 +17,7 @@
 //! | [`batchnorm`] | statistics, and the passes that cannot ride on a convolution |
 //! | [`pool`] | max-pool and global average pool |
 //! | [`resnet`] | the backbone as a plan: every buffer and kernel fixed beforehand |
+//! | [`gpu`] | the same backbone as commands for a GPU, and their kernels' sources |
 //! | [`optim`] | AdamW and SGD over flat slices |
 //! | [`image`] | augmentation of decoded pixels in one pass, straight to normalised planes |
 //! | [`claims`] | memory whose parts are handed out to threads, each once |
@@ -37,6 +38,7 @@ pub mod buffer;
 pub mod claims;
 pub mod epilogue;
 pub mod gemm;
+pub mod gpu;
 pub mod image;
 pub mod optim;
 pub mod pool;

@@ -4,7 +4,7 @@
 //! [`crate::image::augment`] computes, bilinear maps too.
 
 use super::arena::Arena;
-use super::command::{Arg, Buffer, Command, Element, Launch, Place};
+use super::command::{Arg, BLOCK, Buffer, Command, Element, Launch, Place};
 use crate::image::{ColorOp, IMAGENET_MEAN, IMAGENET_STD, InverseMap};
 
 /// Channels of an image in the arena: three, and zeros up to what tensor cores like to read.
@@ -34,7 +34,6 @@ pub fn write_recipe(mirrored: bool, colors: &[ColorOp], maps: &[InverseMap], loo
     to[0] = f32::from(u8::from(mirrored));
     to[1] = f32::from(u8::from(lookup == Lookup::Bilinear));
     to[2] = colors.len() as f32;
-    to[3] = maps.len() as f32;
     for (pair, color) in to[4..12].chunks_exact_mut(2).zip(colors) {
         let (kind, value) = match *color {
             ColorOp::Brightness(factor) => (0.0, factor),
@@ -44,12 +43,28 @@ pub fn write_recipe(mirrored: bool, colors: &[ColorOp], maps: &[InverseMap], loo
         };
         pair.copy_from_slice(&[kind, value]);
     }
-    for (to, map) in to[12..].chunks_exact_mut(6).zip(maps) {
+    let composed = match (lookup, maps) {
+        (Lookup::Bilinear, [first, last]) => &[after(first, last)],
+        _ => maps,
+    };
+    to[3] = composed.len() as f32;
+    for (to, map) in to[12..].chunks_exact_mut(6).zip(composed) {
         to.copy_from_slice(map);
     }
 }
 
-const BLOCK: u32 = 256;
+/// The map that takes an output pixel through `last` and then through `first`.
+fn after([a, b, c, d, e, f]: &InverseMap, [xx, xy, x0, yx, yy, y0]: &InverseMap) -> InverseMap {
+    [
+        a * xx + b * yx,
+        a * xy + b * yy,
+        a * x0 + b * y0 + c,
+        d * xx + e * yx,
+        d * xy + e * yy,
+        d * x0 + e * y0 + f,
+    ]
+}
+
 /// Blocks that add up the grey of one image.
 const GREY_BLOCKS: u32 = 32;
 
@@ -73,7 +88,6 @@ pub(super) fn commands(
     let means = Launch {
         kernel: "grey_sums".into(),
         grid: [GREY_BLOCKS, batch as u32, 1],
-        block: BLOCK,
         args: [source(Buffer::Pixels), source(Buffer::Recipes)]
             .into_iter()
             .chain(size.clone())
@@ -83,7 +97,6 @@ pub(super) fn commands(
     let augment = Launch {
         kernel: format!("augment_{element}"),
         grid: [blocks, batch as u32, 1],
-        block: BLOCK,
         args: [source(Buffer::Pixels), source(Buffer::Recipes)]
             .into_iter()
             .chain(size.clone())
@@ -95,7 +108,6 @@ pub(super) fn commands(
     let planes = Launch {
         kernel: format!("pack_planes_{element}"),
         grid: [blocks, batch as u32, 1],
-        block: BLOCK,
         args: [source(Buffer::Planes)].into_iter().chain(size).chain([Arg::At(images)]).collect(),
     };
     (vec![Command::Launch(means), Command::Launch(augment)], vec![Command::Launch(planes)])

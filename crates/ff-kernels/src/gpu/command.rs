@@ -121,17 +121,42 @@ pub enum Arg {
     Struct(Vec<u8>),
 }
 
-/// A kernel over a grid of blocks.
+/// Threads of every block, along x: as `BLOCK` in the kernels' sources.
+pub const BLOCK: u32 = 256;
+
+/// A kernel over a grid of blocks of [`BLOCK`] threads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Launch {
     /// The kernel's name in the sources.
     pub kernel: String,
     /// Blocks along x, y, z.
     pub grid: [u32; 3],
-    /// Threads of a block, along x.
-    pub block: u32,
     /// Its arguments, in order.
     pub args: Vec<Arg>,
+}
+
+impl Launch {
+    /// The arguments as the driver takes them: one value each, aligned for its type.
+    ///
+    /// # Panics
+    /// A place's buffer has no address.
+    pub fn values(&self, bases: &Bases) -> Vec<Vec<u64>> {
+        let value = |arg: &Arg| match arg {
+            Arg::At(place) => vec![bases.address(*place)],
+            Arg::Null => vec![0],
+            Arg::U32(value) => vec![u64::from(*value)],
+            Arg::F32(value) => vec![u64::from(value.to_bits())],
+            Arg::Struct(bytes) => {
+                let word = |chunk: &[u8]| {
+                    let mut word = [0; 8];
+                    word[..chunk.len()].copy_from_slice(chunk);
+                    u64::from_le_bytes(word)
+                };
+                bytes.chunks(8).map(word).collect()
+            }
+        };
+        self.args.iter().map(value).collect()
+    }
 }
 
 /// The shapes of a square convolution: x (B,H,W,C), w (K,R,R,C), y (B,P,Q,K).
@@ -158,8 +183,9 @@ pub struct Geometry {
 impl Geometry {
     /// Rows and columns of the output, P and Q.
     pub const fn output(&self) -> (usize, usize) {
-        let out = |n: usize| (n + 2 * self.padding - self.kernel) / self.stride + 1;
-        (out(self.height), out(self.width))
+        let margin = 2 * self.padding;
+        let rows = (self.height + margin - self.kernel) / self.stride + 1;
+        (rows, (self.width + margin - self.kernel) / self.stride + 1)
     }
 
     /// Elements of the input.
@@ -226,7 +252,7 @@ pub struct Convolve {
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// A kernel of [`SOURCES`](super::SOURCES).
+    /// A kernel of `cuda/kernels.cu`.
     Launch(Launch),
     /// A convolution.
     Convolve(Convolve),

@@ -25,8 +25,5 @@ mod program;
 mod train;
 pub mod update;
 
-pub use command::{Arg, Bases, Buffer, Command, Convolve, Element, Geometry, Launch, Machine, Operation, Place};
+pub use command::{Arg, BLOCK, Bases, Buffer, Command, Convolve, Element, Geometry, Launch, Machine, Operation, Place};
 pub use program::Program;
-
-/// The kernels' sources, in the order in which they are compiled as one file.
-pub const SOURCES: [&str; 6] = ["prelude.cuh", "pack.cu", "norm.cu", "pool.cu", "batch.cu", "update.cu"];

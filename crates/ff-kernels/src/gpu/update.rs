@@ -48,7 +48,6 @@ impl Scalars {
     }
 }
 
-const BLOCK: u32 = 256;
 /// Blocks that gather the norm, each leaving one f64.
 const NORM_BLOCKS: u32 = 512;
 /// Blocks along the elements of a group.
@@ -78,13 +77,11 @@ pub fn norm(
         Launch {
             kernel: "norm_partial".into(),
             grid: [NORM_BLOCKS, 1, 1],
-            block: BLOCK,
             args: vec![gradient, Arg::U32(len as u32), partial.clone()],
         },
         Launch {
-            kernel: "norm_finish".into(),
+            kernel: "scalars_finish".into(),
             grid: [1, 1, 1],
-            block: BLOCK,
             args: vec![
                 partial,
                 Arg::U32(NORM_BLOCKS),
@@ -154,7 +151,6 @@ pub fn adamw(groups: &[Group<AdamW>], average_decay: Option<f64>) -> Vec<Launch>
         Launch {
             kernel: "update_adamw".into(),
             grid: [UPDATE_BLOCKS, groups.len() as u32, 1],
-            block: BLOCK,
             args: vec![
                 flat(Buffer::Parameters),
                 flat(Buffer::FirstState),
@@ -185,7 +181,6 @@ pub fn sgd(groups: &[Group<Sgd>], average_decay: Option<f64>) -> Vec<Launch> {
         Launch {
             kernel: "update_sgd".into(),
             grid: [UPDATE_BLOCKS, groups.len() as u32, 1],
-            block: BLOCK,
             args: vec![
                 flat(Buffer::Parameters),
                 flat(Buffer::FirstState),

@@ -87,6 +87,16 @@ impl BnSlot {
         running[self.running..self.running + 2 * self.channels].split_at_mut(self.channels)
     }
 
+    /// Where `gamma` begins in the flat parameters; `beta` follows.
+    pub fn parameters_at(&self) -> usize {
+        self.offset
+    }
+
+    /// Where `running_mean` begins in the flat statistics; `running_var` follows.
+    pub fn running_at(&self) -> usize {
+        self.running
+    }
+
     /// Channels.
     pub fn channels(&self) -> usize {
         self.channels

@@ -1,0 +1,503 @@
+//! The commands of one layer each. Arguments are in the order of the kernels' parameters.
+
+use super::arena::{Arena, Block};
+use super::batch::CHANNELS;
+use super::command::{Arg, BLOCK, Buffer, Command, Convolve, Element, Geometry, Launch, Operation, Place};
+use crate::resnet::{BnSlot, ConvSlot, EPS, Layout, MOMENTUM};
+use crate::shape::MapShape;
+
+/// Channels that a thread works on.
+const LANES: usize = 8;
+/// Blocks that a sum over rows is spread over at most: four for each multiprocessor of the largest GPUs.
+const MOST_SUM_BLOCKS: usize = 528;
+/// Rows of a map that are worth a block of their own.
+const LEAST_ROWS: usize = 64;
+/// Blocks along one convolution's filters.
+const FILTER_BLOCKS: u32 = 64;
+
+/// A convolution with the BatchNorm behind it: its shapes, and its entry in the table that packing goes by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Conv {
+    pub(super) geometry: Geometry,
+    pub(super) norm: BnSlot,
+    slot: ConvSlot,
+    /// First element of the packed filters.
+    packed: usize,
+    /// First element of the folded biases.
+    bias: usize,
+}
+
+impl Conv {
+    pub(super) fn input(&self) -> MapShape {
+        let Geometry { batch, height, width, inputs, .. } = self.geometry;
+        MapShape { batch, height, width, channels: inputs }
+    }
+
+    pub(super) fn output(&self) -> MapShape {
+        let (height, width) = self.geometry.output();
+        MapShape { batch: self.geometry.batch, height, width, channels: self.geometry.outputs }
+    }
+}
+
+/// The convolutions of one residual block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BlockConvs {
+    pub(super) first: Conv,
+    pub(super) second: Conv,
+    pub(super) downsample: Option<Conv>,
+}
+
+/// All convolutions of a backbone.
+#[derive(Debug)]
+pub(super) struct Convs {
+    pub(super) stem: Conv,
+    pub(super) blocks: Vec<BlockConvs>,
+    packed_len: usize,
+    bias_len: usize,
+}
+
+impl Convs {
+    /// For images (`batch`, `height`, `width`, [`CHANNELS`]).
+    pub(super) fn new(layout: &Layout, batch: usize, height: usize, width: usize) -> Self {
+        let (mut packed_len, mut bias_len) = (0, 0);
+        let mut conv = |&(slot, norm): &(ConvSlot, BnSlot), input: MapShape, kernel: usize, stride: usize| {
+            let geometry = Geometry {
+                batch,
+                height: input.height,
+                width: input.width,
+                inputs: input.channels,
+                outputs: norm.channels(),
+                kernel,
+                stride,
+                padding: kernel / 2,
+            };
+            let conv = Conv { geometry, norm, slot, packed: packed_len, bias: bias_len };
+            packed_len += geometry.w_len();
+            bias_len += geometry.outputs;
+            conv
+        };
+        let stem = conv(&layout.stem, MapShape { batch, height, width, channels: CHANNELS }, 7, 2);
+        let mut shape = pooled(stem.output());
+        let mut blocks = Vec::new();
+        for block in &layout.blocks {
+            let first = conv(&block.first, shape, 3, block.stride);
+            let second = conv(&block.second, first.output(), 3, 1);
+            let downsample = block.downsample.as_ref().map(|slots| conv(slots, shape, 1, block.stride));
+            shape = second.output();
+            blocks.push(BlockConvs { first, second, downsample });
+        }
+        Self { stem, blocks, packed_len, bias_len }
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Conv> {
+        let blocks = self.blocks.iter();
+        let of_blocks = blocks.flat_map(|b| [&b.first, &b.second].into_iter().chain(&b.downsample));
+        std::iter::once(&self.stem).chain(of_blocks)
+    }
+
+    /// Shape of the map that is averaged.
+    pub(super) fn output(&self) -> MapShape {
+        self.blocks.last().map_or(pooled(self.stem.output()), |block| block.second.output())
+    }
+
+    /// The table that packing goes by: `Filter` of filters.cuh, one a convolution.
+    fn table(&self) -> Vec<u8> {
+        let entry = |conv: &Conv| {
+            let taps = conv.geometry.kernel * conv.geometry.kernel;
+            let inputs = conv.slot.range().len() / taps / conv.geometry.outputs;
+            [
+                conv.slot.range().start,
+                conv.packed,
+                conv.geometry.outputs,
+                inputs,
+                conv.geometry.inputs,
+                taps,
+                conv.norm.parameters_at(),
+                conv.norm.running_at(),
+                conv.bias,
+            ]
+        };
+        self.all().flat_map(entry).flat_map(|value| (value as u32).to_le_bytes()).collect()
+    }
+}
+
+/// Shape behind the max-pool.
+pub(super) fn pooled(input: MapShape) -> MapShape {
+    let out = |n: usize| (n - 1) / 2 + 1;
+    MapShape { height: out(input.height), width: out(input.width), ..input }
+}
+
+/// Filters, biases or gradients of all convolutions in the arena.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Filters {
+    at: Place,
+    biases: Option<Place>,
+    table: Place,
+}
+
+/// Which gradients a ReLU lets through: `Mask` of norm.cuh.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Mask {
+    None,
+    /// Where this activation is positive.
+    Activation(Place),
+    /// Where the BatchNorm itself is.
+    Normed,
+}
+
+/// What is added before the ReLU of a BatchNorm.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Residual {
+    None,
+    Plain(Place),
+    /// Through a BatchNorm of its own.
+    Normed { raw: Place, norm: Place },
+}
+
+/// Writes commands down, and hands out the arena as it goes.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) arena: Arena,
+    pub(super) element: Element,
+    pub(super) commands: Vec<Command>,
+    /// Room for the partial sums of a map.
+    partial: Place,
+    coefficients: Place,
+    table: (Place, Vec<u8>),
+}
+
+impl Writer {
+    pub(super) fn new(element: Element, convs: &Convs) -> Self {
+        let widest = convs.all().map(|conv| conv.geometry.outputs).fold(0, usize::max);
+        let mut arena = Arena::default();
+        let partial = arena.keep(4 * 2 * widest * MOST_SUM_BLOCKS);
+        let coefficients = arena.keep(4 * 3 * widest);
+        let table = convs.table();
+        let table = (arena.keep(table.len()), table);
+        Self { arena, element, commands: Vec::new(), partial, coefficients, table }
+    }
+
+    /// What must be in the arena before the first command.
+    pub(super) fn constants(&self) -> (Place, Vec<u8>) {
+        self.table.clone()
+    }
+
+    /// Room for a map of this shape.
+    pub(super) fn map(&mut self, shape: MapShape) -> Block {
+        self.arena.take(shape.len() * self.element.bytes())
+    }
+
+    /// Room for filters, or gradients, of all convolutions.
+    pub(super) fn filters(&mut self, convs: &Convs) -> Filters {
+        let at = self.arena.keep(convs.packed_len * self.element.bytes());
+        Filters { at, biases: None, table: self.table.0 }
+    }
+
+    /// Room for filters and biases that include the BatchNorms.
+    pub(super) fn folded_filters(&mut self, convs: &Convs) -> Filters {
+        let biases = Some(self.arena.keep(4 * convs.bias_len));
+        Filters { biases, ..self.filters(convs) }
+    }
+
+    fn launch(&mut self, kernel: String, grid: [u32; 3], args: Vec<Arg>) {
+        self.commands.push(Command::Launch(Launch { kernel, grid, args }));
+    }
+
+    /// A kernel whose name ends in the element type, a thread for every 8 of `len` values.
+    fn elementwise(&mut self, kernel: &str, len: usize, args: Vec<Arg>) {
+        let blocks = len.div_ceil(LANES * BLOCK as usize);
+        self.launch(format!("{kernel}_{}", self.element), [blocks as u32, 1, 1], args);
+    }
+
+    fn over_filters(&mut self, kernel: &str, convs: &Convs, args: Vec<Arg>) {
+        let kernel = format!("{kernel}_{}", self.element);
+        self.launch(kernel, [FILTER_BLOCKS, convs.all().count() as u32, 1], args);
+    }
+
+    /// Flat parameters -> filters.
+    pub(super) fn pack(&mut self, convs: &Convs, filters: Filters) {
+        let args = vec![flat(Buffer::Parameters), Arg::At(filters.table), Arg::At(filters.at)];
+        self.over_filters("pack_filters", convs, args);
+    }
+
+    /// Flat parameters and running statistics -> filters and biases that include the BatchNorms.
+    pub(super) fn fold(&mut self, convs: &Convs, filters: Filters) {
+        let biases = filters.biases.expect("folded filters have biases");
+        let args = vec![
+            flat(Buffer::Parameters),
+            flat(Buffer::Statistics),
+            Arg::At(filters.table),
+            Arg::F32(EPS),
+            Arg::At(filters.at),
+            Arg::At(biases),
+        ];
+        self.over_filters("fold_filters", convs, args);
+    }
+
+    /// Gradients of filters -> the flat gradient.
+    pub(super) fn unpack(&mut self, convs: &Convs, gradients: Filters) {
+        let args = vec![Arg::At(gradients.at), Arg::At(gradients.table), flat(Buffer::Gradient)];
+        self.over_filters("unpack_gradients", convs, args);
+    }
+
+    /// A convolution without anything behind it, or one of its gradients.
+    pub(super) fn convolve(&mut self, conv: &Conv, operation: Operation, x: Place, filters: Filters, y: Place) {
+        self.push_convolve(conv, operation, x, filters, y, None, None);
+    }
+
+    /// `y = act(conv(x) + bias + residual)`, the BatchNorm folded.
+    pub(super) fn convolve_fused(
+        &mut self,
+        conv: &Conv,
+        x: Place,
+        filters: Filters,
+        residual: Option<Place>,
+        relu: bool,
+        y: Place,
+    ) {
+        let biases = filters.biases.expect("folded filters have biases");
+        let bias = Place { offset: biases.offset + 4 * conv.bias, ..biases };
+        let operation = Operation::Fused { residual: residual.is_some(), relu };
+        self.push_convolve(conv, operation, x, filters, y, Some(bias), residual);
+    }
+
+    fn push_convolve(
+        &mut self,
+        conv: &Conv,
+        operation: Operation,
+        x: Place,
+        filters: Filters,
+        y: Place,
+        bias: Option<Place>,
+        residual: Option<Place>,
+    ) {
+        let element = self.element;
+        let w = Place { offset: filters.at.offset + conv.packed * element.bytes(), ..filters.at };
+        let geometry = conv.geometry;
+        let convolve = Convolve { geometry, operation, element, x, w, y, bias, residual };
+        self.commands.push(Command::Convolve(convolve));
+    }
+
+    /// Batch statistics of a convolution's output into `norm` (4, C), moving the running ones.
+    pub(super) fn norm_statistics(&mut self, conv: &Conv, raw: Place, norm: Place) {
+        let Sums { blocks, rows, channels, rows_of_block } = Sums::of(conv.output());
+        let args = vec![Arg::At(raw), rows.clone(), channels.clone(), rows_of_block.clone(), self.partial()];
+        self.launch(format!("norm_sums_{}", self.element), [blocks, 1, 1], args);
+        let (gamma, beta) = parameters(Buffer::Parameters, conv.norm);
+        let (mean, var) = pair(Buffer::Statistics, conv.norm.running_at(), conv.norm.channels());
+        let args = vec![
+            self.partial(),
+            Arg::U32(blocks),
+            rows,
+            channels,
+            rows_of_block,
+            gamma,
+            beta,
+            Arg::F32(MOMENTUM),
+            Arg::F32(EPS),
+            mean,
+            var,
+            Arg::At(norm),
+        ];
+        self.launch("norm_finish".into(), [conv.norm.channels() as u32, 1, 1], args);
+    }
+
+    /// `out = relu(norm(raw) + residual)`
+    pub(super) fn norm_relu(&mut self, conv: &Conv, raw: Place, norm: Place, residual: Residual, out: Place) {
+        let shape = conv.output();
+        let (residual, residual_norm) = match residual {
+            Residual::None => (Arg::Null, Arg::Null),
+            Residual::Plain(place) => (Arg::At(place), Arg::Null),
+            Residual::Normed { raw, norm } => (Arg::At(raw), Arg::At(norm)),
+        };
+        let args = [Arg::At(raw), Arg::At(norm), residual, residual_norm, Arg::At(out)];
+        self.elementwise("norm_apply", shape.len(), args.into_iter().chain(rows_of(shape)).collect());
+    }
+
+    /// The gradient behind a BatchNorm, `grad + more` behind the mask: its sums, with them the gradients of scale and
+    /// shift, and the coefficients that [`Self::norm_input_gradient`] goes by. Stores it in `masked` if asked.
+    pub(super) fn norm_gradient(
+        &mut self,
+        conv: &Conv,
+        grad: Place,
+        more: Option<Place>,
+        mask: Mask,
+        raw: Place,
+        norm: Place,
+        masked: Option<Place>,
+    ) {
+        let sums = Sums::of(conv.output());
+        let args = vec![
+            Arg::At(grad),
+            or_null(more),
+            mask.code(),
+            match mask {
+                Mask::Activation(place) => Arg::At(place),
+                Mask::None | Mask::Normed => Arg::Null,
+            },
+            Arg::At(raw),
+            Arg::At(norm),
+            or_null(masked),
+            sums.rows.clone(),
+            sums.channels.clone(),
+            sums.rows_of_block.clone(),
+            self.partial(),
+        ];
+        self.launch(format!("norm_backward_sums_{}", self.element), [sums.blocks, 1, 1], args);
+        self.norm_gradient_finish(conv, &sums, norm);
+    }
+
+    fn norm_gradient_finish(&mut self, conv: &Conv, sums: &Sums, norm: Place) {
+        let (gamma, _) = parameters(Buffer::Parameters, conv.norm);
+        let (grad_gamma, grad_beta) = parameters(Buffer::Gradient, conv.norm);
+        let args = vec![
+            self.partial(),
+            Arg::U32(sums.blocks),
+            sums.rows.clone(),
+            sums.channels.clone(),
+            gamma,
+            Arg::At(norm),
+            grad_gamma,
+            grad_beta,
+            Arg::At(self.coefficients),
+        ];
+        self.launch("norm_backward_finish".into(), [conv.norm.channels() as u32, 1, 1], args);
+    }
+
+    /// From the gradient behind a BatchNorm to that of the convolution's output.
+    pub(super) fn norm_input_gradient(
+        &mut self,
+        conv: &Conv,
+        grad: Place,
+        mask: Mask,
+        raw: Place,
+        norm: Place,
+        out: Place,
+    ) {
+        let shape = conv.output();
+        let coefficients = Arg::At(self.coefficients);
+        let args = [Arg::At(grad), mask.code(), Arg::At(raw), Arg::At(norm), coefficients, Arg::At(out)];
+        self.elementwise("norm_backward_apply", shape.len(), args.into_iter().chain(rows_of(shape)).collect());
+    }
+
+    /// `pooled = maxpool(relu(norm(raw)))` behind the stem, and which places won.
+    pub(super) fn max_pool(&mut self, stem: &Conv, raw: Place, norm: Place, out: Place, places: Place) {
+        let args = vec![Arg::At(raw), Arg::At(norm), pool_size(stem), Arg::At(out), Arg::At(places)];
+        self.elementwise("max_pool", pooled(stem.output()).len(), args);
+    }
+
+    /// `pooled = maxpool(x)` of what is behind its ReLU already.
+    pub(super) fn max_pool_only(&mut self, stem: &Conv, x: Place, out: Place) {
+        let args = vec![Arg::At(x), Arg::Null, pool_size(stem), Arg::At(out), Arg::Null];
+        self.elementwise("max_pool", pooled(stem.output()).len(), args);
+    }
+
+    /// From the gradient behind the max-pool to that of the stem's convolution, and those of its BatchNorm.
+    pub(super) fn max_pool_gradient(
+        &mut self,
+        stem: &Conv,
+        grad: Place,
+        places: Place,
+        raw: Place,
+        norm: Place,
+        out: Place,
+    ) {
+        let sums = Sums::of(stem.output());
+        let [grad, places, raw, norm_at] = [grad, places, raw, norm].map(Arg::At);
+        let size = pool_size(stem);
+        let of_both = [grad, places, raw, norm_at];
+        let rest = [size.clone(), sums.rows_of_block.clone(), self.partial()];
+        let args = of_both.iter().cloned().chain(rest).collect();
+        self.launch(format!("max_pool_backward_sums_{}", self.element), [sums.blocks, 1, 1], args);
+        self.norm_gradient_finish(stem, &sums, norm);
+        let rest = [Arg::At(self.coefficients), size, Arg::At(out)];
+        let args = of_both.into_iter().chain(rest).collect();
+        self.elementwise("max_pool_backward_apply", stem.output().len(), args);
+    }
+
+    /// `to = a + b`
+    pub(super) fn add(&mut self, shape: MapShape, a: Place, b: Place, to: Place) {
+        let args = vec![Arg::At(a), Arg::At(b), Arg::At(to), Arg::U32((shape.len() / LANES) as u32)];
+        self.elementwise("add", shape.len(), args);
+    }
+
+    /// (B,H,W,C) -> (B,C) f32
+    pub(super) fn average(&mut self, shape: MapShape, map: Place, embedding: Place) {
+        let args = [Arg::At(map)].into_iter().chain(average_size(shape)).chain([Arg::At(embedding)]);
+        self.elementwise("average", shape.batch * shape.channels, args.collect());
+    }
+
+    /// (B,C) f32 -> (B,H,W,C)
+    pub(super) fn average_gradient(&mut self, shape: MapShape, grad: Place, out: Place) {
+        let args = [Arg::At(grad)].into_iter().chain(average_size(shape)).chain([Arg::At(out)]);
+        self.elementwise("average_backward", shape.len(), args.collect());
+    }
+
+    fn partial(&self) -> Arg {
+        Arg::At(self.partial)
+    }
+}
+
+impl Mask {
+    fn code(self) -> Arg {
+        Arg::U32(match self {
+            Self::None => 0,
+            Self::Activation(_) => 1,
+            Self::Normed => 2,
+        })
+    }
+}
+
+/// How a sum over the rows of a map is split into blocks.
+struct Sums {
+    blocks: u32,
+    rows: Arg,
+    channels: Arg,
+    rows_of_block: Arg,
+}
+
+impl Sums {
+    fn of(shape: MapShape) -> Self {
+        let rows = shape.pixels();
+        let rows_of_block = rows.div_ceil((rows / LEAST_ROWS).clamp(1, MOST_SUM_BLOCKS));
+        Self {
+            blocks: rows.div_ceil(rows_of_block) as u32,
+            rows: Arg::U32(rows as u32),
+            channels: Arg::U32(shape.channels as u32),
+            rows_of_block: Arg::U32(rows_of_block as u32),
+        }
+    }
+}
+
+fn flat(buffer: Buffer) -> Arg {
+    Arg::At(Place { buffer, offset: 0 })
+}
+
+fn or_null(place: Option<Place>) -> Arg {
+    place.map_or(Arg::Null, Arg::At)
+}
+
+fn rows_of(shape: MapShape) -> [Arg; 2] {
+    [Arg::U32(shape.pixels() as u32), Arg::U32(shape.channels as u32)]
+}
+
+fn average_size(shape: MapShape) -> [Arg; 3] {
+    [shape.batch, shape.height * shape.width, shape.channels].map(|n| Arg::U32(n as u32))
+}
+
+/// Two vectors of `channels` f32, one behind the other.
+fn pair(buffer: Buffer, first: usize, channels: usize) -> (Arg, Arg) {
+    (Arg::At(Place::f32s(buffer, first)), Arg::At(Place::f32s(buffer, first + channels)))
+}
+
+/// Scale and shift of a BatchNorm in the parameters, or their gradients.
+fn parameters(buffer: Buffer, norm: BnSlot) -> (Arg, Arg) {
+    pair(buffer, norm.parameters_at(), norm.channels())
+}
+
+/// `PoolSize` of pool.cuh.
+fn pool_size(stem: &Conv) -> Arg {
+    let (input, output) = (stem.output(), pooled(stem.output()));
+    let sizes = [input.batch, input.height, input.width, input.channels, output.height, output.width];
+    Arg::Struct(sizes.iter().flat_map(|&n| (n as u32).to_le_bytes()).collect())
+}
