@@ -285,7 +285,7 @@ fn flipping_averages_the_probabilities_of_image_and_mirror_image() {
     let manifest = Manifest::new("three faces", val.extra_columns().to_vec(), rows).unwrap();
     let dataset = Dataset::open(manifest, sample.join("images"), &encoders, Mode::Eval).unwrap();
     let mut loader = Loader::new(Arc::new(dataset), LoaderConfig::eval(2)).unwrap();
-    let compute = Compute { device: Device::Cpu, engine: Engine::Fast, threads: 1 };
+    let compute = Compute { threads: 1, ..Compute::cpu(Engine::Fast) };
     let mut model = FaceModel::new(&checkpoint::heads(&encoders), &compute, 1).unwrap();
     let go_on = |_| ControlFlow::Continue(());
     let plain = predict(&mut model, &mut loader, go_on).unwrap().unwrap();

@@ -229,7 +229,7 @@ pub enum Operation {
 }
 
 /// A convolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Convolve {
     /// Shapes.
     pub geometry: Geometry,

@@ -14,16 +14,20 @@
 //! | `layers` | the commands of one layer: packing, BatchNorm, pooling |
 //! | `train`, `infer` | the programs |
 //! | [`batch`] | pixels to augmented, normalised activations |
+//! | [`error`] | what can go wrong on a GPU, in words |
 //! | [`update`] | gradient norm and optimisers over flat vectors |
 
 mod arena;
 pub mod batch;
 pub mod command;
+pub mod error;
 mod infer;
 mod layers;
 mod program;
 mod train;
 pub mod update;
 
-pub use command::{Arg, BLOCK, Bases, Buffer, Command, Convolve, Element, Geometry, Launch, Machine, Operation, Place};
+pub use command::{
+    Arg, BLOCK, Bases, Buffer, Command, Convolve, Element, Geometry, Launch, Machine, Operation, Place,
+};
 pub use program::Program;
