@@ -54,7 +54,7 @@ pub fn write_recipe(mirrored: bool, colors: &[ColorOp], maps: &[InverseMap], loo
 }
 
 /// The map that takes an output pixel through `last` and then through `first`.
-fn after([a, b, c, d, e, f]: &InverseMap, [xx, xy, x0, yx, yy, y0]: &InverseMap) -> InverseMap {
+pub(super) fn after([a, b, c, d, e, f]: &InverseMap, [xx, xy, x0, yx, yy, y0]: &InverseMap) -> InverseMap {
     [
         a * xx + b * yx,
         a * xy + b * yy,

@@ -1,5 +1,7 @@
 //! The commands of one layer each. Arguments are in the order of the kernels' parameters.
 
+use std::ops::Range;
+
 use super::arena::{Arena, Block};
 use super::batch::CHANNELS;
 use super::command::{Arg, BLOCK, Buffer, Command, Convolve, Element, Geometry, Launch, Operation, Place};
@@ -28,6 +30,17 @@ pub(super) struct Conv {
 }
 
 impl Conv {
+    /// Its weights in the flat vector.
+    pub(super) fn range(&self) -> Range<usize> {
+        self.slot.range()
+    }
+
+    /// `3x3/2 16->48`
+    pub(super) fn label(&self) -> String {
+        let Geometry { kernel, stride, inputs, outputs, .. } = self.geometry;
+        format!("{kernel}x{kernel}/{stride} {inputs}->{outputs}")
+    }
+
     pub(super) fn input(&self) -> MapShape {
         let Geometry { batch, height, width, inputs, .. } = self.geometry;
         MapShape { batch, height, width, channels: inputs }
@@ -133,6 +146,19 @@ pub(super) struct Filters {
     at: Place,
     biases: Option<Place>,
     table: Place,
+}
+
+impl Filters {
+    /// Where a convolution's filters lie.
+    pub(super) fn of(&self, conv: &Conv, element: Element) -> Place {
+        Place { offset: self.at.offset + conv.packed * element.bytes(), ..self.at }
+    }
+
+    /// Where a convolution's bias lies.
+    pub(super) fn bias_of(&self, conv: &Conv) -> Place {
+        let biases = self.biases.expect("folded filters have biases");
+        Place { offset: biases.offset + 4 * conv.bias, ..biases }
+    }
 }
 
 /// Which gradients a ReLU lets through: `Mask` of norm.cuh.
@@ -255,10 +281,8 @@ impl Writer {
         relu: bool,
         y: Place,
     ) {
-        let biases = filters.biases.expect("folded filters have biases");
-        let bias = Place { offset: biases.offset + 4 * conv.bias, ..biases };
         let operation = Operation::Fused { residual: residual.is_some(), relu };
-        self.push_convolve(conv, operation, x, filters, y, Some(bias), residual);
+        self.push_convolve(conv, operation, x, filters, y, Some(filters.bias_of(conv)), residual);
     }
 
     fn push_convolve(
@@ -272,8 +296,7 @@ impl Writer {
         residual: Option<Place>,
     ) {
         let element = self.element;
-        let w = Place { offset: filters.at.offset + conv.packed * element.bytes(), ..filters.at };
-        let geometry = conv.geometry;
+        let (geometry, w) = (conv.geometry, filters.of(conv, element));
         let convolve = Convolve { geometry, operation, element, x, w, y, bias, residual };
         self.commands.push(Command::Convolve(convolve));
     }

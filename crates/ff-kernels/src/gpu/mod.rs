@@ -14,6 +14,7 @@
 //! | `layers` | the commands of one layer: packing, BatchNorm, pooling |
 //! | `train`, `infer` | the programs |
 //! | [`batch`] | pixels to augmented, normalised activations |
+//! | [`twins`] | every kernel beside its twin on the processor |
 //! | [`update`] | gradient norm and optimisers over flat vectors |
 
 mod arena;
@@ -23,6 +24,7 @@ mod infer;
 mod layers;
 mod program;
 mod train;
+pub mod twins;
 pub mod update;
 
 pub use command::{Arg, BLOCK, Bases, Buffer, Command, Convolve, Element, Geometry, Launch, Machine, Operation, Place};
