@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod convolution;
 mod emulator;
 
 use emulator::Emulator;
