@@ -6,6 +6,7 @@
 
 mod convolution;
 mod emulator;
+mod resnet34;
 
 use emulator::Emulator;
 use ff_kernels::gpu::twins;
