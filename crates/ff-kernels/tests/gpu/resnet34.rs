@@ -13,7 +13,7 @@ use crate::emulator::Emulator;
 /// The optional test data's weights and golden tensors.
 fn data() -> Option<[Vec<u8>; 2]> {
     let root = PathBuf::from(std::env::var_os("FAIRFACE_TEST_DATA")?);
-    let read = |file: &str| std::fs::read(Path::new(&root).join(file)).unwrap();
+    let read = |file: &str| fs_err::read(Path::new(&root).join(file)).unwrap();
     Some([read("weights/resnet34-imagenet.safetensors"), read("golden/fairface_golden.safetensors")])
 }
 
