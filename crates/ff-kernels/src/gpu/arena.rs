@@ -64,7 +64,7 @@ impl Arena {
         let offset = block.place.offset;
         let i = self.free.partition_point(|&(other, _)| other < offset);
         self.free.insert(i, (offset, block.len));
-        for i in [i, i.wrapping_sub(1)] {
+        for i in (i.saturating_sub(1)..=i).rev() {
             if i + 1 < self.free.len() && self.free[i].0 + self.free[i].1 == self.free[i + 1].0 {
                 self.free[i].1 += self.free.remove(i + 1).1;
             }

@@ -54,7 +54,7 @@ pub fn write_recipe(mirrored: bool, colors: &[ColorOp], maps: &[InverseMap], loo
 }
 
 /// The map that takes an output pixel through `last` and then through `first`.
-fn after([a, b, c, d, e, f]: &InverseMap, [xx, xy, x0, yx, yy, y0]: &InverseMap) -> InverseMap {
+pub(super) fn after([a, b, c, d, e, f]: &InverseMap, [xx, xy, x0, yx, yy, y0]: &InverseMap) -> InverseMap {
     [
         a * xx + b * yx,
         a * xy + b * yy,
@@ -80,10 +80,8 @@ pub(super) fn commands(
     let source = |buffer| Arg::At(Place { buffer, offset: 0 });
     let size = [Arg::U32(height as u32), Arg::U32(width as u32)];
     let normalise = IMAGENET_STD.map(|std| 1.0 / std);
-    let constants = (0..3)
-        .map(|c| normalise[c])
-        .chain((0..3).map(|c| -IMAGENET_MEAN[c] * normalise[c]))
-        .map(Arg::F32);
+    let constants =
+        (0..3).map(|c| normalise[c]).chain((0..3).map(|c| -IMAGENET_MEAN[c] * normalise[c])).map(Arg::F32);
     let blocks = (height * width).div_ceil(BLOCK as usize) as u32;
     let means = Launch {
         kernel: "grey_sums".into(),

@@ -204,6 +204,30 @@ impl Geometry {
         self.batch * rows * columns * self.outputs
     }
 
+    /// Calls `visit(x, w, y)` with the elements of every product of the direct convolution: the definition.
+    pub fn products(&self, mut visit: impl FnMut(usize, usize, usize)) {
+        let (rows, columns) = self.output();
+        let (taps, channels) = (self.kernel * self.kernel, self.inputs);
+        for pixel in 0..self.batch * rows * columns {
+            let (image, row, column) = (pixel / columns / rows, pixel / columns % rows, pixel % columns);
+            for tap in 0..taps {
+                let y = row * self.stride + tap / self.kernel;
+                let x = column * self.stride + tap % self.kernel;
+                let inside = (self.padding..self.padding + self.height).contains(&y)
+                    && (self.padding..self.padding + self.width).contains(&x);
+                if !inside {
+                    continue;
+                }
+                let from = (image * self.height + y - self.padding) * self.width + x - self.padding;
+                for k in 0..self.outputs {
+                    for c in 0..channels {
+                        visit(from * channels + c, (k * taps + tap) * channels + c, pixel * self.outputs + k);
+                    }
+                }
+            }
+        }
+    }
+
     /// Multiply-adds of the direct convolution.
     pub const fn macs(&self) -> usize {
         self.y_len() * self.kernel * self.kernel * self.inputs

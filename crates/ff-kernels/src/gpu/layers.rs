@@ -1,5 +1,7 @@
 //! The commands of one layer each. Arguments are in the order of the kernels' parameters.
 
+use std::ops::Range;
+
 use super::arena::{Arena, Block};
 use super::batch::CHANNELS;
 use super::command::{Arg, BLOCK, Buffer, Command, Convolve, Element, Geometry, Launch, Operation, Place};
@@ -28,6 +30,17 @@ pub(super) struct Conv {
 }
 
 impl Conv {
+    /// Its weights in the flat vector.
+    pub(super) fn range(&self) -> Range<usize> {
+        self.slot.range()
+    }
+
+    /// `3x3/2 16->48`
+    pub(super) fn label(&self) -> String {
+        let Geometry { kernel, stride, inputs, outputs, .. } = self.geometry;
+        format!("{kernel}x{kernel}/{stride} {inputs}->{outputs}")
+    }
+
     pub(super) fn input(&self) -> MapShape {
         let Geometry { batch, height, width, inputs, .. } = self.geometry;
         MapShape { batch, height, width, channels: inputs }
@@ -135,6 +148,19 @@ pub(super) struct Filters {
     table: Place,
 }
 
+impl Filters {
+    /// Where a convolution's filters lie.
+    pub(super) fn of(&self, conv: &Conv, element: Element) -> Place {
+        Place { offset: self.at.offset + conv.packed * element.bytes(), ..self.at }
+    }
+
+    /// Where a convolution's bias lies.
+    pub(super) fn bias_of(&self, conv: &Conv) -> Place {
+        let biases = self.biases.expect("folded filters have biases");
+        Place { offset: biases.offset + 4 * conv.bias, ..biases }
+    }
+}
+
 /// Which gradients a ReLU lets through: `Mask` of norm.cuh.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mask {
@@ -151,7 +177,10 @@ pub(super) enum Residual {
     None,
     Plain(Place),
     /// Through a BatchNorm of its own.
-    Normed { raw: Place, norm: Place },
+    Normed {
+        raw: Place,
+        norm: Place,
+    },
 }
 
 /// Writes commands down, and hands out the arena as it goes.
@@ -241,7 +270,14 @@ impl Writer {
     }
 
     /// A convolution without anything behind it, or one of its gradients.
-    pub(super) fn convolve(&mut self, conv: &Conv, operation: Operation, x: Place, filters: Filters, y: Place) {
+    pub(super) fn convolve(
+        &mut self,
+        conv: &Conv,
+        operation: Operation,
+        x: Place,
+        filters: Filters,
+        y: Place,
+    ) {
         self.push_convolve(conv, operation, x, filters, y, None, None);
     }
 
@@ -255,10 +291,8 @@ impl Writer {
         relu: bool,
         y: Place,
     ) {
-        let biases = filters.biases.expect("folded filters have biases");
-        let bias = Place { offset: biases.offset + 4 * conv.bias, ..biases };
         let operation = Operation::Fused { residual: residual.is_some(), relu };
-        self.push_convolve(conv, operation, x, filters, y, Some(bias), residual);
+        self.push_convolve(conv, operation, x, filters, y, Some(filters.bias_of(conv)), residual);
     }
 
     fn push_convolve(
@@ -272,8 +306,7 @@ impl Writer {
         residual: Option<Place>,
     ) {
         let element = self.element;
-        let w = Place { offset: filters.at.offset + conv.packed * element.bytes(), ..filters.at };
-        let geometry = conv.geometry;
+        let (geometry, w) = (conv.geometry, filters.of(conv, element));
         let convolve = Convolve { geometry, operation, element, x, w, y, bias, residual };
         self.commands.push(Command::Convolve(convolve));
     }
@@ -377,7 +410,11 @@ impl Writer {
         let shape = conv.output();
         let coefficients = Arg::At(self.coefficients);
         let args = [Arg::At(grad), mask.code(), Arg::At(raw), Arg::At(norm), coefficients, Arg::At(out)];
-        self.elementwise("norm_backward_apply", shape.len(), args.into_iter().chain(rows_of(shape)).collect());
+        self.elementwise(
+            "norm_backward_apply",
+            shape.len(),
+            args.into_iter().chain(rows_of(shape)).collect(),
+        );
     }
 
     /// `pooled = maxpool(relu(norm(raw)))` behind the stem, and which places won.

@@ -15,6 +15,7 @@
 //! | `train`, `infer` | the programs |
 //! | [`batch`] | pixels to augmented, normalised activations |
 //! | [`error`] | what can go wrong on a GPU, in words |
+//! | [`twins`] | every kernel beside its twin on the processor |
 //! | [`update`] | gradient norm and optimisers over flat vectors |
 
 mod arena;
@@ -25,6 +26,7 @@ mod infer;
 mod layers;
 mod program;
 mod train;
+pub mod twins;
 pub mod update;
 
 pub use command::{

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <csetjmp>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -54,51 +55,65 @@ static inline bf16 __float2bfloat16_rn(float x) {
     return bf16{uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
 }
 
-// Fibres: one a thread of the block, each with a stack of its own, and the scheduler that they return to.
+// Fibres: one a thread of a block, each with a stack of its own. They live as long as the process and run one block
+// after the other; jumps instead of context switches, because those ask the system about signals every time.
 namespace fibres {
 constexpr size_t STACK = 64 << 10;
 constexpr unsigned THREADS = 256;
-static ucontext_t scheduler, fibre[THREADS];
+static jmp_buf scheduler, fibre[THREADS];
 static bool done[THREADS];
 static unsigned running;
 static void (*body)(void**);
 static void** arguments;
 
-static void enter() {
-    body(arguments);
-    done[running] = true;
+static void yield() {
+    if (_setjmp(fibre[running]) == 0) _longjmp(scheduler, 1);
 }
 
-static void barrier() {
-    unsigned self = running;
-    swapcontext(&fibre[self], &scheduler);
-}
-
-static void run_block() {
-    static char* stacks = static_cast<char*>(std::malloc(STACK * THREADS));
-    for (unsigned t = 0; t < THREADS; t++) {
-        getcontext(&fibre[t]);
-        fibre[t].uc_stack.ss_sp = stacks + t * STACK;
-        fibre[t].uc_stack.ss_size = STACK;
-        fibre[t].uc_link = &scheduler;
-        makecontext(&fibre[t], enter, 0);
-        done[t] = false;
+static void live() {
+    for (;;) {
+        body(arguments);
+        done[running] = true;
+        yield();
     }
-    // Every turn takes each thread to its next barrier or to its end.
-    for (bool any = true; any;) {
-        any = false;
-        for (unsigned t = 0; t < THREADS; t++) {
-            if (done[t]) continue;
+}
+
+static void begin(unsigned thread) {
+    static ucontext_t here, there;
+    getcontext(&there);
+    there.uc_stack.ss_sp = std::malloc(STACK);
+    there.uc_stack.ss_size = STACK;
+    there.uc_link = nullptr;
+    running = thread;
+    makecontext(&there, live, 0);
+    swapcontext(&here, &there);  // never comes back: it jumps
+}
+
+// Every turn takes each thread to its next barrier or to its end. Every other block goes through its threads from the
+// last: a kernel that misses a barrier should not be saved by their order.
+static void run_block(bool backwards) {
+    static bool alive[THREADS];
+    std::fill(done, done + THREADS, false);
+    static unsigned i;
+    for (static bool any; any = false, true;) {
+        for (i = 0; i < THREADS; i++) {
+            unsigned thread = backwards ? THREADS - 1 - i : i;
+            if (done[thread]) continue;
             any = true;
-            running = t;
-            threadIdx.x = t;
-            swapcontext(&scheduler, &fibre[t]);
+            running = thread;
+            threadIdx.x = thread;
+            if (_setjmp(scheduler) == 0) {
+                if (alive[thread]) _longjmp(fibre[thread], 1);
+                alive[thread] = true;
+                begin(thread);
+            }
         }
+        if (!any) return;
     }
 }
 }  // namespace fibres
 
-#define __syncthreads() fibres::barrier()
+#define __syncthreads() fibres::yield()
 
 // The kernels by name, each taking its parameters as the driver does: an array of pointers to the values.
 static std::map<std::string, void (*)(void**)>& kernels() {
@@ -147,7 +162,7 @@ extern "C" int launch(const char* name, unsigned grid_x, unsigned grid_y, unsign
         for (unsigned y = 0; y < grid_y; y++)
             for (unsigned x = 0; x < grid_x; x++) {
                 blockIdx = Index{x, y, z};
-                fibres::run_block();
+                fibres::run_block((x + y) % 2 == 1);
             }
     return 0;
 }

@@ -1,0 +1,102 @@
+//! Whole programs: the backbone as `ff_kernels::resnet` computes it on the processor.
+
+use std::sync::Arc;
+
+use super::{Bench, Verdict, Workbench, noise};
+use crate::gpu::command::{Buffer, Element, Place};
+use crate::gpu::program::Program;
+use crate::resnet::{Config, Layout, Mode, Plan, Stage};
+use crate::threads::ThreadPool;
+
+/// A branch in the first stage, strides, blocks without a branch.
+fn config() -> Config {
+    let stage = |width, depth| Stage { width, depth };
+    Config { stem_channels: 16, stages: vec![stage(32, 2), stage(48, 2), stage(64, 1)] }
+}
+
+const BATCH: usize = 6;
+const SIZE: [usize; 2] = [70, 64];
+
+pub(super) fn check<W: Workbench>(bench: &mut Bench<'_, W>, element: Element) -> Result<(), W::Error> {
+    let (config, [height, width]) = (config(), SIZE);
+    let layout = Layout::new(&config);
+    let (parameters, statistics) = (parameters(&layout), statistics(&layout));
+    let images = noise(BATCH * 3 * height * width, 40);
+    let grad = noise(BATCH * config.embedding_len(), 41);
+    let (mut embedding, mut gradient) = (vec![0.0; grad.len()], vec![0.0; parameters.len()]);
+    let mut moved = statistics.clone();
+    let pool = Arc::new(ThreadPool::new(2));
+    let plan = |mode| Plan::new(&config, BATCH, height, width, Arc::clone(&pool), mode);
+    let mut twin = plan(Mode::Train);
+    twin.forward_train(&parameters, &mut moved, &images, &mut embedding);
+    twin.backward(&parameters, &grad, &mut gradient);
+
+    bench.fill(Buffer::Parameters, &parameters)?;
+    bench.fill(Buffer::Statistics, &statistics)?;
+    bench.fill(Buffer::Planes, &images)?;
+    bench.machine.reserve(Buffer::Gradient, 4 * parameters.len())?;
+    let program = Program::train(&config, element, BATCH, height, width);
+    bench.machine.reserve(Buffer::Arena, program.arena_len)?;
+    bench.machine.write(program.constants.0, &program.constants.1)?;
+    bench.machine.run(&program.from_planes)?;
+    bench.machine.run(&program.forward)?;
+    bench.write_f32(program.grad_embedding.expect("a training program"), &grad)?;
+    bench.machine.run(&program.backward)?;
+    let found = bench.read_f32(program.embedding, embedding.len())?;
+    direction(bench, format!("training, embedding, {element}"), element, &found, &embedding);
+    let found = bench.read_f32(Place::f32s(Buffer::Statistics, 0), moved.len())?;
+    direction(bench, format!("training, running statistics, {element}"), element, &found, &moved);
+    let found = bench.read_f32(Place::f32s(Buffer::Gradient, 0), gradient.len())?;
+    for parameter in &layout.parameters {
+        let range = parameter.offset..parameter.offset + parameter.shape.iter().product::<usize>();
+        let name = format!("training, gradient of {}, {element}", parameter.name);
+        direction(bench, name, element, &found[range.clone()], &gradient[range]);
+    }
+
+    plan(Mode::Infer).forward_eval(&parameters, &moved, &images, &mut embedding);
+    bench.fill(Buffer::Statistics, &moved)?;
+    let program = Program::infer(&config, element, BATCH, height, width);
+    bench.machine.reserve(Buffer::Arena, program.arena_len)?;
+    bench.machine.write(program.constants.0, &program.constants.1)?;
+    bench.machine.run(&program.prepare)?;
+    bench.machine.run(&program.from_planes)?;
+    bench.machine.run(&program.forward)?;
+    let found = bench.read_f32(program.embedding, embedding.len())?;
+    direction(bench, format!("inference, embedding, {element}"), element, &found, &embedding);
+    Ok(())
+}
+
+/// Weights as large as they are at first, BatchNorms near the identity.
+fn parameters(layout: &Layout) -> Vec<f32> {
+    let mut parameters = noise(layout.parameters_len(), 42);
+    for parameter in &layout.parameters {
+        let len: usize = parameter.shape.iter().product();
+        let values = &mut parameters[parameter.offset..parameter.offset + len];
+        let (scale, shift) = match parameter.shape.as_slice() {
+            [outputs, _, _, _] => ((6.0 * *outputs as f32 / len as f32).sqrt(), 0.0),
+            _ if parameter.name.ends_with("weight") => (0.3, 1.0),
+            _ => (0.3, 0.0),
+        };
+        values.iter_mut().for_each(|x| *x = shift + scale * *x);
+    }
+    parameters
+}
+
+/// Means of 0 and variances of 1.
+fn statistics(layout: &Layout) -> Vec<f32> {
+    let of_one = |len: usize, name: &str| vec![f32::from(u8::from(name.ends_with("var"))); len];
+    layout.statistics.iter().flat_map(|s| of_one(s.shape[0], &s.name)).collect()
+}
+
+/// One minus the cosine between both. Rounding to bf16 in twenty layers turns an embedding by some thousandths, and a
+/// gradient by some hundredths where a ReLU or a maximum was decided otherwise.
+fn direction<W>(bench: &mut Bench<'_, W>, name: String, element: Element, found: &[f32], twin: &[f32]) {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let cosine = dot(found, twin) / (dot(found, found) * dot(twin, twin)).sqrt();
+    let tolerance = match element {
+        Element::F32 => 1e-6,
+        Element::Bf16 if name.contains("gradient") => 0.1,
+        Element::Bf16 => 1e-3,
+    };
+    bench.verdicts.push(Verdict { name, difference: (1.0 - cosine).max(0.0), tolerance });
+}
