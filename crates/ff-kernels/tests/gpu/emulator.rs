@@ -119,7 +119,7 @@ impl Machine for Emulator {
                 convolution::forward(&geometry, &x, &w, &mut outputs);
                 if let Operation::Fused { residual: has_residual, relu } = operation {
                     assert_eq!(has_residual, residual.is_some(), "a residual where one is added");
-                    let biases = self.read_elements(Element::F32, bias.unwrap(), geometry.outputs);
+                    let biases = read(bias.unwrap(), geometry.outputs);
                     let residual = residual.map(|place| read(place, outputs.len()));
                     for (i, y) in outputs.iter_mut().enumerate() {
                         *y += biases[i % geometry.outputs] + residual.as_ref().map_or(0.0, |r| r[i]);
