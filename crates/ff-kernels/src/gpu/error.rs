@@ -20,6 +20,8 @@ pub enum Error {
         /// How many there are.
         found: usize,
     },
+    /// The driver's library is the toolkit's, which is there to link against.
+    Stub,
     /// The driver is older than the CUDA version that this program was built with.
     DriverTooOld {
         /// The CUDA version that the driver supports.
@@ -143,6 +145,10 @@ impl fmt::Display for Error {
             Self::NoGpu { asked, found } => {
                 write!(f, "no GPU cuda:{asked}: expected a number below {found}, as there are {found} GPUs")
             }
+            Self::Stub => f.write_str(
+                "libcuda is the CUDA toolkit's stub, which does nothing: take its `stubs` folder out of \
+                 LD_LIBRARY_PATH, and install the NVIDIA driver if there is none",
+            ),
             Self::DriverTooOld { supports, driver, needed } => {
                 let own = driver.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
                 write!(
