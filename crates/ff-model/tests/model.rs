@@ -4,9 +4,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use ff_model::summary::summarise;
-use ff_model::{
-    BackboneMode, Compute, Dropout, Engine, FaceModel, HeadSpec, ParameterLayout, Precision,
-};
+use ff_model::{BackboneMode, Compute, Dropout, Engine, FaceModel, HeadSpec, ParameterLayout, Precision};
 
 fn heads() -> Vec<HeadSpec> {
     [("age", 9), ("gender", 2), ("race", 7)].map(|(task, classes)| HeadSpec::new(task, classes)).to_vec()
