@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// A batch of images.
 #[derive(Clone, Copy)]
@@ -18,12 +18,12 @@ impl<'a> Images<'a> {
     /// The planes.
     ///
     /// # Errors
-    /// [`Error::NotPlanes`]: pixels on the GPU become planes in the fast engine only.
+    /// [`crate::Error::NotPlanes`]: pixels on the GPU become planes in the fast engine only.
     pub fn planes(self) -> Result<&'a Tensor> {
         match self {
             Self::Planes(planes) => Ok(planes),
             #[cfg(feature = "cuda")]
-            Self::Uploaded(_) => Err(Error::NotPlanes),
+            Self::Uploaded(_) => Err(crate::Error::NotPlanes),
         }
     }
 }
