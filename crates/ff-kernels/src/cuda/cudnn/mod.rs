@@ -1,6 +1,6 @@
 //! Convolutions by cuDNN's graph interface, each in the way that is fastest on this GPU.
 //!
-//! For every distinct (shapes, operation, element) cuDNN names engines, of which a dozen are timed once; the fastest is
+//! For every distinct (shapes, operation, element) cuDNN names engines, of which some are timed once; the fastest is
 //! remembered as long as the [`Gpu`] lives. What one convolution needs to run, its addresses included, is bound
 //! beforehand, so that running is one call.
 //!

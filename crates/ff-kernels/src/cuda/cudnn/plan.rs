@@ -13,7 +13,7 @@ use crate::cuda::Result;
 use crate::gpu::{Element, Geometry, Operation};
 
 /// Plans that are timed.
-const MOST_PLANS: usize = 12;
+const MOST_PLANS: usize = 16;
 /// Configurations of one mode that are looked at, the likely fastest first.
 const MOST_CONFIGURATIONS: usize = 64;
 /// Bytes that a plan may work in.
