@@ -14,7 +14,9 @@
 //! | `upload` | batches in, small results out, without stopping the stream |
 //! | `cudnn` | convolutions, and the search for the fastest way to do each |
 //! | `engine` | a program on a device, its passes captured as CUDA graphs |
+//! | `bench` | the twins' checks on a device |
 
+mod bench;
 mod cudnn;
 mod driver;
 mod engine;
@@ -22,6 +24,7 @@ mod memory;
 mod upload;
 
 pub use crate::gpu::error::{Error, Result};
+pub use bench::Bench;
 pub use driver::{Found, Gpu};
 pub use engine::{Engine, Images, Pass};
 pub use memory::Pinned;

@@ -34,6 +34,7 @@ bool initialised;
 unsigned context_users;
 char primary;
 thread_local CUcontext current;
+long graphs_launched;
 
 #define LOCK std::lock_guard<std::recursive_mutex> lock(all)
 #define ENTER                                            \
@@ -182,6 +183,17 @@ void fake_set(const char* name, long value) {
     settings()[name] = value;
 }
 
+// The context is not lost any more.
+void fake_forgive() {
+    LOCK;
+    streams.lost = CUDA_SUCCESS;
+}
+
+long fake_graphs_launched() {
+    LOCK;
+    return graphs_launched;
+}
+
 CUresult cuGetErrorName(CUresult error, const char** to) {
     for (const Named& named : NAMES)
         if (named.error == error) return *to = named.name, CUDA_SUCCESS;
@@ -272,6 +284,9 @@ CUresult cuCtxGetCurrent(CUcontext* to) {
     *to = current;
     return CUDA_SUCCESS;
 }
+
+// Of contexts that are not primary, which nobody makes.
+CUresult cuCtxDestroy(CUcontext) { return CUDA_ERROR_NOT_SUPPORTED; }
 
 CUresult cuCtxSynchronize() {
     ENTER_CONTEXT;
@@ -586,6 +601,7 @@ CUresult cuGraphLaunch(CUgraphExec exec, CUstream handle) {
     STREAM(handle);
     if (stream->capture) return streams.invalidate(stream, "launching a graph");
     auto op = std::make_shared<Op>();
+    graphs_launched++;
     op->what = "graph";
     op->run = [graph = exec->graph] {
         for (const OpPtr& node : graph->ops) streams.run(*node);
