@@ -15,9 +15,7 @@
 //! | `cudnn` | convolutions, and the search for the fastest way to do each |
 //! | `testbed` | a GPU for the checks of every kernel beside its twin |
 //! | `engine` | a program on a device, its passes captured as CUDA graphs |
-//! | `bench` | the twins' checks on a device |
 
-mod bench;
 mod cudnn;
 mod driver;
 mod engine;
@@ -26,7 +24,6 @@ mod testbed;
 mod upload;
 
 pub use crate::gpu::error::{Error, Result};
-pub use bench::Bench;
 pub use driver::{Found, Gpu};
 pub use engine::{Engine, Images, Pass};
 pub use memory::Pinned;

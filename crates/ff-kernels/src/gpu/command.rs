@@ -65,20 +65,6 @@ pub enum Buffer {
 impl Buffer {
     /// How many there are.
     pub const COUNT: usize = Self::Planes as usize + 1;
-    /// All, in the order of their numbers.
-    pub const ALL: [Self; Self::COUNT] = [
-        Self::Arena,
-        Self::Parameters,
-        Self::Statistics,
-        Self::Gradient,
-        Self::FirstState,
-        Self::SecondState,
-        Self::Average,
-        Self::Scalars,
-        Self::Pixels,
-        Self::Recipes,
-        Self::Planes,
-    ];
 }
 
 /// Bytes of a buffer, from an offset on.

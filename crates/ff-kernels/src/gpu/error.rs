@@ -142,9 +142,6 @@ impl fmt::Display for Error {
                 "no GPU number {asked}: the driver finds none; `nvidia-smi` lists what is there, \
                  and CUDA_VISIBLE_DEVICES may hide some"
             ),
-            Self::NoGpu { asked, found: 1 } => {
-                write!(f, "no GPU cuda:{asked}: expected cuda:0, as there is one GPU")
-            }
             Self::NoGpu { asked, found } => {
                 write!(f, "no GPU number {asked}: expected one below {found}, as many as the driver finds")
             }

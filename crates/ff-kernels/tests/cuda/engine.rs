@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cudarc::driver::CudaContext;
 use ff_kernels::ThreadPool;
-use ff_kernels::cuda::{Bench, Engine, Gpu, Images, Pass};
+use ff_kernels::cuda::{Engine, Gpu, Images, Pass, Testbed};
 use ff_kernels::gpu::twins::Workbench;
 use ff_kernels::gpu::{Bases, Buffer, Element, Place, Program};
 use ff_kernels::resnet::{Config, Layout, Mode, Plan, Stage};
@@ -27,7 +27,7 @@ const GRAD_EMBEDDING: Buffer = Buffer::SecondState;
 
 /// A network on the device and the same on the processor.
 struct Pair {
-    bench: Bench,
+    bench: Testbed,
     engine: Engine,
     plan: Plan,
     element: Element,
@@ -44,7 +44,7 @@ impl Pair {
         };
         let layout = Layout::new(&config());
         let (parameters, statistics) = (parameters(&layout), statistics(&layout));
-        let mut bench = Bench::new(gpu);
+        let mut bench = Testbed::new(gpu);
         for (buffer, len) in [
             (Buffer::Parameters, parameters.len()),
             (Buffer::Statistics, statistics.len()),
@@ -210,7 +210,7 @@ fn rounding_engines_and_those_without_room_are_not_chosen() {
     }
 }
 
-fn write(bench: &mut Bench, buffer: Buffer, values: &[f32]) {
+fn write(bench: &mut Testbed, buffer: Buffer, values: &[f32]) {
     let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
     bench.write(Place { buffer, offset: 0 }, &bytes).unwrap();
 }

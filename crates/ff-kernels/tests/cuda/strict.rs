@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cudarc::cudnn::sys as cudnn;
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUresult, CUstreamCaptureMode::*};
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result};
-use ff_kernels::cuda::Bench;
+use ff_kernels::cuda::Testbed;
 use ff_kernels::gpu::twins::Workbench;
 use ff_kernels::gpu::{Arg, Buffer, Launch, Machine, Place};
 
@@ -98,7 +98,7 @@ fn a_kernel_that_writes_beyond_its_memory_is_noticed() {
         return;
     }
     let gpu = device.gpu();
-    let mut bench = Bench::new(&gpu);
+    let mut bench = Testbed::new(&gpu);
     bench.reserve(Buffer::Planes, LEN - 4).unwrap();
     bench.launch(&add(0)).unwrap();
     gpu.synchronize().unwrap();
@@ -115,7 +115,7 @@ fn addresses_that_are_nowhere_are_noticed() {
         return;
     }
     let gpu = device.gpu();
-    let bases = Bench::new(&gpu).bases().with(Buffer::Planes, 0x1000);
+    let bases = Testbed::new(&gpu).bases().with(Buffer::Planes, 0x1000);
     let error = gpu.launch(&add(0), &bases).unwrap_err().to_string();
     device.forgive();
     assert!(error.contains("launching add_f32") && error.contains("CUDA_ERROR_ILLEGAL_ADDRESS"), "{error}");
