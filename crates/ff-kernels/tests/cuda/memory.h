@@ -34,9 +34,16 @@ struct Block {
     unsigned char* begin() const { return whole + GUARD; }
     uint64_t address() const { return reinterpret_cast<uint64_t>(begin()); }
 
+    // Whether nothing was written outside since the last time.
     bool intact() const {
         auto untouched = [](unsigned char byte) { return byte == 0xff; };
-        return std::all_of(whole, begin(), untouched) && std::all_of(begin() + len, whole + whole_len, untouched);
+        unsigned char *end = begin() + len, *whole_end = whole + whole_len;
+        bool so = std::all_of(whole, begin(), untouched) && std::all_of(end, whole_end, untouched);
+        if (!so) {
+            std::fill(whole, begin(), 0xff);
+            std::fill(end, whole_end, 0xff);
+        }
+        return so;
     }
 };
 
