@@ -5,12 +5,11 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use ff_data::{Batch, Dataset, ImageSize, Loader, LoaderConfig, Mode, PerTask, Splits, Task};
 use ff_model::{BackboneMode, Dropout, FaceModel};
 use serde::Serialize;
 
-use crate::batch;
 use crate::checkpoint::{Checkpoint, Position};
 use crate::config::Config;
 use crate::losses::{Objective, multi_task};
@@ -104,7 +103,7 @@ impl<'a> Subject<'a> {
         let splits = Splits::read(&config.data.splits)?;
         let batch = first_batch(config, &splits, BATCH, ImageSize::DEFAULT)?;
         let device = config.train.device.open()?;
-        let (images, targets) = (batch::images(&batch, &device)?, batch::targets(&batch, &device)?);
+        let (images, targets) = on_device(&batch, &device)?;
         Ok(Self { config, splits, images, targets })
     }
 
@@ -188,10 +187,9 @@ impl<'a> Subject<'a> {
         let size = ImageSize { height: OVERFIT_SIZE, width: OVERFIT_SIZE };
         let batch = first_batch(self.config, &self.splits, OVERFIT_BATCH, size)?;
         let mut model = self.model()?;
-        let (images, targets) =
-            (batch::images(&batch, model.device())?, batch::targets(&batch, model.device())?);
+        let (images, targets) = on_device(&batch, model.device())?;
         let config = OptimizerConfig { lr: 1e-3, ..OptimizerConfig::default() };
-        let mut optimizer = Optimizer::new(config, model.parameters())?;
+        let mut optimizer = Optimizer::for_model(config, &model)?;
         let (mut first, mut last) = (f32::NAN, f32::NAN);
         for step in 1..=OVERFIT_STEPS {
             let pass = model.forward_train(&images, self.no_dropout())?;
@@ -250,6 +248,13 @@ fn first_batch(config: &Config, splits: &Splits, n: usize, size: ImageSize) -> R
     let batch =
         batch.ok_or_else(|| Error::Config { origin: "data.splits".into(), message: "no rows".into() })??;
     Ok(batch)
+}
+
+/// A batch's planes (B,3,H,W) and class ids (B,) a task.
+fn on_device(batch: &Batch, device: &Device) -> Result<(Tensor, Vec<Tensor>)> {
+    let images = Tensor::from_slice(batch.planes(), &batch.shape, device)?;
+    let targets = batch.targets.values().map(|ids| Ok(Tensor::new(ids.as_slice(), device)?));
+    Ok((images, targets.collect::<Result<_>>()?))
 }
 
 fn n_wrong(logits: &[Tensor], targets: &PerTask<Vec<u32>>) -> Result<usize> {

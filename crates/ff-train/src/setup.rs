@@ -11,6 +11,7 @@ use ff_model::{BackboneMode, Compute, FaceModel, TaskLabels, weights};
 
 use crate::checkpoint::{Checkpoint, heads};
 use crate::config::{CacheKind, Config, TrainConfig};
+use crate::feed::{Augmentation, Feeder};
 use crate::run_dir::{RunDir, Which};
 use crate::{Error, Result};
 
@@ -145,24 +146,42 @@ pub fn build_model(config: &Config, encoders: &Encoders) -> Result<FaceModel> {
     Ok(model)
 }
 
-/// The loader of training batches.
+/// The loader of training batches, augmented on the host.
 pub fn train_loader(config: &Config, manifest: Manifest, encoders: &Encoders) -> Result<Loader> {
-    let spec = AugmentSpec::from(config.data.augment).with_sampling(config.data.sampling);
-    let mode = Mode::train(spec, config.train.seed);
-    let dataset =
-        Dataset::open(manifest, &config.data.images, encoders, mode)?.with_cache(&cache_spec(config))?;
+    let dataset = train_dataset(config, manifest, encoders)?;
     Ok(Loader::new(Arc::new(dataset), loader_config(config, LastBatch::Drop))?)
 }
 
-/// The loader of evaluation batches over a manifest, every sample kept.
-pub fn eval_loader(
+/// Training batches for a model. Mixup and cutmix need two finished images at once: then the host augments.
+pub fn train_feeder(
+    config: &Config,
+    manifest: Manifest,
+    encoders: &Encoders,
+    model: &FaceModel,
+) -> Result<Feeder> {
+    let dataset = train_dataset(config, manifest, encoders)?;
+    let mixes = config.data.mixup > 0.0 || config.data.cutmix > 0.0;
+    let augmentation = if mixes { Augmentation::OnHost } else { Augmentation::OnDevice };
+    Feeder::new(Arc::new(dataset), loader_config(config, LastBatch::Drop), model, augmentation)
+}
+
+/// Evaluation batches over a manifest for a model, every sample kept.
+pub fn eval_feeder(
     config: &Config,
     manifest: Manifest,
     images: &Path,
     encoders: &Encoders,
-) -> Result<Loader> {
+    model: &FaceModel,
+) -> Result<Feeder> {
     let dataset = Dataset::open(manifest, images, encoders, Mode::Eval)?.with_cache(&cache_spec(config))?;
-    Ok(Loader::new(Arc::new(dataset), loader_config(config, LastBatch::Keep))?)
+    let loader_config = loader_config(config, LastBatch::Keep);
+    Feeder::new(Arc::new(dataset), loader_config, model, Augmentation::OnDevice)
+}
+
+fn train_dataset(config: &Config, manifest: Manifest, encoders: &Encoders) -> Result<Dataset> {
+    let spec = AugmentSpec::from(config.data.augment).with_sampling(config.data.sampling);
+    let mode = Mode::train(spec, config.train.seed);
+    Ok(Dataset::open(manifest, &config.data.images, encoders, mode)?.with_cache(&cache_spec(config))?)
 }
 
 fn loader_config(config: &Config, last_batch: LastBatch) -> LoaderConfig {

@@ -80,10 +80,8 @@ pub(super) fn commands(
     let source = |buffer| Arg::At(Place { buffer, offset: 0 });
     let size = [Arg::U32(height as u32), Arg::U32(width as u32)];
     let normalise = IMAGENET_STD.map(|std| 1.0 / std);
-    let constants = (0..3)
-        .map(|c| normalise[c])
-        .chain((0..3).map(|c| -IMAGENET_MEAN[c] * normalise[c]))
-        .map(Arg::F32);
+    let constants =
+        (0..3).map(|c| normalise[c]).chain((0..3).map(|c| -IMAGENET_MEAN[c] * normalise[c])).map(Arg::F32);
     let blocks = (height * width).div_ceil(BLOCK as usize) as u32;
     let means = Launch {
         kernel: "grey_sums".into(),

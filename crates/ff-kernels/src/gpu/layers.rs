@@ -177,7 +177,10 @@ pub(super) enum Residual {
     None,
     Plain(Place),
     /// Through a BatchNorm of its own.
-    Normed { raw: Place, norm: Place },
+    Normed {
+        raw: Place,
+        norm: Place,
+    },
 }
 
 /// Writes commands down, and hands out the arena as it goes.
@@ -267,7 +270,14 @@ impl Writer {
     }
 
     /// A convolution without anything behind it, or one of its gradients.
-    pub(super) fn convolve(&mut self, conv: &Conv, operation: Operation, x: Place, filters: Filters, y: Place) {
+    pub(super) fn convolve(
+        &mut self,
+        conv: &Conv,
+        operation: Operation,
+        x: Place,
+        filters: Filters,
+        y: Place,
+    ) {
         self.push_convolve(conv, operation, x, filters, y, None, None);
     }
 
@@ -400,7 +410,11 @@ impl Writer {
         let shape = conv.output();
         let coefficients = Arg::At(self.coefficients);
         let args = [Arg::At(grad), mask.code(), Arg::At(raw), Arg::At(norm), coefficients, Arg::At(out)];
-        self.elementwise("norm_backward_apply", shape.len(), args.into_iter().chain(rows_of(shape)).collect());
+        self.elementwise(
+            "norm_backward_apply",
+            shape.len(),
+            args.into_iter().chain(rows_of(shape)).collect(),
+        );
     }
 
     /// `pooled = maxpool(relu(norm(raw)))` behind the stem, and which places won.

@@ -27,5 +27,7 @@ mod train;
 pub mod twins;
 pub mod update;
 
-pub use command::{Arg, BLOCK, Bases, Buffer, Command, Convolve, Element, Geometry, Launch, Machine, Operation, Place};
+pub use command::{
+    Arg, BLOCK, Bases, Buffer, Command, Convolve, Element, Geometry, Launch, Machine, Operation, Place,
+};
 pub use program::Program;

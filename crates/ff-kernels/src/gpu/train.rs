@@ -1,10 +1,10 @@
 //! The training program. What the backward pass needs of an activation is kept, the gradients take over the memory of
 //! what is no longer needed.
 
+use super::arena::Block;
 use super::batch;
 use super::command::{Element, Operation, Place};
 use super::layers::{BlockConvs, Conv, Convs, Filters, Mask, Residual, Writer, pooled};
-use super::arena::Block;
 use super::program::Program;
 use crate::resnet::{Config, Layout};
 

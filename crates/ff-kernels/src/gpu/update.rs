@@ -203,8 +203,7 @@ mod tests {
 
     #[test]
     fn many_groups_become_several_launches() {
-        let rule =
-            Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.0, nesterov: false, grad_scale: 1.0 };
+        let rule = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.0, nesterov: false, grad_scale: 1.0 };
         let groups: Vec<_> = (0..300).map(|i| Group { range: i..i + 1, rule }).collect();
         let grids: Vec<_> = sgd(&groups, None).iter().map(|launch| launch.grid[1]).collect();
         assert_eq!(grids, [128, 128, 44]);

@@ -53,7 +53,9 @@ impl Emulator {
     fn read_elements(&self, element: Element, place: Place, len: usize) -> Vec<f32> {
         let bytes = self.get(place, len * element.bytes());
         match element {
-            Element::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
+            Element::F32 => {
+                bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+            }
             Element::Bf16 => {
                 let value = |b: &[u8]| f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16);
                 bytes.chunks_exact(2).map(value).collect()

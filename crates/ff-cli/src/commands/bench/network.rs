@@ -30,7 +30,7 @@ impl Parts {
 /// `steps` training steps after one to warm up.
 pub fn train(config: &Config, encoders: &Encoders, steps: usize) -> Result<Vec<Parts>> {
     let mut model = build_model(config, encoders)?;
-    let mut optimizer = Optimizer::new(config.optimizer.clone(), model.parameters())?;
+    let mut optimizer = Optimizer::for_model(config.optimizer.clone(), &model)?;
     let images = synthetic(config, &model)?;
     let classes: PerTask<usize> = encoders.n_classes();
     let n = config.data.batch_size;

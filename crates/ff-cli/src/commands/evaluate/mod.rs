@@ -13,9 +13,10 @@ use ff_train::evaluation::{
     Bootstrap, Calibration, EvaluationRecord, Predictions, Settings, Source, TestTimeAugmentation,
     predict_with,
 };
+use ff_train::feed::Feeder;
 use ff_train::report::Report;
 use ff_train::run_dir::RunDir;
-use ff_train::setup::{Trained, eval_loader};
+use ff_train::setup::{Trained, eval_feeder};
 use ff_train::{ConfigBuilder, Preset};
 
 use crate::flags::settle;
@@ -107,8 +108,8 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         TtaFlag::Flip => TestTimeAugmentation::Flip,
     };
     let mut predict = |manifest, images: &Path| {
-        let loader = eval_loader(&config, manifest, images, &encoders)?;
-        predictions(&mut model, loader, tta)
+        let feeder = eval_feeder(&config, manifest, images, &encoders, &model)?;
+        predictions(&mut model, feeder, tta)
     };
 
     let csv = args.csv.clone().unwrap_or_else(|| args.split.split().path(&config.data.splits));
@@ -160,14 +161,14 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     Ok(Ending::Success)
 }
 
-fn predictions(model: &mut FaceModel, mut loader: Loader, tta: TestTimeAugmentation) -> Result<Predictions> {
-    let bar = output::progress(loader.dataset().len() as u64, "[{bar:30}] {pos}/{len} eta {eta}");
-    let predictions = predict_with(tta, model, &mut loader, |done| {
+fn predictions(model: &mut FaceModel, mut feeder: Feeder, tta: TestTimeAugmentation) -> Result<Predictions> {
+    let bar = output::progress(feeder.loader().dataset().len() as u64, "[{bar:30}] {pos}/{len} eta {eta}");
+    let predictions = predict_with(tta, model, &mut feeder, |done| {
         bar.set_position(done as u64);
         ControlFlow::Continue(())
     })?;
     bar.finish_and_clear();
-    for reason in loader.skipped().values() {
+    for reason in feeder.loader().skipped().values() {
         tracing::warn!("skipped {reason}");
     }
     Ok(predictions.expect("nothing breaks it off"))

@@ -33,7 +33,12 @@ fn draws() -> Vec<Draw> {
         (true, vec![Contrast(1.2), Hue(0.02), Saturation(1.1), Brightness(1.1)], vec![], Lookup::Nearest),
         (false, vec![], vec![rotation], Lookup::Nearest),
         (true, vec![], vec![affine], Lookup::Nearest),
-        (true, vec![Saturation(0.9), Brightness(1.1), Hue(0.05), Contrast(0.85)], vec![rotation, affine], Lookup::Nearest),
+        (
+            true,
+            vec![Saturation(0.9), Brightness(1.1), Hue(0.05), Contrast(0.85)],
+            vec![rotation, affine],
+            Lookup::Nearest,
+        ),
         (false, vec![Brightness(1.1)], vec![rotation, affine], Lookup::Bilinear),
         (true, vec![Contrast(1.1)], vec![affine], Lookup::Bilinear),
     ]
@@ -46,7 +51,8 @@ pub(super) fn check<W: Workbench>(bench: &mut Bench<'_, W>, element: Element) ->
     let program = Program::infer(&config, element, draws.len(), height, width);
     bench.machine.reserve(Buffer::Arena, program.arena_len)?;
 
-    let pixels: Vec<u8> = noise(3 * area * draws.len(), 900).iter().map(|x| (127.5 + 127.5 * x) as u8).collect();
+    let pixels: Vec<u8> =
+        noise(3 * area * draws.len(), 900).iter().map(|x| (127.5 + 127.5 * x) as u8).collect();
     let mut recipes = vec![0.0; draws.len() * RECIPE_LEN];
     for ((mirrored, colors, maps, lookup), to) in draws.iter().zip(recipes.chunks_exact_mut(RECIPE_LEN)) {
         write_recipe(*mirrored, colors, maps, *lookup, to);

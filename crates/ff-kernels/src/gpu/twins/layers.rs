@@ -207,8 +207,18 @@ fn norm<W: Workbench>(
         before.iter().zip(towards).map(step).collect()
     };
     let unbiased: Vec<f64> = twin.var.iter().map(|v| v * n / (n - 1.0)).collect();
-    bench.compare(format!("norm {element} {name} running mean"), Element::F32, mean_after, &moved(mean_before, &twin.mean));
-    bench.compare(format!("norm {element} {name} running var"), Element::F32, var_after, &moved(var_before, &unbiased));
+    bench.compare(
+        format!("norm {element} {name} running mean"),
+        Element::F32,
+        mean_after,
+        &moved(mean_before, &twin.mean),
+    );
+    bench.compare(
+        format!("norm {element} {name} running var"),
+        Element::F32,
+        var_after,
+        &moved(var_before, &unbiased),
+    );
     let relu = |add: &dyn Fn(usize) -> f64| -> Vec<f64> {
         (0..shape.len()).map(|i| (twin.normed(i, raws[i]) + add(i)).max(0.0)).collect()
     };
@@ -283,7 +293,8 @@ impl Twin {
     /// Gradients of gamma, beta and the input. Sums are over `g`, `from` goes through.
     fn backward(&self, g: &[f64], from: &[f64], raw: &[f32]) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
         let (mut d_gamma, mut d_beta) = (vec![0.0; self.channels], vec![0.0; self.channels]);
-        let unit = |i: usize| (f64::from(raw[i]) - self.mean[i % self.channels]) * self.inv_std(i % self.channels);
+        let unit =
+            |i: usize| (f64::from(raw[i]) - self.mean[i % self.channels]) * self.inv_std(i % self.channels);
         for (i, g) in g.iter().enumerate() {
             d_gamma[i % self.channels] += g * unit(i);
             d_beta[i % self.channels] += g;
@@ -299,11 +310,7 @@ impl Twin {
 }
 
 /// The pool behind the stem's BatchNorm, and back through both.
-fn max_pool<W: Workbench>(
-    bench: &mut Bench<'_, W>,
-    element: Element,
-    convs: &Convs,
-) -> Result<(), W::Error> {
+fn max_pool<W: Workbench>(bench: &mut Bench<'_, W>, element: Element, convs: &Convs) -> Result<(), W::Error> {
     let (stem, input, output) = (&convs.stem, convs.stem.output(), pooled(convs.stem.output()));
     let channels = input.channels;
     let mut writer = Writer::new(element, convs);

@@ -34,15 +34,25 @@ pub(super) fn check<W: Workbench>(bench: &mut Bench<'_, W>) -> Result<(), W::Err
 
     for nesterov in [false, true] {
         let rule = |lr| Sgd { lr, momentum: 0.9, weight_decay: 0.1, nesterov, grad_scale };
-        let groups: Vec<_> =
-            RANGES.into_iter().zip([0.1, 0.2, 0.3]).map(|(range, lr)| Group { range, rule: rule(lr) }).collect();
+        let groups: Vec<_> = RANGES
+            .into_iter()
+            .zip([0.1, 0.2, 0.3])
+            .map(|(range, lr)| Group { range, rule: rule(lr) })
+            .collect();
         let mut twin = start.clone();
         for Group { range, rule } in &groups {
             let r = range.clone();
             let Start { parameters, first, gradient, .. } = &mut twin;
             rule.apply(&mut parameters[r.clone()], &mut first[r.clone()], &gradient[r], None);
         }
-        step(bench, &format!("update_sgd nesterov={nesterov}"), &start, &twin, sgd(&groups, None), grad_scale)?;
+        step(
+            bench,
+            &format!("update_sgd nesterov={nesterov}"),
+            &start,
+            &twin,
+            sgd(&groups, None),
+            grad_scale,
+        )?;
     }
 
     // A gradient that is not finite moves nothing and says so.
@@ -65,7 +75,11 @@ struct Start {
 }
 
 /// Norm and update from `start`; the scalars.
-fn run<W: Workbench>(bench: &mut Bench<'_, W>, start: &Start, update: Vec<Launch>) -> Result<Scalars, W::Error> {
+fn run<W: Workbench>(
+    bench: &mut Bench<'_, W>,
+    start: &Start,
+    update: Vec<Launch>,
+) -> Result<Scalars, W::Error> {
     bench.fill(Buffer::Parameters, &start.parameters)?;
     bench.fill(Buffer::Gradient, &start.gradient)?;
     bench.fill(Buffer::FirstState, &start.first)?;
@@ -91,7 +105,8 @@ fn step<W: Workbench>(
 ) -> Result<(), W::Error> {
     let scalars = run(bench, start, update)?;
     let norm = GRAD_SCALE * l2_norm(&start.gradient);
-    let found = [scalars.grad_norm, scalars.factor, scalars.finite as f32, scalars.losses[0], scalars.losses[1]];
+    let found =
+        [scalars.grad_norm, scalars.factor, scalars.finite as f32, scalars.losses[0], scalars.losses[1]];
     let expected = [norm, factor, 1.0, f64::from(LOSSES[0]), f64::from(LOSSES[1])];
     bench.compare_within(format!("{name} scalars"), 1e-6, &found, &expected);
     for (what, buffer, twin) in [
