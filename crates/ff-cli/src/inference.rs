@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use ff_data::{Dataset, FaceBox, ImageInput, LoaderConfig};
-use ff_model::Compute;
+use ff_model::{Compute, Precision};
 use ff_train::predictor::Failure;
 use ff_train::run_dir::Which;
 use ff_train::setup::{Trained, TrainedSource, open_trained};
@@ -124,7 +124,8 @@ impl ImageFlags {
 /// Where and how a configuration computes.
 pub fn compute(config: &Config) -> Result<Compute> {
     let device = config.train.device.open()?;
-    Ok(Compute { device, engine: config.train.engine, threads: config.train.threads })
+    let precision = Precision::default_for(config.train.device, config.train.engine);
+    Ok(Compute { device, engine: config.train.engine, threads: config.train.threads, precision })
 }
 
 /// Says what could not be used; any such image makes the command fail in the end.

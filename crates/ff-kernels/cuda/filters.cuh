@@ -31,14 +31,14 @@ KERNEL(pack_filters, const float* parameters, const Filter* filters, T* packed) 
 
 // Blocks (x, convolutions): parameters and running statistics -> filters and biases that include the BatchNorm.
 KERNEL(fold_filters, const float* parameters, const float* statistics, const Filter* filters, float eps, T* packed,
-       float* biases) {
+       T* biases) {
     Filter filter = filters[blockIdx.y];
     const float *gamma = parameters + filter.norm, *beta = gamma + filter.outputs;
     const float *mean = statistics + filter.running, *variance = mean + filter.outputs;
     for (unsigned i = blockIdx.x * BLOCK + threadIdx.x; i < filter.outputs * filter.padded; i += gridDim.x * BLOCK) {
         FilterChannel at(filter, i);
         float scale = gamma[at.k] / sqrtf(variance[at.k] + eps);
-        if (at.c == 0) biases[filter.bias + at.k] = beta[at.k] - mean[at.k] * scale;
+        if (at.c == 0) from_float(beta[at.k] - mean[at.k] * scale, biases + filter.bias + at.k);
         const float* from = parameters + filter.flat + (size_t(at.k) * filter.inputs + at.c) * filter.taps;
         for (unsigned tap = 0; tap < filter.taps; tap++)
             from_float(at.c < filter.inputs ? scale * from[tap] : 0.0f,

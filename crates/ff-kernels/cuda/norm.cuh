@@ -60,14 +60,15 @@ KERNEL(norm_apply, const T* raw, const float* norm_at, const T* residual, const 
 }
 
 // x = act(x + bias + residual), where a convolution could not do it itself; bias and residual may be null.
-KERNEL(bias_act, T* x_at, const float* bias, const T* residual, unsigned n_rows, unsigned channels, unsigned relu) {
+KERNEL(bias_act, T* x_at, const T* bias, const T* residual, unsigned n_rows, unsigned channels, unsigned relu) {
     size_t i = (size_t(blockIdx.x) * BLOCK + threadIdx.x) * LANES;
     if (i >= size_t(n_rows) * channels) return;
     unsigned channel = unsigned(i % channels);
-    Eight x = load(x_at + i), more = {};
+    Eight x = load(x_at + i), more = {}, constant = {};
     if (residual != nullptr) more = load(residual + i);
+    if (bias != nullptr) constant = load(bias + channel);
     for (unsigned l = 0; l < LANES; l++) {
-        float y = x.at[l] + more.at[l] + (bias != nullptr ? bias[channel + l] : 0.0f);
+        float y = x.at[l] + more.at[l] + constant.at[l];
         x.at[l] = relu != 0 ? fmaxf(y, 0.0f) : y;
     }
     store(x_at + i, x);

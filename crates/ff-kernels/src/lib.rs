@@ -18,6 +18,7 @@
 //! | [`pool`] | max-pool and global average pool |
 //! | [`resnet`] | the backbone as a plan: every buffer and kernel fixed beforehand |
 //! | [`gpu`] | the same backbone as commands for a GPU, and their kernels' sources |
+//! | `cuda` | the driver and cuDNN that carry them out (feature `cuda`) |
 //! | [`optim`] | AdamW and SGD over flat slices |
 //! | [`image`] | augmentation of decoded pixels in one pass, straight to normalised planes |
 //! | [`claims`] | memory whose parts are handed out to threads, each once |
@@ -36,6 +37,8 @@
 pub mod batchnorm;
 pub mod buffer;
 pub mod claims;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod epilogue;
 pub mod gemm;
 pub mod gpu;

@@ -17,8 +17,8 @@ pub fn similarity(weights: &Path, faces: [&Path; 2]) -> Result<f32, Box<dyn std:
         Ok(image_tensor(&face, (224, 224), &Device::Cpu)?)
     };
     let images = Tensor::cat(&[read(faces[0])?, read(faces[1])?], 0)?;
-    let mut backbone = Compute::cpu(Engine::Fast).backbone();
-    let embeddings: Vec<Vec<f32>> = backbone.embed(&images, &parameters)?.to_vec2()?; // (2,512)
+    let mut backbone = Compute::cpu(Engine::Fast).backbone()?;
+    let embeddings: Vec<Vec<f32>> = backbone.embed((&images).into(), &parameters)?.to_vec2()?; // (2,512)
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
     let [a, b] = [&embeddings[0], &embeddings[1]];
     Ok(dot(a, b) / (dot(a, a) * dot(b, b)).sqrt())

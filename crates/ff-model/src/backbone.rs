@@ -3,18 +3,20 @@
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "cuda")]
+use crate::cuda::Cuda;
 use crate::fast::Fast;
 use crate::reference::Reference;
-use crate::{Parameters, Result};
+use crate::{Error, Images, Parameters, Precision, Result};
 
-/// An execution of the backbone: images (B,3,H,W) f32 -> embedding (B,512) f32.
+/// An execution of the backbone: images -> embedding (B,512) f32.
 pub trait Backbone: Send {
     /// The embedding with BatchNorm on running statistics. Nothing is remembered.
-    fn embed(&mut self, images: &Tensor, parameters: &Parameters) -> Result<Tensor>;
+    fn embed(&mut self, images: Images<'_>, parameters: &Parameters) -> Result<Tensor>;
 
     /// The embedding with BatchNorm on batch statistics. Moves the running statistics, and remembers what one
     /// [`Backbone::backward`] needs.
-    fn forward_train(&mut self, images: &Tensor, parameters: &mut Parameters) -> Result<Tensor>;
+    fn forward_train(&mut self, images: Images<'_>, parameters: &mut Parameters) -> Result<Tensor>;
 
     /// From dL/d(embedding) (B,512) of the last [`Backbone::forward_train`], writes dL/d(parameter) over the
     /// backbone's part of the flat `gradient` (N,).
@@ -23,13 +25,19 @@ pub trait Backbone: Send {
     /// [`crate::Error::NoForward`] when no training pass is waiting: each permits one backward.
     fn backward(&mut self, grad_embedding: &Tensor, parameters: &Parameters, gradient: &Tensor)
     -> Result<()>;
+
+    /// The GPU that it runs on by commands of its own.
+    #[cfg(feature = "cuda")]
+    fn gpu(&self) -> Option<&std::sync::Arc<ff_kernels::cuda::Gpu>> {
+        None
+    }
 }
 
 /// Which execution runs the backbone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
-    /// `ff_kernels`' plan of the whole backbone: on the CPU.
+    /// `ff_kernels`' plan of the whole backbone: on the CPU, and on CUDA.
     #[default]
     Fast,
     /// Plain candle operations: slow, on every device.
@@ -45,6 +53,8 @@ pub struct Compute {
     pub engine: Engine,
     /// Threads of the fast engine; candle's own follow `ff_kernels::process::limit_threads`.
     pub threads: usize,
+    /// What the backbone computes with.
+    pub precision: Precision,
 }
 
 impl Engine {
@@ -64,18 +74,24 @@ impl Compute {
     /// On the CPU, with as many threads as it has.
     pub fn cpu(engine: Engine) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { device: Device::Cpu, engine, threads }
+        Self { device: Device::Cpu, engine, threads, precision: Precision::F32 { tf32: false } }
     }
 
     /// A fresh execution.
-    pub fn backbone(&self) -> Box<dyn Backbone> {
+    ///
+    /// # Errors
+    /// [`Error::Precision`] where neither device nor engine compute with it; on CUDA, what its driver or cuDNN say.
+    pub fn backbone(&self) -> Result<Box<dyn Backbone>> {
         match (self.engine, &self.device) {
-            (Engine::Fast, Device::Cpu) => Box::new(Fast::new(self.threads)),
-            (Engine::Fast, _) => {
-                tracing::warn!("the fast engine runs on the CPU only so far: using the reference engine");
-                Box::<Reference>::default()
-            }
-            (Engine::Reference, _) => Box::<Reference>::default(),
+            #[cfg(feature = "cuda")]
+            (Engine::Fast, Device::Cuda(device)) => Ok(Box::new(Cuda::new(device, self.precision)?)),
+            _ if self.precision != (Precision::F32 { tf32: false }) => Err(Error::Precision {
+                precision: self.precision,
+                engine: self.engine,
+                device: if self.device.is_cuda() { "CUDA" } else { "the CPU" },
+            }),
+            (Engine::Fast, Device::Cpu) => Ok(Box::new(Fast::new(self.threads))),
+            _ => Ok(Box::<Reference>::default()),
         }
     }
 }

@@ -29,13 +29,25 @@ impl DeviceSpec {
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(_) if !candle_core::utils::cuda_is_available() => Err(Error::Device(format!(
                 "device {self}: this build has no CUDA; build with `cargo build --release --package ff-cli --features cuda` \
-                 where nvcc of CUDA 12 or later is on the PATH, or use --device cpu"
+                 where nvcc of CUDA 13 is on the PATH, or use --device cpu"
             ))),
             Self::Cuda(ordinal) => {
-                Device::new_cuda(ordinal).map_err(|e| Error::Device(format!("device {self}: {e}")))
+                open_cuda(ordinal).map_err(|e| Error::Device(format!("device {self}: {e}")))
             }
         }
     }
+}
+
+/// A stream of its own: the default one cannot be captured as a graph.
+#[cfg(feature = "cuda")]
+fn open_cuda(ordinal: usize) -> Result<Device> {
+    ff_kernels::cuda::Gpu::look(ordinal)?;
+    Ok(Device::new_cuda_with_stream(ordinal)?)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda(ordinal: usize) -> Result<Device> {
+    Ok(Device::new_cuda(ordinal)?)
 }
 
 impl fmt::Display for DeviceSpec {

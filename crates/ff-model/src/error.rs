@@ -65,6 +65,23 @@ pub enum Error {
         /// The shape found.
         found: Vec<usize>,
     },
+    /// Pixels on the GPU for an execution that takes planes.
+    #[error("expected normalised planes, found pixels on the GPU: only the fast engine takes those")]
+    NotPlanes,
+    /// Nothing computes with this precision here.
+    #[error("precision {precision} needs --device cuda with --engine fast, found {device} with --engine {}; use --precision f32", engine.name())]
+    Precision {
+        /// The precision asked for.
+        precision: crate::Precision,
+        /// The engine.
+        engine: crate::Engine,
+        /// Where it computes.
+        device: &'static str,
+    },
+    /// The GPU, its driver or cuDNN refuse.
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    Gpu(#[from] ff_kernels::cuda::Error),
     /// `backward` without a `forward_train` before it.
     #[error("backward needs a training forward pass of its own before it")]
     NoForward,

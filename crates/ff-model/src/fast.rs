@@ -11,7 +11,7 @@ use ff_kernels::resnet::{Config, Mode, Plan};
 
 use crate::architecture::{EMBEDDING, MIN_IMAGE_SIZE};
 use crate::host::{with_slice, with_slice_mut};
-use crate::{Backbone, Error, Parameters, Result};
+use crate::{Backbone, Error, Images, Parameters, Result};
 
 /// The backbone on `ff_kernels`.
 pub struct Fast {
@@ -38,7 +38,8 @@ impl Fast {
 }
 
 impl Backbone for Fast {
-    fn embed(&mut self, images: &Tensor, parameters: &Parameters) -> Result<Tensor> {
+    fn embed(&mut self, images: Images<'_>, parameters: &Parameters) -> Result<Tensor> {
+        let images = images.planes()?;
         let shape = image_shape(images)?;
         let (plan, new) = plan_for(&mut self.infer, &self.pool, shape, Mode::Infer);
         if new || self.folded != Some(parameters.version()) {
@@ -58,7 +59,8 @@ impl Backbone for Fast {
         Ok(Tensor::from_vec(embedding, (shape[0], EMBEDDING), &Device::Cpu)?)
     }
 
-    fn forward_train(&mut self, images: &Tensor, parameters: &mut Parameters) -> Result<Tensor> {
+    fn forward_train(&mut self, images: Images<'_>, parameters: &mut Parameters) -> Result<Tensor> {
+        let images = images.planes()?;
         let shape = image_shape(images)?;
         let (plan, _) = plan_for(&mut self.train, &self.pool, shape, Mode::Train);
         let mut embedding = vec![0.0; shape[0] * EMBEDDING];
@@ -100,8 +102,13 @@ impl Backbone for Fast {
 }
 
 /// (B,3,H,W) of images that can go through.
-fn image_shape(images: &Tensor) -> Result<[usize; 4]> {
-    match images.dims() {
+pub(crate) fn image_shape(images: &Tensor) -> Result<[usize; 4]> {
+    checked_shape(images.dims())
+}
+
+/// The same of dimensions.
+pub(crate) fn checked_shape(dims: &[usize]) -> Result<[usize; 4]> {
+    match dims {
         &[b, 3, h, w] if b > 0 && h >= MIN_IMAGE_SIZE && w >= MIN_IMAGE_SIZE => Ok([b, 3, h, w]),
         found => Err(Error::ImageShape { found: found.to_vec() }),
     }

@@ -19,28 +19,36 @@
 
 pub mod architecture;
 mod backbone;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod device;
 mod error;
 mod fast;
 pub mod heads;
 pub mod host;
+mod images;
 pub mod init;
 pub mod layout;
 mod model;
 pub mod onnx;
 mod parameters;
 mod pixels;
+mod precision;
 pub mod reference;
 pub mod summary;
 pub mod weights;
 
 pub use backbone::{Backbone, Compute, Engine};
+#[cfg(feature = "cuda")]
+pub use cuda::{Cuda, device_address};
 pub use device::DeviceSpec;
 pub use error::{Error, Result};
 pub use fast::Fast;
 pub use heads::{Dropout, HeadSpec};
+pub use images::Images;
 pub use layout::ParameterLayout;
 pub use model::{BackboneMode, FaceModel, Prediction, TrainPass};
 pub use parameters::Parameters;
 pub use pixels::image_tensor;
+pub use precision::Precision;
 pub use weights::TaskLabels;

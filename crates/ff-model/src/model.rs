@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor, Var};
 
 use crate::heads::{self, Dropout};
 use crate::weights::{Scope, TaskLabels, WeightFile};
-use crate::{Backbone, Compute, Error, HeadSpec, Parameters, Result};
+use crate::{Backbone, Compute, Error, HeadSpec, Images, Parameters, Result};
 
 /// Whether the backbone learns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,7 +54,7 @@ impl FaceModel {
     pub fn new(heads: &[HeadSpec], compute: &Compute, seed: u64) -> Result<Self> {
         let parameters = Parameters::initialise(heads, seed, &compute.device)?;
         let gradient = parameters.zero_gradient()?;
-        let backbone = compute.backbone();
+        let backbone = compute.backbone()?;
         Ok(Self {
             heads: heads.to_vec(),
             parameters,
@@ -85,6 +85,12 @@ impl FaceModel {
     /// Where the model computes; images must be there too.
     pub fn device(&self) -> &Device {
         self.gradient.device()
+    }
+
+    /// The GPU that the backbone runs on by commands of its own: for uploads, and for more commands.
+    #[cfg(feature = "cuda")]
+    pub fn gpu(&self) -> Option<&std::sync::Arc<ff_kernels::cuda::Gpu>> {
+        self.backbone.gpu()
     }
 
     /// The values of the model.
@@ -129,19 +135,24 @@ impl FaceModel {
     }
 
     /// Evaluation: images (B,3,H,W) -> embedding (B,512).
-    pub fn embed(&mut self, images: &Tensor) -> Result<Tensor> {
-        self.backbone.embed(images, &self.parameters)
+    pub fn embed<'a>(&mut self, images: impl Into<Images<'a>>) -> Result<Tensor> {
+        self.backbone.embed(images.into(), &self.parameters)
     }
 
     /// Evaluation: images (B,3,H,W) -> embedding and logits. No dropout, running statistics, no gradients.
-    pub fn predict(&mut self, images: &Tensor) -> Result<Prediction> {
+    pub fn predict<'a>(&mut self, images: impl Into<Images<'a>>) -> Result<Prediction> {
         let embedding = self.embed(images)?;
         let logits = heads::logits(&embedding, &self.heads, None, |name| self.parameters.get(name))?;
         Ok(Prediction { embedding, logits })
     }
 
     /// Training: images (B,3,H,W) -> logits with their graph. Moves the running statistics of a trainable backbone.
-    pub fn forward_train(&mut self, images: &Tensor, dropout: Dropout) -> Result<TrainPass> {
+    pub fn forward_train<'a>(
+        &mut self,
+        images: impl Into<Images<'a>>,
+        dropout: Dropout,
+    ) -> Result<TrainPass> {
+        let images = images.into();
         let embedding = match self.backbone_mode {
             BackboneMode::Trainable => self.backbone.forward_train(images, &mut self.parameters)?,
             BackboneMode::Frozen => self.backbone.embed(images, &self.parameters)?,

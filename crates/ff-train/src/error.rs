@@ -25,6 +25,9 @@ pub enum Error {
     /// A tensor operation.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+    /// A GPU, its driver or cuDNN refuse.
+    #[error(transparent)]
+    Gpu(#[from] ff_kernels::gpu::error::Error),
     /// A file could not be read or written; the message carries its path.
     #[error(transparent)]
     Io(#[from] std::io::Error),

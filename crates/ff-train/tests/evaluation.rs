@@ -16,6 +16,7 @@ use ff_train::evaluation::{
     Settings, Source, Temperature, TestTimeAugmentation, disparities, label_errors, mistakes, predict,
     predict_with, top_confusions, wilson,
 };
+use ff_train::feed::{Augmentation, Feeder};
 use ff_train::metrics::softmax;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -285,7 +286,7 @@ fn flipping_averages_the_probabilities_of_image_and_mirror_image() {
     let manifest = Manifest::new("three faces", val.extra_columns().to_vec(), rows).unwrap();
     let dataset = Dataset::open(manifest, sample.join("images"), &encoders, Mode::Eval).unwrap();
     let (dataset, config) = (Arc::new(dataset), LoaderConfig::eval(2));
-    let compute = Compute { device: Device::Cpu, engine: Engine::Fast, threads: 1 };
+    let compute = Compute { threads: 1, ..Compute::cpu(Engine::Fast) };
     let mut model = FaceModel::new(&checkpoint::heads(&encoders), &compute, 1).unwrap();
     let mut feeder = Feeder::new(Arc::clone(&dataset), config, &model, Augmentation::OnDevice).unwrap();
     let go_on = |_| ControlFlow::Continue(());

@@ -239,7 +239,7 @@ impl Geometry {
 pub enum Operation {
     /// `y = conv(x, w)`
     Forward,
-    /// `y = act(conv(x, w) + bias + residual)`: bias f32 (K,), residual like y.
+    /// `y = act(conv(x, w) + bias + residual)`: bias (K,), residual like y.
     Fused {
         /// Whether something is added beside the bias.
         residual: bool,
@@ -253,13 +253,13 @@ pub enum Operation {
 }
 
 /// A convolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Convolve {
     /// Shapes.
     pub geometry: Geometry,
     /// Which of its three tensors is computed, and how.
     pub operation: Operation,
-    /// Type of x, w, y and the residual.
+    /// Type of all tensors.
     pub element: Element,
     /// Input, or its gradient.
     pub x: Place,
@@ -267,7 +267,7 @@ pub struct Convolve {
     pub w: Place,
     /// Output, or its gradient.
     pub y: Place,
-    /// Of [`Operation::Fused`]: (K,) f32.
+    /// Of [`Operation::Fused`]: (K,). Of the element, as cuDNN's fused kernels want it.
     pub bias: Option<Place>,
     /// Of [`Operation::Fused`] with `residual`.
     pub residual: Option<Place>,

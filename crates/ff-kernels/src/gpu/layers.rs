@@ -155,9 +155,9 @@ impl Filters {
     }
 
     /// Where a convolution's bias lies.
-    pub(super) fn bias_of(&self, conv: &Conv) -> Place {
+    pub(super) fn bias_of(&self, conv: &Conv, element: Element) -> Place {
         let biases = self.biases.expect("folded filters have biases");
-        Place { offset: biases.offset + 4 * conv.bias, ..biases }
+        Place { offset: biases.offset + conv.bias * element.bytes(), ..biases }
     }
 }
 
@@ -224,7 +224,7 @@ impl Writer {
 
     /// Room for filters and biases that include the BatchNorms.
     pub(super) fn folded_filters(&mut self, convs: &Convs) -> Filters {
-        let biases = Some(self.arena.keep(4 * convs.bias_len));
+        let biases = Some(self.arena.keep(convs.bias_len * self.element.bytes()));
         Filters { biases, ..self.filters(convs) }
     }
 
@@ -292,7 +292,15 @@ impl Writer {
         y: Place,
     ) {
         let operation = Operation::Fused { residual: residual.is_some(), relu };
-        self.push_convolve(conv, operation, x, filters, y, Some(filters.bias_of(conv)), residual);
+        self.push_convolve(
+            conv,
+            operation,
+            x,
+            filters,
+            y,
+            Some(filters.bias_of(conv, self.element)),
+            residual,
+        );
     }
 
     fn push_convolve(

@@ -14,12 +14,14 @@
 //! | `layers` | the commands of one layer: packing, BatchNorm, pooling |
 //! | `train`, `infer` | the programs |
 //! | [`batch`] | pixels to augmented, normalised activations |
+//! | [`error`] | what can go wrong on a GPU, in words |
 //! | [`twins`] | every kernel beside its twin on the processor |
 //! | [`update`] | gradient norm and optimisers over flat vectors |
 
 mod arena;
 pub mod batch;
 pub mod command;
+pub mod error;
 mod infer;
 mod layers;
 mod program;

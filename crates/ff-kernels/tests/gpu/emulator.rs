@@ -1,10 +1,11 @@
-//! A machine that runs the kernels on the processor, and convolutions by their definition.
+//! A machine that runs the kernels on the processor.
 
 use std::ffi::{CString, c_char, c_void};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::convolution;
 use ff_kernels::gpu::twins::Workbench;
 use ff_kernels::gpu::{Bases, Buffer, Convolve, Element, Launch, Machine, Operation, Place};
 
@@ -111,16 +112,15 @@ impl Machine for Emulator {
     fn convolve(&mut self, convolve: &Convolve) -> Result<(), String> {
         let Convolve { geometry, operation, element, x, w, y, bias, residual } = *convolve;
         let read = |place, len| self.read_elements(element, place, len);
-        let (mut values, mut weights) = (read(x, geometry.x_len()), read(w, geometry.w_len()));
-        let mut outputs = read(y, geometry.y_len());
         match operation {
             Operation::Forward | Operation::Fused { .. } => {
-                outputs.fill(0.0);
-                geometry.products(|x, w, y| outputs[y] += values[x] * weights[w]);
+                let mut outputs = vec![0.0; geometry.y_len()];
+                let (x, w) = (read(x, geometry.x_len()), read(w, geometry.w_len()));
+                convolution::forward(&geometry, &x, &w, &mut outputs);
                 if let Operation::Fused { residual: has_residual, relu } = operation {
                     assert_eq!(has_residual, residual.is_some(), "a residual where one is added");
-                    let biases = self.read_elements(Element::F32, bias.unwrap(), geometry.outputs);
-                    let residual = residual.map(|place| self.read_elements(element, place, outputs.len()));
+                    let biases = read(bias.unwrap(), geometry.outputs);
+                    let residual = residual.map(|place| read(place, outputs.len()));
                     for (i, y) in outputs.iter_mut().enumerate() {
                         *y += biases[i % geometry.outputs] + residual.as_ref().map_or(0.0, |r| r[i]);
                         *y = if relu { y.max(0.0) } else { *y };
@@ -129,13 +129,15 @@ impl Machine for Emulator {
                 self.write_elements(element, y, &outputs);
             }
             Operation::BackwardData => {
-                values.fill(0.0);
-                geometry.products(|x, w, y| values[x] += outputs[y] * weights[w]);
+                let mut values = vec![0.0; geometry.x_len()];
+                let (y, w) = (read(y, geometry.y_len()), read(w, geometry.w_len()));
+                convolution::backward_data(&geometry, &y, &w, &mut values);
                 self.write_elements(element, x, &values);
             }
             Operation::BackwardFilter => {
-                weights.fill(0.0);
-                geometry.products(|x, w, y| weights[w] += outputs[y] * values[x]);
+                let mut weights = vec![0.0; geometry.w_len()];
+                let (x, y) = (read(x, geometry.x_len()), read(y, geometry.y_len()));
+                convolution::backward_filter(&geometry, &x, &y, &mut weights);
                 self.write_elements(element, w, &weights);
             }
         }

@@ -4,7 +4,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod convolution;
 mod emulator;
+mod resnet34;
 
 use emulator::Emulator;
 use ff_kernels::gpu::twins;

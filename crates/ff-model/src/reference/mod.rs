@@ -11,7 +11,7 @@ pub use max_pool::max_pool;
 
 use candle_core::{Tensor, Var};
 
-use crate::{Backbone, Error, Parameters, Result};
+use crate::{Backbone, Error, Images, Parameters, Result};
 use resnet::{Norm, ResNet};
 
 /// The backbone through candle's autograd.
@@ -22,11 +22,12 @@ pub struct Reference {
 }
 
 impl Backbone for Reference {
-    fn embed(&mut self, images: &Tensor, parameters: &Parameters) -> Result<Tensor> {
-        ResNet::new(|name| parameters.get(name)).forward(images, &mut Norm::Eval)
+    fn embed(&mut self, images: Images<'_>, parameters: &Parameters) -> Result<Tensor> {
+        ResNet::new(|name| parameters.get(name)).forward(images.planes()?, &mut Norm::Eval)
     }
 
-    fn forward_train(&mut self, images: &Tensor, parameters: &mut Parameters) -> Result<Tensor> {
+    fn forward_train(&mut self, images: Images<'_>, parameters: &mut Parameters) -> Result<Tensor> {
+        let images = images.planes()?;
         let mut variables = Vec::new();
         let end = parameters.layout().backbone().end;
         for entry in parameters.layout().entries().iter().take_while(|e| e.offset < end) {

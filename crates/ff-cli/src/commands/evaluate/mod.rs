@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::ValueEnum;
-use ff_data::{Loader, Manifest, Split, Task};
+use ff_data::{Manifest, Split, Task};
 use ff_model::FaceModel;
 use ff_train::evaluation::{
     Bootstrap, Calibration, EvaluationRecord, Predictions, Settings, Source, TestTimeAugmentation,

@@ -77,10 +77,10 @@ fn filters<W: Workbench>(
         let scale = |k: usize| f64::from(gamma[k]) / (f64::from(var[k]) + f64::from(EPS)).sqrt();
         let found = bench.read(element, folded.of(conv, element), geometry.w_len())?;
         bench.compare(format!("fold_filters_{element} {name}"), element, &found, &packed_twin(&scale));
-        let found = bench.read_f32(folded.bias_of(conv), geometry.outputs)?;
+        let found = bench.read(element, folded.bias_of(conv, element), geometry.outputs)?;
         let biases: Vec<f64> =
             (0..geometry.outputs).map(|k| f64::from(beta[k]) - f64::from(mean[k]) * scale(k)).collect();
-        bench.compare(format!("fold_filters_{element} {name} bias"), Element::F32, &found, &biases);
+        bench.compare(format!("fold_filters_{element} {name} bias"), element, &found, &biases);
         bench.compare(format!("unpack_gradients_{element} {name}"), element, &gradient[range], &flat);
     }
     Ok(())
@@ -108,12 +108,12 @@ fn convolutions<W: Workbench>(
     let values = draw(geometry.x_len(), 0);
     let weights = draw(geometry.w_len(), 1);
     let (grad, added) = (draw(geometry.y_len(), 2), draw(geometry.y_len(), 3));
-    let bias = noise(geometry.outputs, 4);
+    let bias = draw(geometry.outputs, 4);
     bench.write(element, x, &values)?;
     bench.write(element, filters.of(conv, element), &weights)?;
     bench.write(element, y_gradient, &grad)?;
     bench.write(element, residual, &added)?;
-    bench.write_f32(filters.bias_of(conv), &bias)?;
+    bench.write(element, filters.bias_of(conv, element), &bias)?;
     bench.machine.run(&writer.commands)?;
 
     let (mut forward, mut data, mut filter) =

@@ -1,0 +1,42 @@
+//! What a batch of images may be when it reaches the network.
+
+use candle_core::Tensor;
+
+use crate::{Error, Result};
+
+/// A batch of images.
+#[derive(Clone, Copy)]
+pub enum Images<'a> {
+    /// Normalised planes (B,3,H,W) f32, where the model computes.
+    Planes(&'a Tensor),
+    /// Decoded pixels on the GPU, with what is to be done to each image.
+    #[cfg(feature = "cuda")]
+    Uploaded(&'a ff_kernels::cuda::Uploaded),
+}
+
+impl<'a> Images<'a> {
+    /// The planes.
+    ///
+    /// # Errors
+    /// [`Error::NotPlanes`]: pixels on the GPU become planes in the fast engine only.
+    pub fn planes(self) -> Result<&'a Tensor> {
+        match self {
+            Self::Planes(planes) => Ok(planes),
+            #[cfg(feature = "cuda")]
+            Self::Uploaded(_) => Err(Error::NotPlanes),
+        }
+    }
+}
+
+impl<'a> From<&'a Tensor> for Images<'a> {
+    fn from(planes: &'a Tensor) -> Self {
+        Self::Planes(planes)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl<'a> From<&'a ff_kernels::cuda::Uploaded> for Images<'a> {
+    fn from(uploaded: &'a ff_kernels::cuda::Uploaded) -> Self {
+        Self::Uploaded(uploaded)
+    }
+}
