@@ -11,7 +11,8 @@ use candle_core::{DType, Device, Module, Tensor};
 use ff_model::{Compute, Dropout, Engine, FaceModel, HeadSpec, TrainPass, weights};
 use ff_tests::{relative_error, repository, tensors, test_data};
 use ff_train::losses::{MultiTaskLoss, multi_task};
-use ff_train::optimizer::{DecayScope, Optimizer, OptimizerConfig, OptimizerKind, Step};
+use ff_train::optimizer::{DecayScope, Optimizer, OptimizerConfig, OptimizerKind};
+use ff_train::trainer::optimizer_step;
 
 const TASKS: [&str; 3] = ["age", "gender", "race"];
 
@@ -134,7 +135,7 @@ fn ten_steps_of_adamw_and_sgd() {
     for engine in Engine::ALL {
         for (name, config) in [("adamw.loss", &adamw), ("sgd.loss", &sgd)] {
             let mut model = golden.model(engine);
-            let mut optimizer = Optimizer::new(config.clone(), model.parameters()).unwrap();
+            let mut optimizer = Optimizer::for_model(config.clone(), &model).unwrap();
             for (step, expected) in golden.tensors[name].to_vec1::<f32>().unwrap().into_iter().enumerate() {
                 let (pass, loss) = golden.forward(&mut model);
                 let value = loss.total.to_scalar::<f32>().unwrap();
@@ -145,8 +146,7 @@ fn ten_steps_of_adamw_and_sgd() {
                     0.02,
                 );
                 model.backward(&pass, &loss.total).unwrap();
-                let gradient = model.gradient().clone();
-                optimizer.step(model.parameters_mut(), &gradient, Step::default()).unwrap();
+                optimizer_step(&mut model, &mut optimizer).unwrap();
             }
         }
     }
