@@ -4,6 +4,7 @@
 //! the result is, [`sanity`] proves that the pieces work. Nothing here prints: an [`Observer`] may.
 
 pub mod average;
+pub mod batch_size;
 pub mod checkpoint;
 pub mod config;
 mod error;

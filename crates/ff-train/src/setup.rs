@@ -7,10 +7,10 @@ use ff_data::{
     AugmentSpec, CacheSpec, Dataset, Encoders, LabelEncoder, LastBatch, Layout, Loader, LoaderConfig,
     Manifest, Mode, PerTask, Task, user_cache,
 };
-use ff_model::{BackboneMode, Compute, FaceModel, Precision, TaskLabels, weights};
+use ff_model::{BackboneMode, Compute, FaceModel, TaskLabels, weights};
 
 use crate::checkpoint::{Checkpoint, heads};
-use crate::config::{CacheKind, Config, TrainConfig};
+use crate::config::{CacheKind, Config};
 use crate::feed::{Augmentation, Feeder};
 use crate::run_dir::{RunDir, Which};
 use crate::{Error, Result};
@@ -137,10 +137,7 @@ pub fn initialise(model: &mut FaceModel, init: &str) -> Result<Init> {
 
 /// The model that a configuration asks for, with seeded random values.
 pub fn build_model(config: &Config, encoders: &Encoders) -> Result<FaceModel> {
-    let TrainConfig { engine, threads, seed, .. } = config.train;
-    let precision = Precision::default_for(config.train.device, engine);
-    let compute = Compute { device: config.train.device.open()?, engine, threads, precision };
-    let mut model = FaceModel::new(&heads(encoders), &compute, seed)?;
+    let mut model = FaceModel::new(&heads(encoders), &config.train.compute()?, config.train.seed)?;
     if config.model.freeze_backbone {
         model.set_backbone_mode(BackboneMode::Frozen);
     }

@@ -27,7 +27,8 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let builder = sample_config(context, &args.data, &args.compute)
         .set("train.seed", args.seed)
         .set("model.freeze_backbone", args.freeze_backbone.then_some(true));
-    let config = settle(builder)?;
+    let mut config = settle(builder)?;
+    args.data.find_batch_size(&mut config)?;
     let report = ff_train::sanity::run(&config, |check| {
         let mark = if check.passed { "ok  " } else { "FAIL" };
         eprintln!("{mark} {:<32} {}", check.name, check.detail);

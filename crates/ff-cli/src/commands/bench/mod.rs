@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use ff_data::Splits;
 use ff_model::BackboneMode;
 use ff_model::summary::summarise;
+use ff_train::batch_size::BatchSize;
 use ff_train::checkpoint::heads;
 use ff_train::machine::peak_rss_mib;
 use network::Parts;
@@ -70,11 +71,11 @@ struct Figures {
 
 impl Stage {
     /// Images in a batch unless asked otherwise: the sizes that the peers' benches have.
-    const fn batch_size(self) -> usize {
+    const fn batch_size(self) -> BatchSize {
         match self {
-            Self::Loader => 256,
-            Self::Train => 32,
-            Self::Infer => 16,
+            Self::Loader => BatchSize::Images(256),
+            Self::Train => BatchSize::Images(32),
+            Self::Infer => BatchSize::Images(16),
         }
     }
 
@@ -91,7 +92,8 @@ impl Stage {
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let data =
         DataFlags { batch_size: args.data.batch_size.or(Some(args.stage.batch_size())), ..args.data.clone() };
-    let config = settle(sample_config(context, &data, &args.compute))?;
+    let mut config = settle(sample_config(context, &data, &args.compute))?;
+    data.find_batch_size(&mut config)?;
     let splits = Splits::read(&config.data.splits)?;
     let (steps, batch_size) = (args.steps.max(1), config.data.batch_size);
     let heads = heads(&splits.encoders);

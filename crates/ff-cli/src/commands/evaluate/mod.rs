@@ -20,7 +20,7 @@ use ff_train::setup::{Trained, eval_feeder};
 use ff_train::{ConfigBuilder, Preset};
 
 use crate::flags::settle;
-use crate::inference::{ModelFlags, PaceFlags, compute};
+use crate::inference::{ModelFlags, PaceFlags};
 use crate::output::{self, note};
 use crate::{Context, Ending};
 
@@ -102,7 +102,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         None => ConfigBuilder::new(Preset::Sample, &context.root),
     };
     let config = settle(args.pace.over(builder))?;
-    let Trained { mut model, encoders, path: checkpoint } = args.model.open(&compute(&config)?)?;
+    let Trained { mut model, encoders, path: checkpoint } = args.model.open(&config.train.compute()?)?;
     let tta = match args.tta {
         TtaFlag::None => TestTimeAugmentation::None,
         TtaFlag::Flip => TestTimeAugmentation::Flip,
