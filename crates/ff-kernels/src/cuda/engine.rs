@@ -10,7 +10,7 @@ use cudarc::driver::CudaGraph;
 use cudarc::driver::result;
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 
-use super::cudnn::{Convolution, Cudnn, Plan};
+use super::cudnn::{Algorithm, Convolution, Cudnn};
 use super::driver::{During, Gpu};
 use super::memory::DeviceBytes;
 use super::{Error, Result};
@@ -84,16 +84,16 @@ impl Engine {
     pub fn new(gpu: &Arc<Gpu>, program: Program, tf32: bool) -> Result<Self> {
         let arena = DeviceBytes::new(gpu, program.arena_len)?;
         let bases = Bases::default().with(Buffer::Arena, arena.address());
-        let mut plans: Vec<(Convolve, Arc<Plan>)> = Vec::new();
+        let mut algorithms: Vec<(Convolve, Arc<Algorithm>)> = Vec::new();
         for convolve in convolutions(&program) {
-            plans.push((convolve, Cudnn::plan(gpu, &convolve, &bases, tf32)?));
+            algorithms.push((convolve, Cudnn::fastest(gpu, &convolve, &bases, tf32)?));
         }
-        let most = plans.iter().map(|(_, plan)| plan.workspace()).max().unwrap_or(0);
+        let most = algorithms.iter().map(|(_, algorithm)| algorithm.workspace()).max().unwrap_or(0);
         let workspace = DeviceBytes::uninitialised(gpu, most)?;
-        let bind = |(convolve, plan): (Convolve, Arc<Plan>)| {
-            Ok((convolve, Convolution::new(plan, &convolve, &bases, workspace.address())?))
+        let bind = |(convolve, algorithm): (Convolve, Arc<Algorithm>)| {
+            Ok((convolve, Convolution::new(algorithm, &convolve, &bases, workspace.address())?))
         };
-        let convolutions = plans.into_iter().map(bind).collect::<Result<_>>()?;
+        let convolutions = algorithms.into_iter().map(bind).collect::<Result<_>>()?;
         let engine = Self {
             gpu: Arc::clone(gpu),
             program,
