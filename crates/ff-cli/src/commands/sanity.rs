@@ -1,6 +1,7 @@
 //! `sanity`: trust but verify.
 
 use anyhow::Result;
+use ff_train::sanity::Depth;
 
 use crate::flags::{ComputeFlags, DataFlags, sample_config, settle};
 use crate::{Context, Ending, output};
@@ -11,6 +12,10 @@ use crate::{Context, Ending, output};
 /// checks fail, as they should.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Compare with another engine too: the CPU's on CUDA, where each kernel is also held against its twin on the
+    /// processor, and the reference engine on the CPU.
+    #[arg(long)]
+    full: bool,
     /// Freeze the backbone first, to see the gradient checks fail.
     #[arg(long)]
     freeze_backbone: bool,
@@ -29,7 +34,8 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         .set("model.freeze_backbone", args.freeze_backbone.then_some(true));
     let mut config = settle(builder)?;
     args.data.find_batch_size(&mut config)?;
-    let report = ff_train::sanity::run(&config, |check| {
+    let depth = if args.full { Depth::Full } else { Depth::Usual };
+    let report = ff_train::sanity::run(&config, depth, |check| {
         let mark = if check.passed { "ok  " } else { "FAIL" };
         eprintln!("{mark} {:<32} {}", check.name, check.detail);
     })?;
