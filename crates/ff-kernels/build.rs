@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!("cargo:rerun-if-changed=cuda");
-    for variable in ["PATH", "CUDA_HOME", "CUDA_PATH"] {
+    for variable in ["CUDA_HOME", "CUDA_PATH"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
     match compile() {

@@ -86,7 +86,14 @@ impl Cuda {
             Some(engine) => engine,
             None => {
                 self.prepared = None;
-                self.workshop.engine(Program::infer, [batch, height, width])?
+                match self.workshop.engine(Program::infer, [batch, height, width]) {
+                    Err(Error::Gpu(cuda::Error::OutOfMemory { .. })) => {
+                        self.train.clear();
+                        self.waiting = false;
+                        self.workshop.engine(Program::infer, [batch, height, width])?
+                    }
+                    made => made?,
+                }
             }
         };
         let engine = self.infer.insert(engine);

@@ -4,7 +4,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use ff_model::summary::summarise;
-use ff_model::{BackboneMode, Compute, Dropout, Engine, FaceModel, HeadSpec, ParameterLayout};
+use ff_model::{BackboneMode, Compute, Dropout, Engine, FaceModel, HeadSpec, ParameterLayout, Precision};
 
 fn heads() -> Vec<HeadSpec> {
     [("age", 9), ("gender", 2), ("race", 7)].map(|(task, classes)| HeadSpec::new(task, classes)).to_vec()
@@ -118,5 +118,15 @@ fn backward_needs_a_forward_pass_of_its_own() {
         model.backward(&pass, &loss).unwrap();
         let message = model.backward(&pass, &loss).unwrap_err().to_string();
         assert!(message.contains("needs a training forward pass"), "{message}");
+    }
+}
+
+#[test]
+fn the_cpu_computes_in_f32_only() {
+    for precision in [Precision::Bf16, Precision::F32 { tf32: true }] {
+        let compute = Compute { precision, ..Compute::cpu(Engine::Fast) };
+        let message = FaceModel::new(&heads(), &compute, 0).err().unwrap().to_string();
+        let expected = format!("precision {precision} needs --device cuda with --engine fast");
+        assert!(message.starts_with(&expected), "{message}");
     }
 }

@@ -55,10 +55,11 @@ pub struct Found {
 
 /// A GPU with our kernels and cuDNN on it.
 pub struct Gpu {
-    stream: Arc<CudaStream>,
+    /// Before the context goes with the stream.
+    cudnn: Cudnn,
     module: Module,
     functions: Mutex<HashMap<String, Function>>,
-    cudnn: Cudnn,
+    stream: Arc<CudaStream>,
 }
 
 impl Gpu {
@@ -77,7 +78,7 @@ impl Gpu {
         unsafe { context.disable_event_tracking() };
         let module = Module::load(KERNELS)?;
         let cudnn = Cudnn::new(&stream)?;
-        Ok(Arc::new(Self { stream, module, functions: Mutex::default(), cudnn }))
+        Ok(Arc::new(Self { cudnn, module, functions: Mutex::default(), stream }))
     }
 
     /// Looks at a GPU, and whether its driver and itself are new enough, without allocating anything on it.
@@ -239,9 +240,10 @@ impl Module {
 fn driver_version() -> Result<Version> {
     let mut version = 0;
     // SAFETY: writes one integer.
-    unsafe { sys::cuDriverGetVersion(&raw mut version) }
-        .result()
-        .during(|| "asking for the driver's version".to_owned())?;
+    match unsafe { sys::cuDriverGetVersion(&raw mut version) }.result() {
+        Err(DriverError(sys::CUresult::CUDA_ERROR_STUB_LIBRARY)) => return Err(Error::Stub),
+        asked => asked.during(|| "asking for the driver's version".to_owned())?,
+    }
     let version = version as u32;
     Ok((version / 1000, version % 1000 / 10))
 }

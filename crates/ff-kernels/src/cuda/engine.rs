@@ -65,13 +65,14 @@ unsafe impl Send for Graph {}
 
 /// A program on a GPU.
 pub struct Engine {
-    gpu: Arc<Gpu>,
     program: Program,
-    arena: DeviceBytes,
-    workspace: DeviceBytes,
-    convolutions: HashMap<Convolve, Convolution>,
+    /// What works on the memory goes before it, and the GPU last.
     passes: [Recorded; Pass::ALL.len()],
     uncaptured: Option<Error>,
+    convolutions: HashMap<Convolve, Convolution>,
+    workspace: DeviceBytes,
+    arena: DeviceBytes,
+    gpu: Arc<Gpu>,
 }
 
 impl Engine {

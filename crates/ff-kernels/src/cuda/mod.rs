@@ -13,16 +13,19 @@
 //! | `memory` | bytes on the device, page-locked bytes on the host |
 //! | `upload` | batches in, small results out, without stopping the stream |
 //! | `cudnn` | convolutions, and the search for the fastest way to do each |
+//! | `testbed` | a GPU for the checks of every kernel beside its twin |
 //! | `engine` | a program on a device, its passes captured as CUDA graphs |
 
 mod cudnn;
 mod driver;
 mod engine;
 mod memory;
+mod testbed;
 mod upload;
 
 pub use crate::gpu::error::{Error, Result};
 pub use driver::{Found, Gpu};
 pub use engine::{Engine, Images, Pass};
 pub use memory::Pinned;
+pub use testbed::Testbed;
 pub use upload::{HostBytes, Readback, Uploaded, Uploads};

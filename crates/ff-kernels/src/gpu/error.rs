@@ -20,6 +20,8 @@ pub enum Error {
         /// How many there are.
         found: usize,
     },
+    /// The driver's library is the toolkit's, which is there to link against.
+    Stub,
     /// The driver is older than the CUDA version that this program was built with.
     DriverTooOld {
         /// The CUDA version that the driver supports.
@@ -137,12 +139,16 @@ impl fmt::Display for Error {
         match self {
             Self::NoGpu { asked, found: 0 } => write!(
                 f,
-                "no GPU cuda:{asked}: the driver finds none; `nvidia-smi` lists what is there, \
+                "no GPU number {asked}: the driver finds none; `nvidia-smi` lists what is there, \
                  and CUDA_VISIBLE_DEVICES may hide some"
             ),
             Self::NoGpu { asked, found } => {
-                write!(f, "no GPU cuda:{asked}: expected a number below {found}, as there are {found} GPUs")
+                write!(f, "no GPU number {asked}: expected one below {found}, as many as the driver finds")
             }
+            Self::Stub => f.write_str(
+                "libcuda is the CUDA toolkit's stub, which does nothing: take its `stubs` folder out of \
+                 LD_LIBRARY_PATH, and install the NVIDIA driver if there is none",
+            ),
             Self::DriverTooOld { supports, driver, needed } => {
                 let own = driver.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
                 write!(
@@ -216,7 +222,7 @@ mod tests {
     fn a_missing_gpu_is_told_apart_from_no_gpu() {
         let message = |asked, found| Error::NoGpu { asked, found }.to_string();
         assert!(message(0, 0).contains("the driver finds none"));
-        assert_eq!(message(2, 2), "no GPU cuda:2: expected a number below 2, as there are 2 GPUs");
+        assert_eq!(message(2, 2), "no GPU number 2: expected one below 2, as many as the driver finds");
     }
 
     #[test]

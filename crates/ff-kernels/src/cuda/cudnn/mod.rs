@@ -38,8 +38,9 @@ type Key = (Geometry, Operation, Element, bool);
 
 /// cuDNN on a stream.
 pub(super) struct Cudnn {
-    handle: Mutex<Handle>,
+    /// Before the handle that they were made with.
     found: Mutex<HashMap<Key, Arc<Algorithm>>>,
+    handle: Mutex<Handle>,
 }
 
 struct Handle(sys::cudnnHandle_t);
@@ -98,12 +99,16 @@ impl Cudnn {
     pub(super) fn new(stream: &CudaStream) -> Result<Self> {
         let mut handle = std::ptr::null_mut();
         // SAFETY: writes one pointer.
-        check(unsafe { sys::cudnnCreate(&raw mut handle) }, || "starting cuDNN".to_owned())?;
+        // Its parts are libraries of their own, which it looks for only now.
+        check(unsafe { sys::cudnnCreate(&raw mut handle) }, || {
+            let paths = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
+            format!("starting cuDNN, whose libcudnn_*.so.9 are looked for in LD_LIBRARY_PATH={paths}")
+        })?;
         let handle = Handle(handle);
         // SAFETY: both are alive; the stream of a driver and that of the runtime are the same object.
         let status = unsafe { sys::cudnnSetStream(handle.0, stream.cu_stream().cast()) };
         check(status, || "giving cuDNN its stream".to_owned())?;
-        Ok(Self { handle: Mutex::new(handle), found: Mutex::default() })
+        Ok(Self { found: Mutex::default(), handle: Mutex::new(handle) })
     }
 
     /// The fastest way to do a convolution, timed on its own memory unless it was found before.
@@ -124,6 +129,16 @@ impl Cudnn {
         let algorithm = Arc::new(search(gpu, convolve, bases, tf32)?);
         found().insert(key, Arc::clone(&algorithm));
         Ok(algorithm)
+    }
+
+    fn plans(
+        &self,
+        geometry: &Geometry,
+        operation: Operation,
+        demands: Demands,
+    ) -> Result<(Graph, Vec<Plan>)> {
+        let handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner);
+        plan::plans(Target::Handle(handle.0), geometry, operation, demands)
     }
 
     /// Puts a plan on the stream.
@@ -175,41 +190,47 @@ impl Convolution {
     }
 }
 
-/// Times what cuDNN offers; a fused operation that it has no engine for is taken apart.
+/// The fastest of what cuDNN offers; a fused operation that it has no engine for is taken apart.
 fn search(gpu: &Arc<Gpu>, convolve: &Convolve, bases: &Bases, tf32: bool) -> Result<Algorithm> {
     gpu.bind()?;
-    let apart = matches!(convolve.operation, Operation::Fused { .. }).then_some((Operation::Forward, false));
+    let demands = Demands::new(convolve.element, tf32);
+    let attempt = |operation, whole| {
+        let (graph, plans) = gpu.cudnn().plans(&convolve.geometry, operation, demands)?;
+        let (plan, milliseconds) = fastest_of(plans, gpu, convolve, whole, bases)?;
+        Ok(Algorithm { plan, _graph: graph, whole, milliseconds })
+    };
+    match (attempt(convolve.operation, true), convolve.operation) {
+        (Err(_), Operation::Fused { .. }) => attempt(Operation::Forward, false),
+        (found, _) => found,
+    }
+}
+
+/// Times plans; those that do not run are passed over.
+fn fastest_of(
+    plans: Vec<Plan>,
+    gpu: &Arc<Gpu>,
+    convolve: &Convolve,
+    whole: bool,
+    bases: &Bases,
+) -> Result<(Plan, f32)> {
     let mut refused = None;
-    for (operation, whole) in std::iter::once((convolve.operation, true)).chain(apart) {
-        let handle = gpu.cudnn().handle.lock().unwrap_or_else(PoisonError::into_inner).0;
-        let demands = Demands::new(convolve.element, tf32);
-        let (graph, plans) = match plan::plans(Target::Handle(handle), &convolve.geometry, operation, demands)
-        {
-            Ok(found) => found,
-            Err(error) => {
-                refused = Some(error);
-                continue;
-            }
-        };
-        let mut fastest: Option<(f32, Plan)> = None;
-        for plan in plans {
-            match time(gpu, &plan, convolve, whole, bases) {
-                Ok(milliseconds) => {
-                    if fastest.as_ref().is_none_or(|(best, _)| milliseconds < *best) {
-                        fastest = Some((milliseconds, plan));
-                    }
+    let mut fastest: Option<(Plan, f32)> = None;
+    for plan in plans {
+        match time(gpu, &plan, convolve, whole, bases) {
+            Ok(milliseconds) => {
+                if fastest.as_ref().is_none_or(|(_, best)| milliseconds < *best) {
+                    fastest = Some((plan, milliseconds));
                 }
-                Err(error) => refused = Some(error),
             }
-        }
-        if let Some((milliseconds, plan)) = fastest {
-            return Ok(Algorithm { plan, _graph: graph, whole, milliseconds });
+            Err(error) => refused = Some(error),
         }
     }
-    Err(refused.unwrap_or_else(|| Error::Cudnn {
-        doing: format!("looking for a way to do {}", label(convolve)),
-        says: "that it has no engine for it".to_owned(),
-    }))
+    fastest.ok_or_else(|| {
+        refused.unwrap_or_else(|| Error::Cudnn {
+            doing: format!("looking for a way to do {}", label(convolve)),
+            says: "that it has no engine for it".to_owned(),
+        })
+    })
 }
 
 /// The median of some runs, in milliseconds.

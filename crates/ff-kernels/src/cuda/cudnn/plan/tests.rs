@@ -44,7 +44,7 @@ fn convolutions(element: Element, batch: usize) -> Vec<Convolve> {
 fn every_convolution_has_a_plan_on_an_h200() {
     let properties = h200();
     for (element, tf32) in [(Element::Bf16, false), (Element::F32, true), (Element::F32, false)] {
-        for convolve in convolutions(element, 256) {
+        for convolve in [1, 256].into_iter().flat_map(|batch| convolutions(element, batch)) {
             let (geometry, operation) = (convolve.geometry, convolve.operation);
             let demands = Demands::new(element, tf32);
             let (_, plans) = plans(Target::Properties(&properties), &geometry, operation, demands).unwrap();
