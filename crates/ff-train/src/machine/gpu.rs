@@ -13,6 +13,7 @@ use crate::Result;
 pub fn gpu(device: DeviceSpec) -> Result<Option<Gpu>> {
     let DeviceSpec::Cuda(ordinal) = device else { return Ok(None) };
     let name = cuda::Gpu::look(ordinal)?.name;
-    let (free, total) = cuda::Gpu::new(device.open()?.as_cuda_device()?.cuda_stream())?.memory()?;
+    let stream = device.open()?.as_cuda_device()?.cuda_stream();
+    let (free, total) = stream.context().mem_get_info().map_err(|e| candle_core::Error::Cuda(Box::new(e)))?;
     Ok(Some(Gpu { name, free, total }))
 }

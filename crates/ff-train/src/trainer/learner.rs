@@ -9,9 +9,10 @@
 use std::time::Instant;
 
 use candle_core::Tensor;
-use ff_data::PerTask;
+use ff_data::{Encoders, Loader, PerTask};
 use ff_model::{Dropout, FaceModel};
 
+use super::{steps_per_epoch, total_steps};
 use crate::Result;
 use crate::average::Average;
 use crate::config::{Config, OnNonFinite};
@@ -74,6 +75,20 @@ impl Pending {
 }
 
 impl Learner {
+    /// The learner that a configuration asks for, at step 0 of a run over the training split of this loader.
+    pub fn for_split(config: &Config, model: FaceModel, encoders: &Encoders, train: &Loader) -> Result<Self> {
+        let targets = train.dataset().targets();
+        let counts = PerTask::from_fn(|task| {
+            let mut counts = vec![0; encoders[task].n_classes()];
+            targets[task].iter().for_each(|&id| counts[id as usize] += 1);
+            counts
+        });
+        let objective = Objective::new(&config.loss, encoders, &counts, model.device())?;
+        let steps = steps_per_epoch(config, train);
+        let schedule = Schedule::new(config.schedule.clone(), steps as u64, total_steps(config, train));
+        Self::new(config, model, objective, schedule)
+    }
+
     /// A learner at step 0.
     pub fn new(config: &Config, model: FaceModel, objective: Objective, schedule: Schedule) -> Result<Self> {
         let optimizer = Optimizer::for_model(config.optimizer.clone(), &model)?;

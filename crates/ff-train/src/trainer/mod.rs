@@ -10,7 +10,7 @@ mod resume;
 
 use std::sync::atomic::AtomicBool;
 
-use ff_data::{Encoders, Loader, PerTask, Splits};
+use ff_data::{Encoders, Loader, Splits};
 use ff_model::FaceModel;
 
 use epoch::{mean_loss, rate};
@@ -22,13 +22,12 @@ use crate::config::Config;
 use crate::feed::Feeder;
 use crate::files::sha256;
 use crate::journal::Journal;
-use crate::losses::{Objective, StepLosses};
+use crate::losses::StepLosses;
 use crate::machine::Machine;
 use crate::optimizer::{Optimizer, Step};
 use crate::records::{EpochRecord, Found, Observer, Outcome, Seconds};
 use crate::report::Report;
 use crate::run_dir::{Lock, RunDir, Which};
-use crate::schedule::Schedule;
 use crate::setup::{self, Init};
 use crate::{Error, Result};
 
@@ -118,7 +117,7 @@ impl Trainer {
         let model = setup::build_model(config, &encoders)?;
         let train = setup::train_feeder(config, train, &encoders, &model)?;
         let val = setup::eval_feeder(config, val, &config.data.images, &encoders, &model)?;
-        let mut learner = learner(config, model, &encoders, train.loader())?;
+        let mut learner = Learner::for_split(config, model, &encoders, train.loader())?;
         let machine = Machine::look();
         let (init, changes, run_dir, lock, position) = match start {
             Start::Fresh => {
@@ -230,20 +229,6 @@ impl Trainer {
             interrupted,
         })
     }
-}
-
-/// The learner that a configuration asks for, for this training split.
-fn learner(config: &Config, model: FaceModel, encoders: &Encoders, train: &Loader) -> Result<Learner> {
-    let targets = train.dataset().targets();
-    let counts = PerTask::from_fn(|task| {
-        let mut counts = vec![0; encoders[task].n_classes()];
-        targets[task].iter().for_each(|&id| counts[id as usize] += 1);
-        counts
-    });
-    let objective = Objective::new(&config.loss, encoders, &counts, model.device())?;
-    let steps = steps_per_epoch(config, train);
-    let schedule = Schedule::new(config.schedule.clone(), steps as u64, total_steps(config, train));
-    Learner::new(config, model, objective, schedule)
 }
 
 fn steps_per_epoch(config: &Config, train: &Loader) -> usize {
