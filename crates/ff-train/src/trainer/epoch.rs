@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use ff_model::BackboneMode;
 
-use super::learner::{Pending, Place, Taken};
+use super::learner::{Place, Taken};
 use super::{Best, Store, Trainer};
 use crate::checkpoint::Position;
 use crate::config::{Config, OnNonFinite};
@@ -42,8 +42,7 @@ impl Trainer {
         let batches_before = epoch * train.loader().n_batches() as u64;
         let mut batches = train.epoch(epoch, position.batch);
         let mut books = Books { config, store, journal, position, images, observer };
-        // The last step, as long as nothing needs to know what came of it: a GPU goes on with the next one meanwhile.
-        let mut open: Option<Pending> = None;
+        let mut lag = Lag::default();
         let mut flow = ControlFlow::Continue(());
         while books.position.step < total_steps {
             if stop.load(Ordering::Relaxed) {
@@ -58,21 +57,18 @@ impl Trainer {
             let Some(begun) = learner.step(&mut batches, place, seconds)? else { break };
             books.position.step += 1;
             books.position.batch += begun.batches;
-            if let Some(before) = open.take() {
-                books.enter(learner.resolve(before, seconds)?)?;
-            }
             let every = config.run.checkpoint_steps;
             let due = every.is_some_and(|every| books.position.step.is_multiple_of(every));
-            if !due && !begun.is_known() {
-                open = Some(begun);
-                continue;
+            let settle = if due || begun.is_known() { Settle::Now } else { Settle::Later };
+            let mut moved = false;
+            for step in lag.begin(begun, settle) {
+                moved = books.enter(learner.resolve(step, seconds)?)?;
             }
-            let moved = books.enter(learner.resolve(begun, seconds)?)?;
             if due && moved {
                 store.save(learner, *books.position, Best::No)?;
             }
         }
-        if let Some(last) = open {
+        if let Some(last) = lag.end() {
             books.enter(learner.resolve(last, seconds)?)?;
         }
         Ok(flow)
@@ -194,6 +190,44 @@ impl Books<'_> {
     }
 }
 
+/// The last step, as long as nothing needs to know what came of it: a GPU goes on with the next one meanwhile.
+struct Lag<T>(Option<T>);
+
+/// When what came of a step must be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settle {
+    /// Before the next step: it is known anyway, or a checkpoint depends on it.
+    Now,
+    /// When the next step is on its way.
+    Later,
+}
+
+impl<T> Default for Lag<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Lag<T> {
+    /// Takes in a step that was begun, and gives those that are to be settled now, in order.
+    fn begin(&mut self, step: T, settle: Settle) -> impl Iterator<Item = T> + use<T> {
+        let before = self.0.take();
+        let now = match settle {
+            Settle::Now => Some(step),
+            Settle::Later => {
+                self.0 = Some(step);
+                None
+            }
+        };
+        before.into_iter().chain(now)
+    }
+
+    /// The step that is still open when no other comes.
+    fn end(self) -> Option<T> {
+        self.0
+    }
+}
+
 /// The figures of an epoch's end.
 pub(super) struct Evaluated {
     raw: Evaluation,
@@ -207,4 +241,27 @@ pub(super) fn mean_loss(position: &Position) -> Option<f64> {
 
 pub(super) fn rate(images: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { images as f64 / seconds } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever must be known at once and whatever may wait: every step is settled once, in order, and at most
+        /// one step late.
+        #[test]
+        fn steps_are_settled_in_order_and_one_step_late_at_most(waits in prop::collection::vec(any::<bool>(), 0..40)) {
+            let (mut lag, mut settled) = (Lag::default(), Vec::new());
+            for (step, &waits) in waits.iter().enumerate() {
+                let settle = if waits { Settle::Later } else { Settle::Now };
+                settled.extend(lag.begin(step, settle));
+                prop_assert_eq!(settled.len(), step + usize::from(!waits));
+            }
+            settled.extend(lag.end());
+            prop_assert_eq!(settled, (0..waits.len()).collect::<Vec<_>>());
+        }
+    }
 }
