@@ -4,10 +4,12 @@
 #[cfg_attr(not(feature = "cuda"), path = "machine/no_gpu.rs")]
 mod gpu;
 
-use ff_model::Precision;
+use ff_model::{DeviceSpec, Precision};
 use serde::Serialize;
 
 pub use gpu::gpu;
+
+use crate::Result;
 
 /// The machine as a run finds it.
 #[derive(Debug, Clone, Serialize)]
@@ -22,6 +24,9 @@ pub struct Machine {
     pub os: &'static str,
     /// Processor architecture.
     pub arch: &'static str,
+    /// The GPU that is computed on, with its memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
 }
 
 impl Machine {
@@ -35,7 +40,18 @@ impl Machine {
             memory_mib: system.total_memory() >> 20,
             os: std::env::consts::OS,
             arch: std::env::consts::ARCH,
+            gpu: None,
         }
+    }
+
+    /// The same with the GPU that `device` names, if it names one.
+    ///
+    /// # Errors
+    /// There is none, or its driver refuses.
+    pub fn with_gpu(self, device: DeviceSpec) -> Result<Self> {
+        let describe =
+            |gpu: Gpu| format!("{} with {:.0} GiB", gpu.name, gpu.total as f64 / f64::from(1 << 30));
+        Ok(Self { gpu: gpu(device)?.map(describe), ..self })
     }
 }
 

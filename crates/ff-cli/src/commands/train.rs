@@ -167,6 +167,9 @@ impl Observer for Display {
             machine.arch,
             machine.os
         );
+        if let Some(gpu) = &machine.gpu {
+            note!("        {gpu}");
+        }
         note!(
             "        {} training and {} validation rows in {}; classes: {}",
             grouped(found.rows.0 as u64),

@@ -118,7 +118,7 @@ impl Trainer {
         let train = setup::train_feeder(config, train, &encoders, &model)?;
         let val = setup::eval_feeder(config, val, &config.data.images, &encoders, &model)?;
         let mut learner = Learner::for_split(config, model, &encoders, train.loader())?;
-        let machine = Machine::look();
+        let machine = Machine::look().with_gpu(config.train.device)?;
         let (init, changes, run_dir, lock, position) = match start {
             Start::Fresh => {
                 let init = setup::initialise(&mut learner.model, &config.model.init)?;
