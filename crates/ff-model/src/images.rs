@@ -15,6 +15,18 @@ pub enum Images<'a> {
 }
 
 impl<'a> Images<'a> {
+    /// How many images there are.
+    ///
+    /// # Errors
+    /// Planes without a dimension.
+    pub fn batch(self) -> Result<usize> {
+        match self {
+            Self::Planes(planes) => Ok(planes.dim(0)?),
+            #[cfg(feature = "cuda")]
+            Self::Uploaded(uploaded) => Ok(uploaded.shape()[0]),
+        }
+    }
+
     /// The planes.
     ///
     /// # Errors
