@@ -418,6 +418,10 @@ Status cudnnCreate(Handle** to) {
 Status cudnnDestroy(Handle* handle) {
     return guarded([&] {
         check_handle(handle);
+        // Plans are made for a handle; none should outlive it.
+        for (auto& [address, descriptor] : descriptors)
+            if (descriptor->kind == PLAN && descriptor->value<Handle*>(PLAN_HANDLE) == handle)
+                fake::report("cuDNN: a handle is destroyed before a plan that was made for it");
         handles.erase(handle);
         delete handle;
     });

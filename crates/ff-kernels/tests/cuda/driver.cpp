@@ -35,6 +35,10 @@ unsigned context_users;
 char primary;
 thread_local CUcontext current;
 long graphs_launched;
+// What callers did wrong.
+long complaints;
+// Events and graphs.
+long objects;
 
 #define LOCK std::lock_guard<std::recursive_mutex> lock(all)
 #define ENTER                                            \
@@ -155,7 +159,11 @@ const Named NAMES[] = {
 
 namespace fake {
 
-void report(const std::string& what) { std::fprintf(stderr, "fake CUDA: %s\n", what.c_str()); }
+void report(const std::string& what) {
+    LOCK;
+    complaints++;
+    std::fprintf(stderr, "fake CUDA: %s\n", what.c_str());
+}
 
 long setting(const std::string& name, long otherwise) {
     LOCK;
@@ -183,10 +191,22 @@ void fake_set(const char* name, long value) {
     settings()[name] = value;
 }
 
-// The context is not lost any more.
+// The context is not lost any more, and nobody did anything wrong.
 void fake_forgive() {
     LOCK;
     streams.lost = CUDA_SUCCESS;
+    complaints = 0;
+}
+
+long fake_complaints() {
+    LOCK;
+    return complaints;
+}
+
+// What is allocated, created or retained and has not been given back.
+long fake_live() {
+    LOCK;
+    return long(streams.memory.live.size() + streams.made.size()) + objects + context_users;
 }
 
 long fake_graphs_launched() {
@@ -453,12 +473,14 @@ CUresult cuStreamWaitEvent(CUstream handle, CUevent event, unsigned) {
 
 CUresult cuEventCreate(CUevent* to, unsigned flags) {
     ENTER_CONTEXT;
+    objects++;
     *to = new CUevent_st{(flags & CU_EVENT_DISABLE_TIMING) == 0, nullptr};
     return CUDA_SUCCESS;
 }
 
 CUresult cuEventDestroy(CUevent event) {
     ENTER_CONTEXT;
+    objects--;
     delete event;
     return CUDA_SUCCESS;
 }
@@ -577,6 +599,7 @@ CUresult cuStreamEndCapture(CUstream handle, CUgraph* to) {
     if (!own && stream->capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED) return CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;
     std::unique_ptr<Capture> capture = std::move(stream->capture);
     if (capture->broken) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+    objects++;
     *to = new CUgraph_st(capture->graph);
     return CUDA_SUCCESS;
 }
@@ -592,6 +615,7 @@ CUresult cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus* to) {
 
 CUresult cuGraphInstantiateWithFlags(CUgraphExec* to, CUgraph graph, unsigned long long) {
     ENTER_CONTEXT;
+    objects++;
     *to = new CUgraphExec_st{std::make_shared<const CUgraph_st>(*graph)};
     return CUDA_SUCCESS;
 }
@@ -616,12 +640,14 @@ CUresult cuGraphUpload(CUgraphExec, CUstream) {
 
 CUresult cuGraphExecDestroy(CUgraphExec exec) {
     ENTER_CONTEXT;
+    objects--;
     delete exec;
     return CUDA_SUCCESS;
 }
 
 CUresult cuGraphDestroy(CUgraph graph) {
     ENTER_CONTEXT;
+    objects--;
     delete graph;
     return CUDA_SUCCESS;
 }

@@ -2,10 +2,12 @@
 //! processor's plans.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cudarc::driver::CudaContext;
 use ff_kernels::ThreadPool;
-use ff_kernels::cuda::{Engine, Gpu, Images, Pass, Testbed};
+use ff_kernels::cuda::{Engine, Gpu, Images, Pass, Pinned, Testbed, Uploads};
+use ff_kernels::gpu::batch::RECIPE_LEN;
 use ff_kernels::gpu::twins::Workbench;
 use ff_kernels::gpu::{Bases, Buffer, Element, Place, Program};
 use ff_kernels::resnet::{Config, Layout, Mode, Plan, Stage};
@@ -126,15 +128,13 @@ fn training_steps_are_the_same_plain_captured_and_replayed() {
     let gpu = device.gpu();
     for element in [Element::F32, Element::Bf16] {
         let mut pair = Pair::new(&gpu, Mode::Train, element, false);
-        let launched = |device: &fake::Device| if device.is_fake() { device.graphs_launched() } else { 0 };
-        let before = launched(&device);
+        let before = device.graphs_launched();
         for step in 0..4 {
             pair.train(step);
         }
         assert_eq!(pair.engine.uncaptured(), None);
-        if device.is_fake() {
-            assert_eq!(device.graphs_launched() - before, 2 * 3, "both passes from the second step on");
-        }
+        let expected = before.map(|launched| launched + 2 * 3);
+        assert_eq!(device.graphs_launched(), expected, "both passes from the second step on");
         // Another gradient: the backward pass is captured anew, with the new address.
         let len = 4 * pair.parameters.len();
         pair.bench.reserve(Buffer::Average, len).unwrap();
@@ -169,10 +169,7 @@ fn predictions_follow_the_parameters_that_were_prepared() {
 
 #[test]
 fn fused_convolutions_are_taken_apart_where_cudnn_has_none() {
-    let mut device = fake::alone();
-    if !device.is_fake() {
-        return;
-    }
+    let Some(mut device) = fake::alone_on_fake() else { return };
     device.set("fused", 0, 1);
     let gpu = device.gpu();
     let mut pair = Pair::new(&gpu, Mode::Infer, Element::Bf16, false);
@@ -185,21 +182,40 @@ fn fused_convolutions_are_taken_apart_where_cudnn_has_none() {
 
 #[test]
 fn a_stream_that_cannot_be_captured_runs_command_by_command() {
-    let device = fake::alone();
+    let _device = fake::alone();
     let gpu = Gpu::new(CudaContext::new(0).unwrap().default_stream()).unwrap();
     let mut pair = Pair::new(&gpu, Mode::Train, Element::F32, false);
     (0..3).for_each(|step| pair.train(step));
     let error = pair.engine.uncaptured().unwrap().to_string();
     assert!(error.contains("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"), "{error}");
-    drop(device);
+}
+
+#[test]
+fn a_capture_bears_uploads_from_another_thread() {
+    const LEN: usize = 100;
+    let device = fake::alone();
+    let gpu = device.gpu();
+    let mut pair = Pair::new(&gpu, Mode::Train, Element::F32, false);
+    let stop = AtomicBool::new(false);
+    let (stop, gpu) = (&stop, &gpu);
+    std::thread::scope(|scope| {
+        let loader = scope.spawn(move || {
+            let mut uploads = Uploads::new(gpu, 2, 3 * LEN, RECIPE_LEN).unwrap();
+            while !stop.load(Ordering::Relaxed) {
+                let pixels = Pinned::new(gpu, 3 * LEN).unwrap();
+                drop(uploads.upload(Box::new(pixels), (LEN, 1), &[0.0; RECIPE_LEN]).unwrap());
+            }
+        });
+        (0..3).for_each(|step| pair.train(step));
+        stop.store(true, Ordering::Relaxed);
+        loader.join().unwrap();
+    });
+    assert_eq!(pair.engine.uncaptured(), None);
 }
 
 #[test]
 fn rounding_engines_and_those_without_room_are_not_chosen() {
-    let device = fake::alone();
-    if !device.is_fake() {
-        return;
-    }
+    let Some(device) = fake::alone_on_fake() else { return };
     let gpu = device.gpu();
     let engines = |element, tf32| Pair::new(&gpu, Mode::Train, element, tf32).engine.algorithms();
     let exact = engines(Element::F32, false);

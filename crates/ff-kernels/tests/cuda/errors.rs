@@ -7,10 +7,7 @@ use ff_kernels::resnet::Config;
 use crate::fake;
 
 fn looked(name: &'static str, value: i64, default: i64, ordinal: usize) -> Option<String> {
-    let mut device = fake::alone();
-    if !device.is_fake() {
-        return None;
-    }
+    let mut device = fake::alone_on_fake()?;
     device.set(name, value, default);
     Some(Gpu::look(ordinal).unwrap_err().to_string())
 }
@@ -49,10 +46,7 @@ fn an_old_gpu() {
 
 #[test]
 fn out_of_memory_says_what_is_free_and_leaves_the_gpu_usable() {
-    let mut device = fake::alone();
-    if !device.is_fake() {
-        return;
-    }
+    let Some(mut device) = fake::alone_on_fake() else { return };
     let gpu = device.gpu();
     let program = || Program::infer(&Config::resnet34(), Element::Bf16, 2, 64, 64);
     device.set("memory", 3 << 20, 1 << 30);

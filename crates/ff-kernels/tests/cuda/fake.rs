@@ -24,20 +24,26 @@ pub fn alone() -> Device {
     Device { library, changed: Vec::new(), _alone: alone }
 }
 
+/// As [`alone`], for tests that need the stand-in; `None` on a GPU.
+pub fn alone_on_fake() -> Option<Device> {
+    let device = alone();
+    if !device.is_fake() {
+        eprintln!("skipped: needs the stand-in for libcuda, see .ci/cuda-on-cpu");
+        return None;
+    }
+    Some(device)
+}
+
 impl Device {
     /// The GPU with a stream of its own.
     pub fn gpu(&self) -> Arc<Gpu> {
         Gpu::new(CudaContext::new(0).unwrap().new_stream().unwrap()).unwrap()
     }
 
-    /// Whether it is the stand-in; says that the test is skipped if not.
+    /// Whether it is the stand-in.
     pub fn is_fake(&self) -> bool {
         // SAFETY: only looked up.
-        let found = unsafe { self.library.get::<unsafe extern "C" fn()>(b"fake_set") }.is_ok();
-        if !found {
-            eprintln!("skipped: needs the stand-in for libcuda, see .ci/cuda-on-cpu");
-        }
-        found
+        unsafe { self.library.get::<unsafe extern "C" fn()>(b"fake_set") }.is_ok()
     }
 
     /// Changes a setting of the stand-in until the test ends; `default` is what it is then.
@@ -46,16 +52,20 @@ impl Device {
         self.give(name, value);
     }
 
-    /// Launches of graphs so far.
-    pub fn graphs_launched(&self) -> i64 {
-        // SAFETY: the stand-in's own function of that type.
-        unsafe { self.library.get::<unsafe extern "C" fn() -> c_long>(b"fake_graphs_launched").unwrap()() }
+    /// Launches of graphs so far, which only the stand-in counts.
+    pub fn graphs_launched(&self) -> Option<i64> {
+        self.is_fake().then(|| self.count(b"fake_graphs_launched"))
     }
 
-    /// Forgets an error that the stand-in keeps, as a device whose context is lost does.
+    /// Forgets what the test did wrong on purpose.
     pub fn forgive(&self) {
         // SAFETY: the stand-in's own function of that type.
         unsafe { self.library.get::<unsafe extern "C" fn()>(b"fake_forgive").unwrap()() }
+    }
+
+    fn count(&self, name: &[u8]) -> i64 {
+        // SAFETY: the stand-in's own functions are of that type.
+        unsafe { self.library.get::<unsafe extern "C" fn() -> c_long>(name).unwrap()() }
     }
 
     fn give(&self, name: &str, value: i64) {
@@ -70,10 +80,20 @@ impl Device {
     }
 }
 
+/// Nothing is left of a test, and it did nothing wrong but what it was forgiven.
 impl Drop for Device {
     fn drop(&mut self) {
         for (name, default) in &self.changed {
             self.give(name, *default);
+        }
+        if !self.is_fake() {
+            return;
+        }
+        let (complaints, live) = (self.count(b"fake_complaints"), self.count(b"fake_live"));
+        self.forgive();
+        if !std::thread::panicking() {
+            assert_eq!(complaints, 0, "the stand-ins complained, see stderr");
+            assert_eq!(live, 0, "things of the driver that were not given back");
         }
     }
 }

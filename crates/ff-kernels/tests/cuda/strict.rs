@@ -30,10 +30,7 @@ fn read(stream: &CudaStream, from: u64) -> [u8; LEN] {
 
 #[test]
 fn what_is_captured_runs_when_the_graph_does() {
-    let device = fake::alone();
-    if !device.is_fake() {
-        return;
-    }
+    let Some(_device) = fake::alone_on_fake() else { return };
     let stream = stream();
     // SAFETY: the memory is used on this stream, which is waited for before it is freed.
     unsafe {
@@ -51,10 +48,7 @@ fn what_is_captured_runs_when_the_graph_does() {
 
 #[test]
 fn allocating_and_waiting_end_a_capture() {
-    let device = fake::alone();
-    if !device.is_fake() {
-        return;
-    }
+    let Some(device) = fake::alone_on_fake() else { return };
     let stream = stream();
     // SAFETY: refused.
     let allocate = || unsafe { result::malloc_sync(LEN) }.map(drop);
@@ -65,14 +59,12 @@ fn allocating_and_waiting_end_a_capture() {
         let ended = stream.end_capture(CUgraphInstantiate_flags(0)).err().unwrap();
         assert_eq!(ended.0, CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
     }
+    device.forgive();
 }
 
 #[test]
 fn a_forgotten_wait_between_streams_shows() {
-    let device = fake::alone();
-    if !device.is_fake() {
-        return;
-    }
+    let Some(_device) = fake::alone_on_fake() else { return };
     let (writer, reader) = (stream(), stream());
     // SAFETY: the memory is freed when both streams are done.
     unsafe {
@@ -93,10 +85,7 @@ fn add(to: usize) -> Launch {
 
 #[test]
 fn a_kernel_that_writes_beyond_its_memory_is_noticed() {
-    let device = fake::alone();
-    if !device.is_fake() {
-        return;
-    }
+    let Some(device) = fake::alone_on_fake() else { return };
     let gpu = device.gpu();
     let mut bench = Testbed::new(&gpu);
     bench.reserve(Buffer::Planes, LEN - 4).unwrap();
@@ -110,10 +99,7 @@ fn a_kernel_that_writes_beyond_its_memory_is_noticed() {
 
 #[test]
 fn addresses_that_are_nowhere_are_noticed() {
-    let device = fake::alone();
-    if !device.is_fake() {
-        return;
-    }
+    let Some(device) = fake::alone_on_fake() else { return };
     let gpu = device.gpu();
     let bases = Testbed::new(&gpu).bases().with(Buffer::Planes, 0x1000);
     let error = gpu.launch(&add(0), &bases).unwrap_err().to_string();
@@ -123,10 +109,7 @@ fn addresses_that_are_nowhere_are_noticed() {
 
 #[test]
 fn descriptors_are_checked() {
-    let device = fake::alone();
-    if !device.is_fake() {
-        return;
-    }
+    let Some(device) = fake::alone_on_fake() else { return };
     use cudnn::cudnnBackendAttributeName_t as Name;
     use cudnn::cudnnBackendAttributeType_t as Type;
     use cudnn::cudnnBackendDescriptorType_t as Kind;
@@ -145,4 +128,5 @@ fn descriptors_are_checked() {
         assert_eq!(lacking.0, cudnn::cudnnStatus_t::CUDNN_STATUS_BAD_PARAM);
         cudnn::cudnnBackendDestroyDescriptor(tensor).result().unwrap();
     }
+    device.forgive();
 }
