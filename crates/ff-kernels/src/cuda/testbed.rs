@@ -25,6 +25,11 @@ impl Testbed {
         Self { buffers: HashMap::new(), bases: Bases::default(), gpu: Arc::clone(gpu) }
     }
 
+    /// Where its buffers are.
+    pub fn bases(&self) -> Bases {
+        self.bases
+    }
+
     /// The address of `len` bytes that lie within their buffer.
     fn address(&self, place: Place, len: usize) -> Result<u64> {
         let room = self.buffers.get(&place.buffer).map_or(0, DeviceBytes::len);
@@ -58,6 +63,10 @@ impl Workbench for Testbed {
         let bytes = DeviceBytes::new(&self.gpu, len)?;
         self.bases = self.bases.with(buffer, bytes.address());
         self.buffers.insert(buffer, bytes);
+        if buffer == Buffer::Arena {
+            // Values that a kernel has no business to read are NaN, not 0.
+            self.write(Place { buffer, offset: 0 }, &vec![0xff; len])?;
+        }
         Ok(())
     }
 

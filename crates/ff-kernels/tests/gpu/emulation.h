@@ -11,7 +11,7 @@
 #include <cstring>
 #include <map>
 #include <string>
-#include <tuple>
+#include <type_traits>
 #include <ucontext.h>
 #include <utility>
 #include <vector>
@@ -121,6 +121,11 @@ static std::map<std::string, void (*)(void**)>& kernels() {
     return all;
 }
 
+struct Parameter {
+    size_t size;
+    bool pointer;
+};
+
 template <auto KERNEL_FUNCTION>
 struct Call;
 template <typename... P, void (*F)(P...)>
@@ -130,11 +135,11 @@ struct Call<F> {
     static void spread(void** arguments, std::index_sequence<I...>) {
         F(*static_cast<std::remove_const_t<P>*>(arguments[I])...);
     }
-    static constexpr size_t COUNT = sizeof...(P);
+    static std::vector<Parameter> parameters() { return {Parameter{sizeof(P), std::is_pointer_v<P>}...}; }
 };
 
-static std::map<std::string, size_t>& parameter_counts() {
-    static std::map<std::string, size_t> all;
+static std::map<std::string, std::vector<Parameter>>& parameters_of() {
+    static std::map<std::string, std::vector<Parameter>> all;
     return all;
 }
 
@@ -144,7 +149,7 @@ static std::map<std::string, size_t>& parameter_counts() {
     static void NAME(name)(__VA_ARGS__);                                                 \
     static const bool NAME(registered_##name) = [] {                                     \
         kernels()[TEXT(NAME(name))] = Call<&NAME(name)>::from;                           \
-        parameter_counts()[TEXT(NAME(name))] = Call<&NAME(name)>::COUNT;                 \
+        parameters_of()[TEXT(NAME(name))] = Call<&NAME(name)>::parameters();             \
         return true;                                                                     \
     }();                                                                                 \
     static void NAME(name)(__VA_ARGS__)
@@ -154,7 +159,7 @@ extern "C" int launch(const char* name, unsigned grid_x, unsigned grid_y, unsign
                       size_t count) {
     auto found = kernels().find(name);
     if (found == kernels().end()) return 1;
-    if (parameter_counts()[name] != count) return 2;
+    if (parameters_of()[name].size() != count) return 2;
     fibres::body = found->second;
     fibres::arguments = arguments;
     gridDim = Index{grid_x, grid_y, grid_z};

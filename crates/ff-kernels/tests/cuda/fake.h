@@ -1,0 +1,27 @@
+// What the stand-in for cuDNN asks of the stand-in for the driver.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace fake {
+
+// Device memory that work touches: an address and bytes.
+struct Range {
+    uint64_t at;
+    size_t len;
+};
+
+// Says on stderr what the caller did wrong.
+void report(const std::string& what);
+
+// A setting: what `fake_set` gave it, else the environment's FAKE_CUDA_<NAME>, else `otherwise`.
+long setting(const std::string& name, long otherwise);
+
+// Puts work on a stream, or into the graph that it is capturing; 0, or the driver's error.
+int enqueue(void* stream, const std::string& what, const std::vector<Range>& touches, std::function<void()> run);
+
+}  // namespace fake

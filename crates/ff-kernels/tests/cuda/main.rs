@@ -1,0 +1,30 @@
+//! The GPU's driver code, run: on a GPU, or on stand-ins for libcuda and libcudnn (`driver.cpp`, `cudnn.cpp`) that run on
+//! the processor. `.ci/cuda-on-cpu` makes the stand-ins and runs this on them.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+mod engine;
+mod errors;
+mod fake;
+mod strict;
+mod uploads;
+
+use ff_kernels::cuda::Testbed;
+use ff_kernels::gpu::{Arg, Launch, Machine, twins};
+
+#[test]
+fn every_kernel_agrees_with_its_twin() {
+    let device = fake::alone();
+    let verdicts = twins::run(&mut Testbed::new(&device.gpu())).unwrap();
+    assert!(verdicts.len() > 200, "only {} checks ran", verdicts.len());
+    let failed: Vec<_> = verdicts.iter().filter(|v| !v.passed()).collect();
+    assert!(failed.is_empty(), "{} of {} checks failed, first {:?}", failed.len(), verdicts.len(), failed[0]);
+}
+
+#[test]
+fn a_kernel_that_is_none_is_named() {
+    let device = fake::alone();
+    let launch = Launch { kernel: "no_such_kernel".into(), grid: [1; 3], args: vec![Arg::Null] };
+    let error = Testbed::new(&device.gpu()).launch(&launch).unwrap_err();
+    assert_eq!(error.to_string(), "no GPU kernel named `no_such_kernel` in this build");
+}
