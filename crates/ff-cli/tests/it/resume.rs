@@ -259,6 +259,25 @@ fn two_halves_accumulate_to_the_whole() {
     assert!(one[1].1 < one[0].1, "it learns: {one:?}");
 }
 
+/// Some sums on a GPU have no fixed order, so a run that goes on there does so within rounding.
+#[test]
+fn resumed_on_a_gpu_is_the_same_within_rounding() {
+    if std::env::var("FAIRFACE_TEST_DEVICE").as_deref() != Ok("cuda") {
+        eprintln!("skipped: FAIRFACE_TEST_DEVICE=cuda asks for it, in a build with the feature cuda");
+        return;
+    }
+    let place = Workplace::new();
+    let common = ["--device", "cuda", "--epochs", "3", "--run-dir"];
+    assert_exit(&place.train(&[&common[..], &["whole"]].concat()), 0);
+    assert_exit(&place.train(&[&common[..], &["parts", "--max-steps", "3"]].concat()), 0);
+    assert_exit(&place.run(&[&resume("parts")[..], &["--max-steps", "6"]].concat()), 0);
+    let (whole, parts) = (losses(&place, "whole"), losses(&place, "parts"));
+    assert_eq!(whole.len(), parts.len());
+    for ((step, a), (_, b)) in whole.iter().zip(&parts) {
+        assert!((a - b).abs() < 0.03 * a, "step {step}: {a} vs {b}");
+    }
+}
+
 /// Frozen for one epoch of one is frozen; of two, it is not.
 #[test]
 fn a_backbone_thaws_after_its_epochs() {
