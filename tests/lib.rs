@@ -42,3 +42,12 @@ pub fn relative_error(actual: &Tensor, expected: &Tensor) -> f64 {
     let norm: f64 = expected.iter().map(|&e| square(f64::from(e))).sum();
     (difference / norm).sqrt()
 }
+
+/// The smallest cosine between rows of two (n, width) tensors.
+pub fn smallest_cosine(actual: &Tensor, expected: &Tensor) -> f64 {
+    let rows = |t: &Tensor| t.to_vec2::<f32>().expect("rows of f32");
+    let dot =
+        |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum() };
+    let cosine = |(a, b): (&Vec<f32>, &Vec<f32>)| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
+    rows(actual).iter().zip(&rows(expected)).map(cosine).fold(f64::INFINITY, f64::min)
+}

@@ -9,11 +9,13 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use ff_data::Augment;
 use ff_data::duplicates::{HashFile, default_hash_file};
-use ff_model::{DeviceSpec, Engine};
+use ff_model::{DeviceSpec, Engine, Precision};
+use ff_train::batch_size::{self, BatchSize};
 use ff_train::config::CacheKind;
 use ff_train::{Config, ConfigBuilder, Preset, Result};
 
 use crate::Context;
+use crate::output::note;
 
 /// Where to compute, and with what.
 #[derive(Debug, Clone, Default, Args)]
@@ -24,6 +26,9 @@ pub struct ComputeFlags {
     /// How the backbone is executed.
     #[arg(long, value_parser = PossibleValuesParser::new(Engine::ALL.map(Engine::name)))]
     pub engine: Option<String>,
+    /// What activations are computed in [default: bf16 on CUDA, f32 elsewhere].
+    #[arg(long, value_parser = PossibleValuesParser::new(Precision::ALL.map(Precision::name)))]
+    pub precision: Option<String>,
     /// Threads that compute [default: one a CPU].
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -38,9 +43,9 @@ pub struct DataFlags {
     /// Folder that the CSVs' `file` column is relative to.
     #[arg(long, value_name = "DIR")]
     pub images: Option<PathBuf>,
-    /// Images in a batch.
-    #[arg(long, value_name = "N")]
-    pub batch_size: Option<usize>,
+    /// Images in a batch; auto is the largest power of two that the GPU has room for.
+    #[arg(long, value_name = "N|auto")]
+    pub batch_size: Option<BatchSize>,
     /// Threads that decode and augment [default: CPUs - 2, at least 2, at most 8].
     #[arg(long, value_name = "N")]
     pub workers: Option<usize>,
@@ -91,6 +96,7 @@ impl ComputeFlags {
         builder
             .set("train.device", self.device)
             .set("train.engine", self.engine.as_deref())
+            .set("train.precision", self.precision.as_deref())
             .set("train.threads", self.threads)
     }
 }
@@ -116,11 +122,22 @@ impl DataFlags {
         builder
             .set("data.splits", self.splits.as_deref())
             .set("data.images", self.images.as_deref())
-            .set("data.batch_size", self.batch_size)
+            .set("data.batch_size", self.batch_size.and_then(BatchSize::images))
             .set("data.workers", self.workers)
             .set("data.augment", self.augment.as_deref())
             .set("data.cache", self.cache.as_deref())
             .set("data.cache_dir", self.cache_dir.as_deref())
+    }
+}
+
+impl DataFlags {
+    /// Finds the batch size where that is asked for; to be called with the settled configuration.
+    pub fn find_batch_size(&self, config: &mut Config) -> Result<()> {
+        if self.batch_size == Some(BatchSize::Auto) {
+            config.data.batch_size = batch_size::find(config)?;
+            note!("batch   {} images, the largest power of two that fits", config.data.batch_size);
+        }
+        Ok(())
     }
 }
 

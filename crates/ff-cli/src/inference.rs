@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use ff_data::{Dataset, FaceBox, ImageInput, LoaderConfig};
-use ff_model::{Compute, Precision};
+use ff_model::Compute;
 use ff_train::predictor::Failure;
 use ff_train::run_dir::Which;
 use ff_train::setup::{Trained, TrainedSource, open_trained};
-use ff_train::{Config, ConfigBuilder, Preset};
+use ff_train::{ConfigBuilder, Preset};
 
 use crate::flags::{ComputeFlags, settle};
 use crate::{Context, Ending};
@@ -117,15 +117,8 @@ impl ImageFlags {
         }
         let images = Dataset::unlabelled(inputs)?.with_face_padding(self.padding);
         let loader = LoaderConfig::eval(config.data.batch_size).with_workers(config.data.workers);
-        Ok((images, loader, compute(&config)?))
+        Ok((images, loader, config.train.compute()?))
     }
-}
-
-/// Where and how a configuration computes.
-pub fn compute(config: &Config) -> Result<Compute> {
-    let device = config.train.device.open()?;
-    let precision = Precision::default_for(config.train.device, config.train.engine);
-    Ok(Compute { device, engine: config.train.engine, threads: config.train.threads, precision })
 }
 
 /// Says what could not be used; any such image makes the command fail in the end.

@@ -60,7 +60,8 @@ pub use face_box::FaceBox;
 pub use inputs::ImageInput;
 pub use labels::{Encoders, LabelEncoder};
 pub use loader::{
-    Batch, BatchImages, Epoch, LastBatch, Layout, Loader, LoaderConfig, OnBadImage, Slot, default_workers,
+    Batch, BatchImages, Epoch, LastBatch, Layout, Loader, LoaderConfig, Memory, OnBadImage, Slot, SlotMemory,
+    default_workers,
 };
 pub use manifest::{Manifest, Row};
 pub use order::EpochOrder;

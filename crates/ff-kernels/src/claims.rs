@@ -3,43 +3,48 @@
 //! So that several threads fill one batch in place without a copy, a lock a part, or a scope that waits for them all:
 //! a part is claimed by a counter, and the whole is given back when every part was.
 
-use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+/// Memory that somebody allocated: a vector, or what a device can read by itself.
+pub type Memory<T> = Box<dyn DerefMut<Target = [T]> + Send + Sync>;
 
 /// Memory to be filled in parts. Parts are claimed in order, `0..n_parts`.
 #[derive(Debug)]
 pub struct Claims<T> {
-    values: UnsafeCell<Vec<T>>,
-    /// The beginning of `values`: claims never touch the vector itself.
+    /// Null when it was taken. Nothing looks through it while there are claims: they go by `start`.
+    memory: AtomicPtr<Memory<T>>,
     start: *mut T,
     part_len: usize,
     n_parts: usize,
     next: AtomicUsize,
     returned: AtomicUsize,
-    taken: AtomicBool,
 }
 
 // SAFETY: threads reach the values only through claims, which are disjoint, and through `take`, after every claim.
 unsafe impl<T: Send> Sync for Claims<T> {}
-// SAFETY: the pointer is into the vector that goes along.
+// SAFETY: `start` points into the memory that goes along, and that memory may be sent.
 unsafe impl<T: Send> Send for Claims<T> {}
 
 impl<T> Claims<T> {
-    /// `n_parts` parts at the beginning of `values`.
+    /// `n_parts` parts at the beginning of `memory`.
     ///
     /// # Panics
-    /// `values` is too short.
-    pub fn new(mut values: Vec<T>, part_len: usize, n_parts: usize) -> Self {
+    /// `memory` is too short.
+    pub fn new(memory: Memory<T>, part_len: usize, n_parts: usize) -> Self {
+        // Its owner gets a place of its own: `start` stays right wherever the claims are moved to.
+        let memory = Box::into_raw(Box::new(memory));
+        // SAFETY: just made, so nobody else has it.
+        let values: &mut [T] = unsafe { &mut *memory };
         assert!(part_len * n_parts <= values.len(), "expected room for {n_parts} parts of {part_len}");
         Claims {
             start: values.as_mut_ptr(),
-            values: UnsafeCell::new(values),
+            memory: AtomicPtr::new(memory),
             part_len,
             n_parts,
             next: AtomicUsize::new(0),
             returned: AtomicUsize::new(0),
-            taken: AtomicBool::new(false),
         }
     }
 
@@ -53,8 +58,8 @@ impl<T> Claims<T> {
         if part >= self.n_parts {
             return None;
         }
-        // SAFETY: the counter gives a part once, parts are disjoint and inside the vector, and `take` waits for all
-        // parts: nobody else reaches these values, or the vector itself, while the claim lives.
+        // SAFETY: the counter gives a part once, parts are disjoint and inside the memory, and `take` waits for all
+        // parts: nobody else reaches these values, or the memory's owner, while the claim lives.
         let values =
             unsafe { std::slice::from_raw_parts_mut(self.start.add(part * self.part_len), self.part_len) };
         Some(Claim { part, values, returned: &self.returned })
@@ -71,20 +76,28 @@ impl<T> Claims<T> {
     }
 
     /// The memory, once, when all parts were handed back.
-    pub fn take(&self) -> Option<Vec<T>> {
-        if !self.is_complete() || self.taken.swap(true, Ordering::AcqRel) {
-            return None;
-        }
-        // SAFETY: all parts were claimed and handed back, so no claim lives or can be made; the flag lets one caller
-        // in.
-        Some(std::mem::take(unsafe { &mut *self.values.get() }))
+    pub fn take(&self) -> Option<Memory<T>> {
+        // All parts were claimed and handed back, so no claim lives or can be made.
+        if self.is_complete() { self.take_memory() } else { None }
     }
 
-    /// The memory of what nobody shares any more, complete or not; empty if it was taken.
-    pub fn reclaim(&mut self) -> Vec<T> {
-        self.taken.store(true, Ordering::Relaxed);
+    /// The memory of what nobody shares any more, complete or not; `None` if it was taken.
+    pub fn reclaim(&mut self) -> Option<Memory<T>> {
         self.next.store(self.n_parts, Ordering::Relaxed);
-        std::mem::take(self.values.get_mut())
+        self.take_memory()
+    }
+
+    /// To be called when no claim lives and none can be made.
+    fn take_memory(&self) -> Option<Memory<T>> {
+        let memory = self.memory.swap(ptr::null_mut(), Ordering::AcqRel);
+        // SAFETY: `new` made it with `Box::into_raw`, and the exchange lets one caller have it.
+        (!memory.is_null()).then(|| *unsafe { Box::from_raw(memory) })
+    }
+}
+
+impl<T> Drop for Claims<T> {
+    fn drop(&mut self) {
+        drop(self.reclaim());
     }
 }
 

@@ -3,7 +3,7 @@
 //! `z = dropout(relu(shared.0(embedding)))`, `logits[t] = t_head(z)`; plain candle, as it is under a thousandth of
 //! the work. Dropout masks are a function of (seed, step): the caller says which.
 
-use candle_core::{D, Device, Tensor};
+use candle_core::{Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -43,22 +43,26 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// A factor for each element of a (batch, width) tensor: 0 or `1 / (1 - rate)`.
-    fn mask(self, (batch, width): (usize, usize), device: &Device) -> Result<Tensor> {
+    /// A factor for each element of a (batch, width) tensor: 0 or `1 / (1 - rate)`; `None` where nothing is dropped.
+    pub fn mask(self, (batch, width): (usize, usize), device: &Device) -> Result<Option<Tensor>> {
+        if self.rate <= 0.0 {
+            return Ok(None);
+        }
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(self.step);
         let scale = 1.0 / (1.0 - self.rate);
         let mask: Vec<f32> =
             (0..batch * width).map(|_| if rng.random::<f32>() < self.rate { 0.0 } else { scale }).collect();
-        Ok(Tensor::from_vec(mask, (batch, width), device)?)
+        Ok(Some(Tensor::from_vec(mask, (batch, width), device)?))
     }
 }
 
-/// Embedding (B,512) -> logits (B, classes) for each head in order, with tensors from `tensor` by name.
+/// Embedding (B,512) -> logits (B, classes) for each head in order, with tensors from `tensor` by name. `mask` (B,512) is
+/// [`Dropout::mask`]'s.
 pub fn logits(
     embedding: &Tensor,
     heads: &[HeadSpec],
-    dropout: Option<Dropout>,
+    mask: Option<&Tensor>,
     tensor: impl Fn(&str) -> Result<Tensor>,
 ) -> Result<Vec<Tensor>> {
     let linear = |x: &Tensor, name: &str| -> Result<Tensor> {
@@ -66,8 +70,8 @@ pub fn logits(
         Ok(x.matmul(&weight.t()?)?.broadcast_add(&tensor(&format!("{name}.bias"))?)?)
     };
     let mut z = linear(embedding, "shared.0")?.relu()?;
-    if let Some(dropout) = dropout.filter(|d| d.rate > 0.0) {
-        z = (&z * dropout.mask((z.dim(0)?, z.dim(D::Minus1)?), z.device())?)?;
+    if let Some(mask) = mask {
+        z = (&z * mask)?;
     }
     heads.iter().map(|head| linear(&z, &head.prefix())).collect()
 }

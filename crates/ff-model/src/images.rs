@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// A batch of images.
 #[derive(Clone, Copy)]
@@ -15,15 +15,27 @@ pub enum Images<'a> {
 }
 
 impl<'a> Images<'a> {
+    /// How many images there are.
+    ///
+    /// # Errors
+    /// Planes without a dimension.
+    pub fn batch(self) -> Result<usize> {
+        match self {
+            Self::Planes(planes) => Ok(planes.dim(0)?),
+            #[cfg(feature = "cuda")]
+            Self::Uploaded(uploaded) => Ok(uploaded.shape()[0]),
+        }
+    }
+
     /// The planes.
     ///
     /// # Errors
-    /// [`Error::NotPlanes`]: pixels on the GPU become planes in the fast engine only.
+    /// [`crate::Error::NotPlanes`]: pixels on the GPU become planes in the fast engine only.
     pub fn planes(self) -> Result<&'a Tensor> {
         match self {
             Self::Planes(planes) => Ok(planes),
             #[cfg(feature = "cuda")]
-            Self::Uploaded(_) => Err(Error::NotPlanes),
+            Self::Uploaded(_) => Err(crate::Error::NotPlanes),
         }
     }
 }

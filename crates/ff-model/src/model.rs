@@ -7,6 +7,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor, Var};
 
+use crate::architecture::EMBEDDING;
 use crate::heads::{self, Dropout};
 use crate::weights::{Scope, TaskLabels, WeightFile};
 use crate::{Backbone, Compute, Error, HeadSpec, Images, Parameters, Result};
@@ -153,6 +154,8 @@ impl FaceModel {
         dropout: Dropout,
     ) -> Result<TrainPass> {
         let images = images.into();
+        // Small copies to a GPU may wait for what it has been given to do: this one goes before the forward pass.
+        let mask = dropout.mask((images.batch()?, EMBEDDING), self.device())?;
         let embedding = match self.backbone_mode {
             BackboneMode::Trainable => self.backbone.forward_train(images, &mut self.parameters)?,
             BackboneMode::Frozen => self.backbone.embed(images, &self.parameters)?,
@@ -164,7 +167,7 @@ impl FaceModel {
         for entry in layout.entries().iter().skip_while(|e| e.offset < first) {
             variables.push((entry.name.clone(), Var::from_tensor(&self.parameters.get(&entry.name)?)?));
         }
-        let logits = heads::logits(embedding.as_tensor(), &self.heads, Some(dropout), |name| {
+        let logits = heads::logits(embedding.as_tensor(), &self.heads, mask.as_ref(), |name| {
             let variable = variables.iter().find(|(n, _)| n == name);
             let (_, variable) = variable.ok_or(Error::UnknownTensor { name: name.to_owned() })?;
             Ok(variable.as_tensor().clone())

@@ -25,6 +25,9 @@ pub enum Error {
     /// A tensor operation.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+    /// A GPU, its driver or cuDNN refuse.
+    #[error(transparent)]
+    Gpu(#[from] ff_kernels::gpu::error::Error),
     /// A file could not be read or written; the message carries its path.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -82,4 +85,30 @@ pub enum Error {
         /// Why.
         message: String,
     },
+}
+
+impl Error {
+    /// Whether a GPU's memory was too small, for our engine or for candle.
+    pub fn is_out_of_memory(&self) -> bool {
+        // candle has no error of its own for it: it passes on the driver's words.
+        let message = self.to_string();
+        ["out of GPU memory", "OUT_OF_MEMORY", "out of memory"].iter().any(|words| message.contains(words))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ff_kernels::gpu::error::Error as GpuError;
+
+    use super::*;
+
+    #[test]
+    fn a_full_gpu_is_told_apart() {
+        let full = GpuError::OutOfMemory { asked: 2, free: 1, total: 2, batch: None };
+        assert!(Error::from(full).is_out_of_memory());
+        let candle =
+            candle_core::Error::Msg("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")".into());
+        assert!(Error::from(candle).is_out_of_memory());
+        assert!(!Error::from(GpuError::NoGpu { asked: 0, found: 0 }).is_out_of_memory());
+    }
 }

@@ -4,12 +4,13 @@
 //! the result is, [`sanity`] proves that the pieces work. Nothing here prints: an [`Observer`] may.
 
 pub mod average;
-pub mod batch;
+pub mod batch_size;
 pub mod checkpoint;
 pub mod config;
 mod error;
 pub mod evaluation;
 pub mod fairface_csv;
+pub mod feed;
 pub mod files;
 pub mod hub;
 mod journal;

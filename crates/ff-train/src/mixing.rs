@@ -2,7 +2,6 @@
 //!
 //! One draw a batch, a function of (seed, batch of the run). All three tasks share it, as they share the images.
 
-use ff_data::Batch;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -74,13 +73,8 @@ impl Mixing {
 }
 
 impl Mix {
-    /// The batch's images (B,3,H,W), mixed.
-    pub fn apply(&self, batch: &Batch) -> Vec<f32> {
-        let [_, channels, height, width] = batch.shape;
-        self.mixed(batch.planes(), channels, (height, width))
-    }
-
-    fn mixed(&self, images: &[f32], channels: usize, (height, width): (usize, usize)) -> Vec<f32> {
+    /// A batch's images of this shape (B,C,H,W), mixed.
+    pub fn apply(&self, images: &[f32], [_, channels, height, width]: [usize; 4]) -> Vec<f32> {
         let mut mixed = images.to_vec();
         let size = channels * height * width;
         for (own, &partner) in mixed.chunks_exact_mut(size).zip(&self.partners) {
@@ -127,7 +121,7 @@ mod tests {
         for (mixup, cutmix) in [(1.0, 0.0), (0.0, 1.0)] {
             for batch in 0..32 {
                 let mix = Mixing { mixup, cutmix, seed: 3 }.draw(batch, 4, SIZE).unwrap();
-                let mixed = mix.mixed(&images, 3, SIZE);
+                let mixed = mix.apply(&images, [4, 3, SIZE.0, SIZE.1]);
                 for (i, image) in mixed.chunks_exact(3 * SIZE.0 * SIZE.1).enumerate() {
                     let mean = image.iter().map(|&x| f64::from(x)).sum::<f64>() / image.len() as f64;
                     let expected = mix.share * i as f64 + (1.0 - mix.share) * f64::from(mix.partners[i]);

@@ -6,13 +6,14 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use ff_data::{Batch, Dataset, Encoders, FaceBox, Loader, LoaderConfig, OnBadImage, PerTask};
-use ff_model::FaceModel;
+use ff_data::{Dataset, Encoders, FaceBox, LoaderConfig, OnBadImage, PerTask};
+use ff_model::{FaceModel, Images};
 use serde::{Serialize, Serializer};
 
+use crate::Result;
+use crate::feed::{Augmentation, Fed, Feeder, Samples};
 use crate::metrics::softmax;
 use crate::setup::Trained;
-use crate::{Result, batch};
 
 /// A model and the labels behind its logits.
 pub struct Predictor {
@@ -83,15 +84,15 @@ impl Predictor {
         mut each: impl FnMut(Vec<FacePrediction>) -> Result<ControlFlow<()>>,
     ) -> Result<Vec<Failure>> {
         let Self { model, encoders } = self;
-        for_each_batch(images, config, |batch, dataset| {
-            let logits = model.predict(&batch::images(batch, model.device())?)?.logits;
+        let compute = |model: &mut FaceModel, images: Images| Ok(model.predict(images)?.logits);
+        for_each_batch(model, images, config, compute, |logits, samples, dataset| {
             let logits = logits.iter().map(|l| Ok(l.to_vec2::<f32>()?)).collect::<Result<Vec<_>>>()?;
             let row = |(i, file): (usize, &String)| FacePrediction {
                 file: file.clone(),
-                face: dataset.face(batch.sample_indices[i] as usize),
+                face: dataset.face(samples.sample_indices[i] as usize),
                 tasks: PerTask::from_fn(|task| answer(encoders[task].labels(), &logits[task as usize][i])),
             };
-            each(batch.files.iter().enumerate().map(row).collect())
+            each(samples.files.iter().enumerate().map(row).collect())
         })
     }
 
@@ -103,11 +104,11 @@ impl Predictor {
         mut progress: impl FnMut(usize),
     ) -> Result<(Embeddings, Vec<Failure>)> {
         let (mut files, mut values) = (Vec::new(), Vec::new());
-        let failures = for_each_batch(images, config, |batch, _| {
-            let embedding = self.model.embed(&batch::images(batch, self.model.device())?)?;
+        let compute = |model: &mut FaceModel, images: Images| Ok(model.embed(images)?);
+        let failures = for_each_batch(&mut self.model, images, config, compute, |embedding, samples, _| {
             values.extend(embedding.flatten_all()?.to_vec1::<f32>()?);
-            files.extend_from_slice(&batch.files);
-            progress(batch.len());
+            files.extend_from_slice(&samples.files);
+            progress(samples.len());
             Ok(ControlFlow::Continue(()))
         })?;
         let shape = (files.len(), ff_model::architecture::EMBEDDING);
@@ -128,24 +129,33 @@ impl Embeddings {
     }
 }
 
-/// Runs `work` over the batches of all images, and lists those that could not be used.
-fn for_each_batch(
+/// Runs `compute` over the batches of all images and `then` over its results, and lists images that could not be used.
+fn for_each_batch<T>(
+    model: &mut FaceModel,
     images: Dataset,
     config: LoaderConfig,
-    mut work: impl FnMut(&Batch, &Dataset) -> Result<ControlFlow<()>>,
+    compute: impl Fn(&mut FaceModel, Images<'_>) -> Result<T>,
+    mut then: impl FnMut(T, &Samples, &Dataset) -> Result<ControlFlow<()>>,
 ) -> Result<Vec<Failure>> {
     let dataset = Arc::new(images);
-    let mut loader = Loader::new(Arc::clone(&dataset), config.with_on_bad_image(OnBadImage::Skip))?;
-    for batch in loader.epoch(0, 0) {
-        if work(&batch?, &dataset)?.is_break() {
+    let config = config.with_on_bad_image(OnBadImage::Skip);
+    let mut feeder = Feeder::new(Arc::clone(&dataset), config, model, Augmentation::OnDevice)?;
+    let mut batches = feeder.epoch(0, 0);
+    while let Some(batch) = batches.next() {
+        let Fed { images, samples } = batch?;
+        let images = images.ready(None, model.device())?;
+        let computed = compute(model, images.images())?;
+        batches.look_ahead();
+        if then(computed, &samples, &dataset)?.is_break() {
             break;
         }
     }
+    drop(batches);
     let failure = |(&i, error): (&u32, &String)| Failure {
         file: dataset.manifest().rows()[i as usize].file.clone(),
         error: error.clone(),
     };
-    Ok(loader.skipped().iter().map(failure).collect())
+    Ok(feeder.loader().skipped().iter().map(failure).collect())
 }
 
 fn answer(labels: &[String], logits: &[f32]) -> TaskPrediction {

@@ -7,10 +7,11 @@ use ff_data::{
     AugmentSpec, CacheSpec, Dataset, Encoders, LabelEncoder, LastBatch, Layout, Loader, LoaderConfig,
     Manifest, Mode, PerTask, Task, user_cache,
 };
-use ff_model::{BackboneMode, Compute, FaceModel, Precision, TaskLabels, weights};
+use ff_model::{BackboneMode, Compute, FaceModel, TaskLabels, weights};
 
 use crate::checkpoint::{Checkpoint, heads};
-use crate::config::{CacheKind, Config, TrainConfig};
+use crate::config::{CacheKind, Config};
+use crate::feed::{Augmentation, Feeder};
 use crate::run_dir::{RunDir, Which};
 use crate::{Error, Result};
 
@@ -136,34 +137,49 @@ pub fn initialise(model: &mut FaceModel, init: &str) -> Result<Init> {
 
 /// The model that a configuration asks for, with seeded random values.
 pub fn build_model(config: &Config, encoders: &Encoders) -> Result<FaceModel> {
-    let TrainConfig { engine, threads, seed, .. } = config.train;
-    let precision = Precision::default_for(config.train.device, engine);
-    let compute = Compute { device: config.train.device.open()?, engine, threads, precision };
-    let mut model = FaceModel::new(&heads(encoders), &compute, seed)?;
+    let mut model = FaceModel::new(&heads(encoders), &config.train.compute()?, config.train.seed)?;
     if config.model.freeze_backbone {
         model.set_backbone_mode(BackboneMode::Frozen);
     }
     Ok(model)
 }
 
-/// The loader of training batches.
+/// The loader of training batches, augmented on the host.
 pub fn train_loader(config: &Config, manifest: Manifest, encoders: &Encoders) -> Result<Loader> {
-    let spec = AugmentSpec::from(config.data.augment).with_sampling(config.data.sampling);
-    let mode = Mode::train(spec, config.train.seed);
-    let dataset =
-        Dataset::open(manifest, &config.data.images, encoders, mode)?.with_cache(&cache_spec(config))?;
+    let dataset = train_dataset(config, manifest, encoders)?;
     Ok(Loader::new(Arc::new(dataset), loader_config(config, LastBatch::Drop))?)
 }
 
-/// The loader of evaluation batches over a manifest, every sample kept.
-pub fn eval_loader(
+/// Training batches for a model. Mixup and cutmix need two finished images at once: then the host augments.
+pub fn train_feeder(
+    config: &Config,
+    manifest: Manifest,
+    encoders: &Encoders,
+    model: &FaceModel,
+) -> Result<Feeder> {
+    let dataset = train_dataset(config, manifest, encoders)?;
+    let mixes = config.data.mixup > 0.0 || config.data.cutmix > 0.0;
+    let augmentation = if mixes { Augmentation::OnHost } else { Augmentation::OnDevice };
+    Feeder::new(Arc::new(dataset), loader_config(config, LastBatch::Drop), model, augmentation)
+}
+
+/// Evaluation batches over a manifest for a model, every sample kept.
+pub fn eval_feeder(
     config: &Config,
     manifest: Manifest,
     images: &Path,
     encoders: &Encoders,
-) -> Result<Loader> {
+    model: &FaceModel,
+) -> Result<Feeder> {
     let dataset = Dataset::open(manifest, images, encoders, Mode::Eval)?.with_cache(&cache_spec(config))?;
-    Ok(Loader::new(Arc::new(dataset), loader_config(config, LastBatch::Keep))?)
+    let loader_config = loader_config(config, LastBatch::Keep);
+    Feeder::new(Arc::new(dataset), loader_config, model, Augmentation::OnDevice)
+}
+
+fn train_dataset(config: &Config, manifest: Manifest, encoders: &Encoders) -> Result<Dataset> {
+    let spec = AugmentSpec::from(config.data.augment).with_sampling(config.data.sampling);
+    let mode = Mode::train(spec, config.train.seed);
+    Ok(Dataset::open(manifest, &config.data.images, encoders, mode)?.with_cache(&cache_spec(config))?)
 }
 
 fn loader_config(config: &Config, last_batch: LastBatch) -> LoaderConfig {

@@ -16,6 +16,7 @@ use ff_train::evaluation::{
     Settings, Source, Temperature, TestTimeAugmentation, disparities, label_errors, mistakes, predict,
     predict_with, top_confusions, wilson,
 };
+use ff_train::feed::{Augmentation, Feeder};
 use ff_train::metrics::softmax;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -284,15 +285,16 @@ fn flipping_averages_the_probabilities_of_image_and_mirror_image() {
     let rows = val.rows()[..3].to_vec();
     let manifest = Manifest::new("three faces", val.extra_columns().to_vec(), rows).unwrap();
     let dataset = Dataset::open(manifest, sample.join("images"), &encoders, Mode::Eval).unwrap();
-    let mut loader = Loader::new(Arc::new(dataset), LoaderConfig::eval(2)).unwrap();
+    let (dataset, config) = (Arc::new(dataset), LoaderConfig::eval(2));
     let compute = Compute { threads: 1, ..Compute::cpu(Engine::Fast) };
     let mut model = FaceModel::new(&checkpoint::heads(&encoders), &compute, 1).unwrap();
+    let mut feeder = Feeder::new(Arc::clone(&dataset), config, &model, Augmentation::OnDevice).unwrap();
     let go_on = |_| ControlFlow::Continue(());
-    let plain = predict(&mut model, &mut loader, go_on).unwrap().unwrap();
-    let flipped = predict_with(TestTimeAugmentation::Flip, &mut model, &mut loader, go_on).unwrap().unwrap();
+    let plain = predict(&mut model, &mut feeder, go_on).unwrap().unwrap();
+    let flipped = predict_with(TestTimeAugmentation::Flip, &mut model, &mut feeder, go_on).unwrap().unwrap();
     assert_eq!((&plain.targets, &plain.files), (&flipped.targets, &flipped.files));
 
-    let batch = loader.epoch(0, 0).next().unwrap().unwrap();
+    let batch = Loader::new(dataset, config).unwrap().epoch(0, 0).next().unwrap().unwrap();
     let mut mirrored = batch.planes().to_vec();
     mirrored.chunks_exact_mut(batch.shape[3]).for_each(<[f32]>::reverse);
     let mirrored = Tensor::from_vec(mirrored, &batch.shape, &Device::Cpu).unwrap();

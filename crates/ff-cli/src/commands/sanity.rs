@@ -1,6 +1,7 @@
 //! `sanity`: trust but verify.
 
 use anyhow::Result;
+use ff_train::sanity::Depth;
 
 use crate::flags::{ComputeFlags, DataFlags, sample_config, settle};
 use crate::{Context, Ending, output};
@@ -11,6 +12,10 @@ use crate::{Context, Ending, output};
 /// checks fail, as they should.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Compare with another engine too: the CPU's on CUDA, where each kernel is also held against its twin on the
+    /// processor, and the reference engine on the CPU.
+    #[arg(long)]
+    full: bool,
     /// Freeze the backbone first, to see the gradient checks fail.
     #[arg(long)]
     freeze_backbone: bool,
@@ -27,8 +32,10 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let builder = sample_config(context, &args.data, &args.compute)
         .set("train.seed", args.seed)
         .set("model.freeze_backbone", args.freeze_backbone.then_some(true));
-    let config = settle(builder)?;
-    let report = ff_train::sanity::run(&config, |check| {
+    let mut config = settle(builder)?;
+    args.data.find_batch_size(&mut config)?;
+    let depth = if args.full { Depth::Full } else { Depth::Usual };
+    let report = ff_train::sanity::run(&config, depth, |check| {
         let mark = if check.passed { "ok  " } else { "FAIL" };
         eprintln!("{mark} {:<32} {}", check.name, check.detail);
     })?;

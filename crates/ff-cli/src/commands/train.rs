@@ -57,9 +57,6 @@ pub struct Args {
     /// Seed of initial values, order, augmentation and dropout.
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
-    /// Type of activations.
-    #[arg(long, value_parser = PossibleValuesParser::new(["f32", "bf16"]))]
-    precision: Option<String>,
     /// Initial weights: auto (pretrained if at hand), pretrained, random, or a safetensors FILE.
     #[arg(long, value_name = "auto|pretrained|random|FILE")]
     init: Option<String>,
@@ -92,13 +89,16 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         .set("train.epochs", args.epochs)
         .set("train.max_steps", args.max_steps)
         .set("train.seed", args.seed)
-        .set("train.precision", args.precision.as_deref())
         .set("model.init", args.init.as_deref())
         .set("model.freeze_backbone", args.freeze_backbone.then_some(true))
         .set("optimizer.lr", args.lr)
         .set("schedule.kind", args.schedule.as_deref())
         .set("run.dir", args.run_dir.as_deref());
-    let config = settle(builder)?;
+    let mut config = settle(builder)?;
+    // A resumed run keeps the size that was found.
+    if !args.resume {
+        args.data.find_batch_size(&mut config)?;
+    }
 
     let stop = Arc::new(AtomicBool::new(false));
     let stop_on_signal = Arc::clone(&stop);
@@ -167,6 +167,9 @@ impl Observer for Display {
             machine.arch,
             machine.os
         );
+        if let Some(gpu) = &machine.gpu {
+            note!("        {gpu}");
+        }
         note!(
             "        {} training and {} validation rows in {}; classes: {}",
             grouped(found.rows.0 as u64),
@@ -175,9 +178,10 @@ impl Observer for Display {
             classes.join(", ")
         );
         note!(
-            "chose   device {}, engine {}, {} threads, {} loader workers, batch {}, augmentation {}",
+            "chose   device {}, engine {}, {}, {} threads, {} loader workers, batch {}, augmentation {}",
             config.train.device,
             config.train.engine.name(),
+            config.train.precision,
             config.train.threads,
             config.data.workers,
             config.data.batch_size,

@@ -14,8 +14,7 @@ use ff_kernels::claims::{Claim, Claims};
 use super::{
     Batch, BatchImages, Layout, LoaderConfig, OnBadImage,
     read_ahead::{DISTANCE, ReadAhead},
-    slots::Ring,
-    slots::Slot,
+    slots::{Ring, Slot, SlotMemory},
 };
 use crate::{
     dataset::{Dataset, Scratch},
@@ -30,11 +29,13 @@ pub(super) enum Memory {
 }
 
 impl Memory {
-    pub(super) fn new(config: &LoaderConfig, image_len: usize) -> Self {
+    /// `pixels` is where the memory of pixels comes from, if not from the heap.
+    pub(super) fn new(config: &LoaderConfig, image_len: usize, pixels: Option<Arc<dyn SlotMemory>>) -> Self {
         let (len, capacity) = (config.batch_size * image_len, config.prefetch + 1);
-        match config.layout {
-            Layout::Planes => Memory::Planes(Ring::new(len, capacity)),
-            Layout::Pixels => Memory::Pixels(Ring::new(len, capacity)),
+        match (config.layout, pixels) {
+            (Layout::Planes, _) => Memory::Planes(Ring::new(len, capacity)),
+            (Layout::Pixels, None) => Memory::Pixels(Ring::new(len, capacity)),
+            (Layout::Pixels, Some(memory)) => Memory::Pixels(Ring::over(memory, len, capacity)),
         }
     }
 
@@ -52,7 +53,7 @@ struct Filling<T> {
     ring: Arc<Ring<T>>,
 }
 
-impl<T: Copy + Default> Filling<T> {
+impl<T> Filling<T> {
     fn new(ring: &Arc<Ring<T>>, image_len: usize, n: usize) -> Self {
         Filling { claims: Claims::new(ring.take(), image_len, n), ring: Arc::clone(ring) }
     }
@@ -65,7 +66,9 @@ impl<T: Copy + Default> Filling<T> {
 impl<T> Drop for Filling<T> {
     fn drop(&mut self) {
         // A batch that nobody wanted any more: its memory is for another one.
-        self.ring.give_back(self.claims.reclaim());
+        if let Some(memory) = self.claims.reclaim() {
+            self.ring.give_back(memory);
+        }
     }
 }
 

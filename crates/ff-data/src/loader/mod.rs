@@ -25,7 +25,7 @@ use std::{
 
 pub use batch::{Batch, BatchImages};
 pub use config::{LastBatch, Layout, LoaderConfig, OnBadImage, default_workers};
-pub use slots::Slot;
+pub use slots::{Memory, Slot, SlotMemory};
 
 use crate::{
     dataset::{Dataset, StageTimes},
@@ -49,8 +49,29 @@ impl Loader {
     /// A zero in the configuration; dropping samples in evaluation; fewer rows than one batch; threads that do not
     /// start.
     pub fn new(dataset: Arc<Dataset>, config: LoaderConfig) -> Result<Self> {
+        Self::over(None, dataset, config)
+    }
+
+    /// As [`Loader::new`], with pixels ([`Layout::Pixels`]) in memory that `memory` allocates. What is in the batches
+    /// is the same.
+    ///
+    /// # Errors
+    /// As [`Loader::new`].
+    pub fn with_memory(
+        memory: Arc<dyn SlotMemory>,
+        dataset: Arc<Dataset>,
+        config: LoaderConfig,
+    ) -> Result<Self> {
+        Self::over(Some(memory), dataset, config)
+    }
+
+    fn over(
+        pixels: Option<Arc<dyn SlotMemory>>,
+        dataset: Arc<Dataset>,
+        config: LoaderConfig,
+    ) -> Result<Self> {
         config.check(&dataset)?;
-        let shared = Shared::new(dataset, config);
+        let shared = Shared::new(dataset, config, pixels);
         let mut loader = Loader { shared, workers: vec![], wait: Duration::ZERO, skipped: BTreeMap::new() };
         for i in 0..config.workers {
             let shared = Arc::clone(&loader.shared);

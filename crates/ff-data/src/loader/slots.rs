@@ -13,26 +13,52 @@ use std::{
     },
 };
 
+pub use ff_kernels::claims::Memory;
+
+/// Where the memory of pixels comes from: somewhere that a device can read from by itself, say.
+pub trait SlotMemory: Send + Sync {
+    /// `len` bytes without particular contents. Workers call it, one slot at a time.
+    fn allocate(&self, len: usize) -> Memory<u8>;
+}
+
 /// Slots that wait for their next batch.
 pub(super) struct Ring<T> {
-    free: Mutex<Vec<Vec<T>>>,
+    free: Mutex<Vec<Memory<T>>>,
+    allocate: Box<dyn Fn(usize) -> Memory<T> + Send + Sync>,
     slot_len: usize,
     capacity: usize,
     made: AtomicUsize,
 }
 
-impl<T: Copy + Default> Ring<T> {
+impl<T: Copy + Default + Send + Sync + 'static> Ring<T> {
     /// Keeps up to `capacity` slots of `slot_len` values for later.
     pub(super) fn new(slot_len: usize, capacity: usize) -> Arc<Self> {
-        Arc::new(Ring { free: Mutex::default(), slot_len, capacity, made: AtomicUsize::new(0) })
+        Self::with(Box::new(|len| Box::new(vec![T::default(); len])), slot_len, capacity)
+    }
+}
+
+impl Ring<u8> {
+    /// The same over memory of another kind.
+    pub(super) fn over(memory: Arc<dyn SlotMemory>, slot_len: usize, capacity: usize) -> Arc<Self> {
+        Self::with(Box::new(move |len| memory.allocate(len)), slot_len, capacity)
+    }
+}
+
+impl<T> Ring<T> {
+    fn with(
+        allocate: Box<dyn Fn(usize) -> Memory<T> + Send + Sync>,
+        slot_len: usize,
+        capacity: usize,
+    ) -> Arc<Self> {
+        Arc::new(Ring { free: Mutex::default(), allocate, slot_len, capacity, made: AtomicUsize::new(0) })
     }
 
     /// A slot without particular contents.
-    pub(super) fn take(&self) -> Vec<T> {
+    pub(super) fn take(&self) -> Memory<T> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         free.unwrap_or_else(|| {
             self.made.fetch_add(1, Ordering::Relaxed);
-            vec![T::default(); self.slot_len]
+            (self.allocate)(self.slot_len)
         })
     }
 
@@ -40,35 +66,27 @@ impl<T: Copy + Default> Ring<T> {
     pub(super) fn made(&self) -> usize {
         self.made.load(Ordering::Relaxed)
     }
-}
 
-impl<T> Ring<T> {
-    pub(super) fn give_back(&self, values: Vec<T>) {
+    pub(super) fn give_back(&self, memory: Memory<T>) {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        if values.len() == self.slot_len && free.len() < self.capacity {
-            free.push(values);
+        if free.len() < self.capacity {
+            free.push(memory);
         }
     }
 }
 
 /// The values of a batch. Deref to a slice; dropping it hands the memory back to the loader.
 pub struct Slot<T> {
-    values: Vec<T>,
+    /// `None` only while it is dropped.
+    memory: Option<Memory<T>>,
     len: usize,
     ring: Arc<Ring<T>>,
 }
 
 impl<T> Slot<T> {
     /// The first `len` values of a slot's memory.
-    pub(super) fn new(values: Vec<T>, len: usize, ring: Arc<Ring<T>>) -> Self {
-        Slot { values, len, ring }
-    }
-
-    /// Takes the memory for good: the loader will make another slot.
-    pub fn into_vec(mut self) -> Vec<T> {
-        let mut values = std::mem::take(&mut self.values);
-        values.truncate(self.len);
-        values
+    pub(super) fn new(memory: Memory<T>, len: usize, ring: Arc<Ring<T>>) -> Self {
+        Slot { memory: Some(memory), len, ring }
     }
 
     /// Takes one of the parts of equal length out, the later ones move up.
@@ -76,7 +94,7 @@ impl<T> Slot<T> {
     where
         T: Copy,
     {
-        self.values.copy_within((part + 1) * part_len..self.len, part * part_len);
+        self.copy_within((part + 1) * part_len.., part * part_len);
         self.len -= part_len;
     }
 }
@@ -85,13 +103,15 @@ impl<T> Deref for Slot<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        &self.values[..self.len]
+        let memory = self.memory.as_ref().expect("a slot has its memory until it is dropped");
+        &memory[..self.len]
     }
 }
 
 impl<T> DerefMut for Slot<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.values[..self.len]
+        let memory = self.memory.as_mut().expect("a slot has its memory until it is dropped");
+        &mut memory[..self.len]
     }
 }
 
@@ -103,6 +123,8 @@ impl<T> fmt::Debug for Slot<T> {
 
 impl<T> Drop for Slot<T> {
     fn drop(&mut self) {
-        self.ring.give_back(std::mem::take(&mut self.values));
+        if let Some(memory) = self.memory.take() {
+            self.ring.give_back(memory);
+        }
     }
 }

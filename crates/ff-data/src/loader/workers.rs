@@ -15,6 +15,7 @@ use super::{
     LoaderConfig,
     in_flight::{InFlight, Memory},
     read_ahead::ReadAhead,
+    slots::SlotMemory,
 };
 use crate::{
     dataset::{Dataset, Scratch, StageTimes},
@@ -56,8 +57,12 @@ struct Job {
 }
 
 impl Shared {
-    pub(super) fn new(dataset: Arc<Dataset>, config: LoaderConfig) -> Arc<Self> {
-        let memory = Memory::new(&config, dataset.image_len());
+    pub(super) fn new(
+        dataset: Arc<Dataset>,
+        config: LoaderConfig,
+        pixels: Option<Arc<dyn SlotMemory>>,
+    ) -> Arc<Self> {
+        let memory = Memory::new(&config, dataset.image_len(), pixels);
         let (state, work, ready) = (Mutex::default(), Condvar::new(), Condvar::new());
         Arc::new(Shared { dataset, config, memory, state, work, ready })
     }

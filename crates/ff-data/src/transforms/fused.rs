@@ -1,11 +1,13 @@
 //! The fast path: a draw applied in one pass, from decoded pixels to normalised planes.
 //!
 //! Computes what [`to_planes`](super::to_planes), [`apply`](super::apply) and [`normalize`](super::normalize) compute,
-//! to rounding (1e-5); tests compare them over random draws and sizes.
+//! to rounding (1e-5); tests compare them over random draws and sizes. [`AugmentParams::write_device_recipe`] writes the
+//! same operations down for a device that augments itself.
 
 use ff_kernels::{
     Level,
-    image::{self, Recipe, Rgb},
+    gpu::batch::{Lookup, write_recipe},
+    image::{self, InverseMap, Recipe, Rgb},
 };
 
 use super::{
@@ -42,27 +44,15 @@ pub fn augment_into_at(
     spare: &mut Vec<f32>,
 ) {
     let rgb = Rgb { pixels, width: size.width, height: size.height };
-    let mut colors = [image::ColorOp::Brightness(1.0); Recipe::MOST_COLORS];
-    let n_colors = params.jitter.as_ref().map_or(0, |jitter| {
-        colors = jitter.order.map(|op| color(op, jitter));
-        colors.len()
-    });
-    let mut maps = [[0.0; 6]; Recipe::MOST_MAPS];
-    let mut n_maps = 0;
-    let rotation = params.rotation.map(InverseAffine::rotation);
-    let affine = params.affine.as_ref().map(InverseAffine::translation_scale);
-    for map in rotation.into_iter().chain(affine) {
-        maps[n_maps] = map.0;
-        n_maps += 1;
-    }
+    let operations = Operations::of(params);
     let recipe = Recipe {
         mirrored: params.hflip,
-        colors: &colors[..n_colors],
-        maps: &maps[..n_maps],
+        colors: operations.colors(),
+        maps: operations.maps(),
         mean: IMAGENET_MEAN,
         std: IMAGENET_STD,
     };
-    if params.sampling == Sampling::Bilinear && n_maps > 0 {
+    if params.sampling == Sampling::Bilinear && operations.n_maps > 0 {
         let unit = Recipe { maps: &[], mean: [0.0; 3], std: [1.0; 3], ..recipe };
         image::augment(level, rgb, &unit, out);
         geometry::bilinear(params, out, size, spare);
@@ -72,11 +62,127 @@ pub fn augment_into_at(
     }
 }
 
+impl AugmentParams {
+    /// Writes the draw for the kernels that augment on a device.
+    ///
+    /// # Panics
+    /// `to` has not [`RECIPE_LEN`](ff_kernels::gpu::batch::RECIPE_LEN) values.
+    pub fn write_device_recipe(&self, to: &mut [f32]) {
+        let lookup = match self.sampling {
+            Sampling::Nearest => Lookup::Nearest,
+            Sampling::Bilinear => Lookup::Bilinear,
+        };
+        let operations = Operations::of(self);
+        write_recipe(self.hflip, operations.colors(), operations.maps(), lookup, to);
+    }
+}
+
+/// A draw's colour operations and maps as the kernels take them, each in its order.
+struct Operations {
+    colors: [image::ColorOp; Recipe::MOST_COLORS],
+    n_colors: usize,
+    maps: [InverseMap; Recipe::MOST_MAPS],
+    n_maps: usize,
+}
+
+impl Operations {
+    fn of(params: &AugmentParams) -> Self {
+        let mut operations = Operations {
+            colors: [image::ColorOp::Brightness(1.0); Recipe::MOST_COLORS],
+            n_colors: 0,
+            maps: [[0.0; 6]; Recipe::MOST_MAPS],
+            n_maps: 0,
+        };
+        if let Some(jitter) = &params.jitter {
+            operations.colors = jitter.order.map(|op| color(op, jitter));
+            operations.n_colors = jitter.order.len();
+        }
+        let rotation = params.rotation.map(InverseAffine::rotation);
+        let affine = params.affine.as_ref().map(InverseAffine::translation_scale);
+        for map in rotation.into_iter().chain(affine) {
+            operations.maps[operations.n_maps] = map.0;
+            operations.n_maps += 1;
+        }
+        operations
+    }
+
+    fn colors(&self) -> &[image::ColorOp] {
+        &self.colors[..self.n_colors]
+    }
+
+    fn maps(&self) -> &[InverseMap] {
+        &self.maps[..self.n_maps]
+    }
+}
+
 fn color(op: ColorOp, jitter: &JitterParams) -> image::ColorOp {
     match op {
         ColorOp::Brightness => image::ColorOp::Brightness(jitter.brightness),
         ColorOp::Contrast => image::ColorOp::Contrast(jitter.contrast),
         ColorOp::Saturation => image::ColorOp::Saturation(jitter.saturation),
         ColorOp::Hue => image::ColorOp::Hue(jitter.hue),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ff_kernels::gpu::batch::RECIPE_LEN;
+
+    use super::super::{AffineParams, Augment};
+    use super::*;
+    use crate::random::{Purpose, generator};
+
+    fn recipe(params: &AugmentParams) -> [f32; RECIPE_LEN] {
+        let mut recipe = [f32::NAN; RECIPE_LEN];
+        params.write_device_recipe(&mut recipe);
+        recipe
+    }
+
+    #[test]
+    fn an_image_that_is_left_alone_has_an_empty_recipe() {
+        assert_eq!(recipe(&AugmentParams::default()), [0.0; RECIPE_LEN]);
+    }
+
+    #[test]
+    fn a_recipe_says_what_the_fused_pass_does() {
+        let jitter = JitterParams {
+            order: [ColorOp::Hue, ColorOp::Contrast, ColorOp::Brightness, ColorOp::Saturation],
+            brightness: 1.1,
+            contrast: 0.9,
+            saturation: 1.2,
+            hue: -0.05,
+        };
+        let affine = AffineParams { translate: (3, -2), scale: 1.05 };
+        let params = AugmentParams {
+            hflip: true,
+            jitter: Some(jitter),
+            rotation: Some(10.0),
+            affine: Some(affine),
+            sampling: Sampling::Nearest,
+        };
+        let written = recipe(&params);
+        assert_eq!(written[..4], [1.0, 0.0, 4.0, 2.0]);
+        assert_eq!(written[4..12], [3.0, -0.05, 1.0, 0.9, 0.0, 1.1, 2.0, 1.2]);
+        assert_eq!(written[12..18], InverseAffine::rotation(10.0).0);
+        assert_eq!(written[18..], InverseAffine::translation_scale(&affine).0);
+
+        let both = recipe(&AugmentParams { sampling: Sampling::Bilinear, ..params });
+        assert_eq!(both[..4], [1.0, 1.0, 4.0, 1.0], "bilinear maps are one map");
+    }
+
+    /// Draws differ, and so do their recipes.
+    #[test]
+    fn every_preset_fits_into_a_recipe() {
+        let size = ImageSize::DEFAULT;
+        for preset in Augment::ALL {
+            let mut recipes: Vec<_> = (0..8)
+                .map(|sample| {
+                    recipe(&preset.spec().draw(&mut generator(Purpose::Augment, 1, 0, sample), size))
+                })
+                .collect();
+            assert!(recipes.iter().flatten().all(|x| x.is_finite()), "{preset}");
+            recipes.dedup();
+            assert_eq!(recipes.len() > 1, preset != Augment::Fastest, "{preset}");
+        }
     }
 }

@@ -1,13 +1,16 @@
 //! Batches depend on (seed, epoch, batch index) only; memory is bounded; errors and shutdown are clean.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use ff_data::{
     Augment, Batch, BatchImages, Dataset, EpochOrder, Error, LastBatch, Layout, Loader, LoaderConfig,
-    Manifest, Mode, OnBadImage, Scratch, transforms,
+    Manifest, Memory, Mode, OnBadImage, Scratch, SlotMemory, transforms,
 };
 use proptest::prelude::*;
 
@@ -21,7 +24,7 @@ fn contents(batch: Result<Batch, Error>) -> Contents {
     let Batch { images, targets, files, sample_indices, batch_idx, .. } = batch.unwrap();
     let targets = [targets.age, targets.gender, targets.race];
     let BatchImages::Planes(images) = images else { panic!("planes were asked for") };
-    (batch_idx, sample_indices, files, targets, images.into_vec())
+    (batch_idx, sample_indices, files, targets, images.to_vec())
 }
 
 fn epoch(mode: Mode, n: usize, config: LoaderConfig, epoch: u64, first_batch: usize) -> Vec<Contents> {
@@ -342,6 +345,45 @@ fn pixels_and_their_draws_make_the_planes() {
             assert_eq!(image, planes.planes()[i * image.len()..][..image.len()]);
         }
     }
+}
+
+/// Whoever allocates the slots, batches are the same, and each slot is allocated once.
+#[test]
+fn pixels_do_not_depend_on_whose_memory_they_are_in() {
+    /// More than was asked for, and not clean.
+    struct Strange(AtomicUsize);
+
+    impl SlotMemory for Strange {
+        fn allocate(&self, len: usize) -> Memory<u8> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Box::new(vec![0xa5; len + 7])
+        }
+    }
+
+    let pixels = |loader: &mut Loader| -> Vec<Vec<u8>> {
+        loader.epoch(1, 0).map(|batch| batch.unwrap().pixels().to_vec()).collect()
+    };
+    let dataset = Arc::new(sample_dataset(20, TRAIN()));
+    let config = LoaderConfig::train(4).with_prefetch(1).with_layout(Layout::Pixels);
+    let plain = pixels(&mut Loader::new(Arc::clone(&dataset), config).unwrap());
+    let memory = Arc::new(Strange(AtomicUsize::new(0)));
+    let mut loader = Loader::with_memory(memory.clone(), dataset, config).unwrap();
+    assert_eq!(pixels(&mut loader), plain);
+    assert!(memory.0.load(Ordering::Relaxed) == loader.slots_made() && loader.slots_made() <= 2);
+}
+
+/// A slot goes where it is needed by itself, and its memory comes back from there.
+#[test]
+fn a_slot_of_pixels_can_be_sent_away() {
+    let config = LoaderConfig::train(4).with_prefetch(1).with_layout(Layout::Pixels);
+    let mut loader = Loader::new(Arc::new(sample_dataset(20, TRAIN())), config).unwrap();
+    for batch in loader.epoch(0, 0) {
+        let BatchImages::Pixels(slot) = batch.unwrap().images else { panic!("pixels were asked for") };
+        let bytes: Box<dyn std::ops::Deref<Target = [u8]> + Send> = Box::new(slot);
+        let n = std::thread::spawn(move || bytes.len()).join().unwrap();
+        assert_eq!(n, 4 * 224 * 224 * 3);
+    }
+    assert!(loader.slots_made() <= 2);
 }
 
 /// Ten times the ring and more streams through the ring's memory.

@@ -6,6 +6,7 @@
 
 mod convolution;
 mod emulator;
+mod heads;
 mod resnet34;
 
 use emulator::Emulator;

@@ -1,6 +1,8 @@
 //! Values that a configuration must not have.
 
-use super::{Config, Precision};
+use ff_model::{DeviceSpec, Engine, Precision};
+
+use super::{Config, TrainConfig};
 use crate::{Error, Result};
 
 /// # Errors
@@ -46,8 +48,18 @@ pub fn check(config: &Config) -> Result<()> {
     for (task, &weight) in loss.weights.iter() {
         not_negative(&format!("loss.weights.{task}"), weight)?;
     }
-    let f32 = train.precision == Precision::F32;
-    require(f32, "train.precision", "f32, as bf16 waits for the CUDA engine", "bf16")
+    check_precision(train)
+}
+
+/// f32 goes everywhere, the others need tensor cores and an engine that uses them.
+fn check_precision(train: &TrainConfig) -> Result<()> {
+    let expected = match (train.device, train.engine) {
+        (DeviceSpec::Cuda(_), Engine::Fast) => return Ok(()),
+        (DeviceSpec::Cuda(_), Engine::Reference) => "f32 with the reference engine",
+        (DeviceSpec::Cpu, _) => "f32 on the CPU, as bf16 and tf32 need --device cuda",
+    };
+    let f32 = train.precision == Precision::F32 { tf32: false };
+    require(f32, "train.precision", expected, train.precision)
 }
 
 fn require(holds: bool, key: &str, expected: &str, found: impl std::fmt::Display) -> Result<()> {

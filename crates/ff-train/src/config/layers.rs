@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ff_model::Precision;
 use serde::Serialize;
 use toml::{Table, Value};
 
@@ -68,6 +69,8 @@ impl ConfigBuilder {
     /// Starts from the defaults and a preset. Relative data paths of both are taken from `root`.
     pub fn new(preset: Preset, root: &Path) -> Self {
         let mut merged = Table::try_from(Config::default()).expect("the defaults are valid TOML");
+        // Its default depends on what comes later: see `read`.
+        remove(&mut merged, "train", "precision");
         merge(&mut merged, preset.layer());
         let data = merged.get_mut("data").and_then(Value::as_table_mut).expect("the defaults have [data]");
         for key in ["splits", "images"] {
@@ -80,7 +83,12 @@ impl ConfigBuilder {
 
     /// Starts from a complete configuration, as a run folder holds it.
     pub fn from_config(config: &Config) -> Self {
-        Self { merged: Table::try_from(config).expect("a configuration is valid TOML") }
+        let mut merged = Table::try_from(config).expect("a configuration is valid TOML");
+        // A precision that nobody chose follows when device or engine change.
+        if config.train.precision == Precision::default_for(config.train.device, config.train.engine) {
+            remove(&mut merged, "train", "precision");
+        }
+        Self { merged }
     }
 
     /// Adds a file over what is there. Relative paths in it are taken from the current folder.
@@ -123,7 +131,24 @@ impl ConfigBuilder {
 }
 
 fn read(table: &Table, origin: &str) -> Result<Config> {
-    table.clone().try_into().map_err(|e| config_error(origin.to_owned(), &e))
+    let mut table = table.clone();
+    if let Some(train) = table.get_mut("train").and_then(Value::as_table_mut)
+        && !train.contains_key("precision")
+    {
+        // What does not parse here fails below, by name.
+        let get = |key: &str| train.get(key).cloned();
+        let device = get("device").and_then(|device| device.try_into().ok()).unwrap_or_default();
+        let engine = get("engine").and_then(|engine| engine.try_into().ok()).unwrap_or_default();
+        let precision = Precision::default_for(device, engine);
+        train.insert("precision".to_owned(), Value::String(precision.name().to_owned()));
+    }
+    table.try_into().map_err(|e| config_error(origin.to_owned(), &e))
+}
+
+fn remove(table: &mut Table, section: &str, key: &str) {
+    if let Some(section) = table.get_mut(section).and_then(Value::as_table_mut) {
+        section.remove(key);
+    }
 }
 
 fn merge(base: &mut Table, layer: Table) {
@@ -188,7 +213,52 @@ mod tests {
         }
         let message = builder().set("train.epochs", Some(0)).resolve().unwrap_err().to_string();
         assert_eq!(message, "train.epochs: expected at least 1, found 0");
-        let message = builder().set("train.precision", Some("bf16")).resolve().unwrap_err().to_string();
-        assert_eq!(message, "train.precision: expected f32, as bf16 waits for the CUDA engine, found bf16");
+    }
+
+    #[test]
+    fn precision_follows_device_and_engine_unless_it_is_given() {
+        let precision = |keys: &[(&str, &str)]| {
+            let set = |builder: ConfigBuilder, &(key, value): &(&str, &str)| builder.set(key, Some(value));
+            let config = keys.iter().fold(builder(), set).resolve();
+            config.map(|config| config.train.precision.name()).map_err(|e| e.to_string())
+        };
+        let (device, engine) = (("train.device", "cuda"), ("train.engine", "reference"));
+        assert_eq!(precision(&[]).unwrap(), "f32");
+        assert_eq!(precision(&[device]).unwrap(), "bf16");
+        assert_eq!(precision(&[device, engine]).unwrap(), "f32");
+        for given in ["bf16", "f32", "tf32"] {
+            assert_eq!(precision(&[device, ("train.precision", given)]).unwrap(), given);
+        }
+        for given in ["bf16", "tf32"] {
+            assert_eq!(
+                precision(&[("train.precision", given)]).unwrap_err(),
+                format!(
+                    "train.precision: expected f32 on the CPU, as bf16 and tf32 need --device cuda, found {given}"
+                )
+            );
+            let message = precision(&[device, engine, ("train.precision", given)]).unwrap_err();
+            assert_eq!(
+                message,
+                format!("train.precision: expected f32 with the reference engine, found {given}")
+            );
+        }
+        let message = precision(&[("train.precision", "fp8")]).unwrap_err();
+        assert!(message.contains("expected bf16, f32 or tf32, found `fp8`"), "{message}");
+    }
+
+    /// A run of a GPU is evaluated on the CPU without a word about precision, unless somebody had chosen it.
+    #[test]
+    fn the_default_precision_of_a_run_follows_its_device() {
+        let moved = |precision: Option<&str>| {
+            let on_gpu = builder().set("train.device", Some("cuda")).set("train.precision", precision);
+            let on_gpu = on_gpu.resolve().unwrap();
+            let again =
+                ConfigBuilder::from_config(&on_gpu).set("train.device", Some("cuda:1")).resolve().unwrap();
+            assert_eq!(again.train.precision, on_gpu.train.precision);
+            ConfigBuilder::from_config(&on_gpu).set("train.device", Some("cpu")).resolve()
+        };
+        assert_eq!(moved(None).unwrap().train.precision.name(), "f32");
+        assert_eq!(moved(Some("f32")).unwrap().train.precision.name(), "f32");
+        assert!(moved(Some("tf32")).is_err());
     }
 }

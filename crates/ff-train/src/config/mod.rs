@@ -10,7 +10,7 @@ mod layers;
 use std::path::{Path, PathBuf};
 
 use ff_data::{Augment, LoaderConfig, OnBadImage, Sampling, default_workers};
-use ff_model::{DeviceSpec, Engine};
+use ff_model::{Compute, DeviceSpec, Engine, Precision};
 use serde::{Deserialize, Serialize};
 
 pub use layers::{ConfigBuilder, Preset};
@@ -134,7 +134,7 @@ pub struct TrainConfig {
     pub device: DeviceSpec,
     /// Which execution of the network.
     pub engine: Engine,
-    /// Type of activations.
+    /// What activations are computed in: by default bf16 for the fast engine on CUDA, else f32.
     pub precision: Precision,
     /// Threads that compute.
     pub threads: usize,
@@ -163,17 +163,6 @@ pub enum OnNonFinite {
     Stop,
     /// The step changes nothing; ten such steps in a row stop the run even so.
     Skip,
-}
-
-/// Type of activations; weights and statistics are f32 always.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 32-bit floats throughout.
-    #[default]
-    F32,
-    /// bfloat16 activations, for the CUDA engine to come; refused until then.
-    Bf16,
 }
 
 impl Default for DataConfig {
@@ -212,7 +201,7 @@ impl Default for TrainConfig {
             seed: 42,
             device: DeviceSpec::Cpu,
             engine: Engine::default(),
-            precision: Precision::F32,
+            precision: Precision::default_for(DeviceSpec::Cpu, Engine::default()),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
@@ -221,6 +210,17 @@ impl Default for TrainConfig {
 impl Default for RunConfig {
     fn default() -> Self {
         Self { dir: None, checkpoint_steps: None, keep: 2 }
+    }
+}
+
+impl TrainConfig {
+    /// Opens the device, to compute there as asked.
+    ///
+    /// # Errors
+    /// There is no such device.
+    pub fn compute(&self) -> Result<Compute> {
+        let Self { engine, threads, precision, .. } = *self;
+        Ok(Compute { device: self.device.open()?, engine, threads, precision })
     }
 }
 

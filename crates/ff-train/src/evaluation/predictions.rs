@@ -1,16 +1,17 @@
-//! Class probabilities of every sample of a loader, in its order, with targets and file names.
+//! Class probabilities of every sample of a feeder, in its order, with targets and file names.
 //!
 //! Nothing is judged here.
 
 use std::ops::ControlFlow;
 
 use candle_core::Tensor;
-use ff_data::{Loader, PerTask, Task};
+use ff_data::{PerTask, Task};
 use ff_model::FaceModel;
 use serde::{Deserialize, Serialize};
 
+use crate::Result;
+use crate::feed::{Fed, Feeder};
 use crate::metrics::{argmax, softmax};
-use crate::{Result, batch};
 
 /// Class probabilities and targets of some samples, in order.
 #[derive(Debug, Clone, Default)]
@@ -37,35 +38,42 @@ pub enum TestTimeAugmentation {
 /// Runs the model over every batch. `progress` hears the number of samples done and may break off: `None` then.
 pub fn predict(
     model: &mut FaceModel,
-    loader: &mut Loader,
+    feeder: &mut Feeder,
     progress: impl FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<Predictions>> {
-    predict_with(TestTimeAugmentation::None, model, loader, progress)
+    predict_with(TestTimeAugmentation::None, model, feeder, progress)
 }
 
 /// As [`predict`], with the mean over several views of every image.
 pub fn predict_with(
     augmentation: TestTimeAugmentation,
     model: &mut FaceModel,
-    loader: &mut Loader,
+    feeder: &mut Feeder,
     mut progress: impl FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<Predictions>> {
     let mut predictions = Predictions::default();
-    for batch in loader.epoch(0, 0) {
-        let batch = batch?;
-        let images = batch::images(&batch, model.device())?;
-        let mut probabilities = class_probabilities(model, &images)?;
-        if augmentation == TestTimeAugmentation::Flip {
-            let mirrored = class_probabilities(model, &images.flip(&[3])?)?;
+    let mut batches = feeder.epoch(0, 0);
+    while let Some(batch) = batches.next() {
+        let Fed { images, samples } = batch?;
+        let images = images.ready(None, model.device())?;
+        let logits = model.predict(images.images())?.logits;
+        let mirrored = match augmentation {
+            TestTimeAugmentation::None => None,
+            TestTimeAugmentation::Flip => Some(model.predict(batches.mirrored(&images)?.images())?.logits),
+        };
+        batches.look_ahead();
+        let mut probabilities = class_probabilities(&logits)?;
+        if let Some(mirrored) = mirrored {
+            let mirrored = class_probabilities(&mirrored)?;
             for (task, rows) in probabilities.iter_mut() {
                 rows.iter_mut().zip(&mirrored[task]).for_each(|(p, q)| *p = 0.5 * (*p + q));
             }
         }
         for (task, rows) in probabilities {
             predictions.probabilities[task].extend(rows);
-            predictions.targets[task].extend(&batch.targets[task]);
+            predictions.targets[task].extend(&samples.targets[task]);
         }
-        predictions.files.extend(batch.files);
+        predictions.files.extend(samples.files);
         if progress(predictions.len()).is_break() {
             return Ok(None);
         }
@@ -73,11 +81,10 @@ pub fn predict_with(
     Ok(Some(predictions))
 }
 
-/// images (B,3,H,W) -> (B * classes) a task.
-fn class_probabilities(model: &mut FaceModel, images: &Tensor) -> Result<PerTask<Vec<f32>>> {
-    let logits = model.predict(images)?.logits;
+/// Logits (B, classes) a task -> (B * classes) a task.
+fn class_probabilities(logits: &[Tensor]) -> Result<PerTask<Vec<f32>>> {
     let mut probabilities = PerTask::<Vec<f32>>::default();
-    for ((_, rows), logits) in probabilities.iter_mut().zip(&logits) {
+    for ((_, rows), logits) in probabilities.iter_mut().zip(logits) {
         for row in logits.to_vec2::<f32>()? {
             rows.extend(softmax(&row));
         }

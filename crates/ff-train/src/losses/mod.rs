@@ -6,6 +6,7 @@
 mod class_weights;
 mod objective;
 mod soft_targets;
+mod step;
 mod uncertainty;
 
 use candle_core::Tensor;
@@ -13,6 +14,7 @@ use candle_core::Tensor;
 pub use class_weights::ClassWeights;
 pub use objective::{AgeLoss, LossConfig, Objective, TaskWeighting};
 pub use soft_targets::SoftTargets;
+pub use step::{LossValues, StepLosses};
 pub use uncertainty::Uncertainty;
 
 use crate::Result;

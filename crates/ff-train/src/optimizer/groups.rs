@@ -1,7 +1,7 @@
 //! Parameter groups: runs of the flat vector that are updated alike, and the update of one of them.
 //!
 //! A group has its weight decay and its factor on the learning rate. On the host an update is one pass of
-//! `ff_kernels::optim`; on other devices the same arithmetic in candle operations.
+//! `ff_kernels::optim`; in candle operations it is the same arithmetic on any device.
 
 use std::ops::Range;
 
@@ -66,7 +66,7 @@ impl Rule<'_> {
         self.config.lr * self.lr_factor * group.lr_factor
     }
 
-    fn adamw(self, group: &Group) -> AdamW {
+    pub fn adamw(self, group: &Group) -> AdamW {
         let OptimizerConfig { beta1, beta2, eps, .. } = *self.config;
         let step = match group.part {
             Part::Backbone => self.steps.backbone,
@@ -76,7 +76,7 @@ impl Rule<'_> {
         AdamW { lr, beta1, beta2, eps, weight_decay: group.weight_decay, step, grad_scale }
     }
 
-    fn sgd(self, group: &Group) -> Sgd {
+    pub fn sgd(self, group: &Group) -> Sgd {
         let OptimizerConfig { momentum, nesterov, .. } = *self.config;
         let (lr, grad_scale) = (self.lr(group), self.grad_scale);
         Sgd { lr, momentum, weight_decay: group.weight_decay, nesterov, grad_scale }

@@ -1,28 +1,37 @@
 //! AdamW and SGD over the flat parameter vector, with a state that can be saved.
 //!
-//! A step goes through the parameter groups; clipping and the moving average ride on the same pass.
+//! A step first measures its gradient ([`Optimizer::measure`]), then goes through the parameter groups; clipping and the
+//! moving average ride on that pass. The passes are `ff_kernels::optim` on the CPU, our kernels where a model runs on
+//! them ([`Optimizer::for_model`]), and candle operations on whatever else the reference engine may run on.
 
 mod config;
 mod groups;
+#[cfg(feature = "cuda")]
+mod kernels;
+mod measure;
 
 use candle_core::{Device, Tensor};
 use ff_kernels::optim::{Ema, clip_factor, l2_norm};
 use ff_model::host::{with_slice, with_slice_mut};
-use ff_model::{BackboneMode, Parameters};
+use ff_model::{BackboneMode, FaceModel, Parameters};
 use serde::{Deserialize, Serialize};
 
 pub use config::{DecayScope, OptimizerConfig, OptimizerKind};
 use groups::{Rule, groups};
+pub use measure::{Measured, Measures};
 
 use crate::average::{self, Average};
+use crate::losses::{LossValues, StepLosses};
 use crate::{Error, Result};
 
 /// The optimiser and its state.
-#[derive(Debug)]
 pub struct Optimizer {
     config: OptimizerConfig,
     steps: Steps,
     slots: Slots,
+    /// Where a step is our kernels' work.
+    #[cfg(feature = "cuda")]
+    kernels: Option<kernels::Kernels>,
 }
 
 /// Steps taken. A backbone that was frozen for a while has taken fewer, and AdamW's bias correction must know.
@@ -40,8 +49,6 @@ pub struct Steps {
 pub struct Step<'a> {
     /// The schedule's factor on every learning rate.
     pub lr_factor: f64,
-    /// Factor on the gradient: see [`Optimizer::clip`].
-    pub grad_scale: f64,
     /// Whether the backbone takes part.
     pub mode: BackboneMode,
     /// The moving average, to be moved too.
@@ -50,7 +57,7 @@ pub struct Step<'a> {
 
 impl Default for Step<'_> {
     fn default() -> Self {
-        Self { lr_factor: 1.0, grad_scale: 1.0, mode: BackboneMode::Trainable, average: None }
+        Self { lr_factor: 1.0, mode: BackboneMode::Trainable, average: None }
     }
 }
 
@@ -62,14 +69,31 @@ enum Slots {
 }
 
 impl Optimizer {
-    /// An optimiser at step 0 for these parameters.
+    /// An optimiser at step 0 for the parameters of a model, on what the model runs on.
+    pub fn for_model(config: OptimizerConfig, model: &FaceModel) -> Result<Self> {
+        let new = Self::new(config, model.parameters())?;
+        #[cfg(feature = "cuda")]
+        if let Some(gpu) = model.gpu() {
+            let kernels = kernels::Kernels::new(gpu, model.gradient())?;
+            return Ok(Self { kernels: Some(kernels), ..new });
+        }
+        Ok(new)
+    }
+
+    /// An optimiser at step 0 for these parameters, which needs no kernels but the CPU's.
     pub fn new(config: OptimizerConfig, parameters: &Parameters) -> Result<Self> {
         let n_slots = slot_names(config.kind).len();
         let slots = match parameters.values().device() {
             Device::Cpu => Slots::Host(vec![vec![0.0; parameters.layout().len()]; n_slots]),
             _ => Slots::Device((0..n_slots).map(|_| parameters.zero_gradient()).collect::<Result<_, _>>()?),
         };
-        Ok(Self { config, steps: Steps::default(), slots })
+        Ok(Self {
+            config,
+            steps: Steps::default(),
+            slots,
+            #[cfg(feature = "cuda")]
+            kernels: None,
+        })
     }
 
     /// Steps taken.
@@ -77,17 +101,35 @@ impl Optimizer {
         self.steps
     }
 
-    /// The factor that shortens a gradient of this norm as `clip_norm` asks; 1 where it does not.
-    pub fn clip(&self, norm: f64) -> f64 {
-        self.config.clip_norm.map_or(1.0, |max_norm| clip_factor(norm, max_norm))
+    /// Measures a gradient that is `grad_scale` times what the flat `gradient` (N,) holds: the mean of several batches,
+    /// where that holds their sum. `losses` are what it is of; none at all counts as finite.
+    pub fn measure(&mut self, gradient: &Tensor, grad_scale: f64, losses: &StepLosses) -> Result<Measured> {
+        #[cfg(feature = "cuda")]
+        if let Some(kernels) = &mut self.kernels {
+            let max_norm = self.config.clip_norm;
+            return Ok(Measured::on_its_way(kernels.measure(gradient, grad_scale, max_norm, losses)?));
+        }
+        let grad_norm = gradient_norm(gradient)? * grad_scale;
+        let losses = if losses.is_empty() { LossValues::default() } else { losses.read()? };
+        let finite = losses.total.is_finite() && grad_norm.is_finite();
+        let clip = self.config.clip_norm.map_or(1.0, |max_norm| clip_factor(grad_norm, max_norm));
+        Ok(Measured::known(grad_scale * clip, Measures { grad_norm, losses, finite }))
     }
 
-    /// Moves the parameters by one step along the flat `gradient` (N,).
-    pub fn step(&mut self, parameters: &mut Parameters, gradient: &Tensor, step: Step) -> Result<()> {
+    /// Moves the parameters by one step along the flat `gradient` (N,), which was `measured` last.
+    ///
+    /// On a GPU nothing moves if what was measured is not finite; elsewhere that is for the caller to see.
+    pub fn step(
+        &mut self,
+        parameters: &mut Parameters,
+        gradient: &Tensor,
+        measured: &Measured,
+        step: Step,
+    ) -> Result<()> {
         self.steps.heads += 1;
         self.steps.backbone += u64::from(step.mode == BackboneMode::Trainable);
         let groups = groups(parameters.layout(), step.mode, &self.config);
-        let (lr_factor, grad_scale) = (step.lr_factor, step.grad_scale);
+        let (lr_factor, grad_scale) = (step.lr_factor, measured.factor);
         let rule = Rule { config: &self.config, steps: self.steps, lr_factor, grad_scale };
         let average = step.average.as_deref().map(|a| (a.values(), a.decay(self.steps.heads)));
         parameters.update(|values, _| match &mut self.slots {
@@ -111,6 +153,12 @@ impl Optimizer {
                 })
             })?),
             Slots::Device(slots) => {
+                #[cfg(feature = "cuda")]
+                if let Some(kernels) = &self.kernels {
+                    let (average, decay) = average.unzip();
+                    let vectors = kernels::Vectors { values, gradient, slots, average };
+                    return kernels.update(rule, &groups, &vectors, decay);
+                }
                 groups.iter().try_for_each(|group| rule.on_device(group, values, slots, gradient))?;
                 average.map_or(Ok(()), |(average, decay)| average::follow(average, values, decay))
             }
@@ -119,6 +167,19 @@ impl Optimizer {
             Some(average) => average.follow_statistics(parameters, self.steps.heads),
             None => Ok(()),
         }
+    }
+
+    /// The figures of what was measured, when the device has come this far.
+    ///
+    /// # Errors
+    /// Something before them failed on the device.
+    pub fn finish(&mut self, mut measured: Measured) -> Result<Measures> {
+        let measures = measured.wait()?;
+        #[cfg(feature = "cuda")]
+        if let (Some(kernels), Some(readback)) = (&mut self.kernels, measured.into_readback()) {
+            kernels.recycle(readback);
+        }
+        Ok(measures)
     }
 
     /// The state's tensors (N,) under their checkpoint names; [`Optimizer::steps`] belongs to it.
@@ -191,6 +252,15 @@ mod tests {
         Tensor::from_vec(values, n, &Device::Cpu).unwrap()
     }
 
+    fn measure(optimizer: &mut Optimizer, gradient: &Tensor) -> Measured {
+        optimizer.measure(gradient, 1.0, &StepLosses::default()).unwrap()
+    }
+
+    fn step(optimizer: &mut Optimizer, parameters: &mut Parameters, gradient: &Tensor, step: Step) {
+        let measured = measure(optimizer, gradient);
+        optimizer.step(parameters, gradient, &measured, step).unwrap();
+    }
+
     fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
         (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap()
     }
@@ -215,11 +285,11 @@ mod tests {
             let slots: Vec<_> = (0..n_slots).map(|_| on_device.zero_gradient().unwrap()).collect();
             for step in 1..=3 {
                 let gradient = gradient(&on_host, step);
-                let grad_scale = optimizer.clip(gradient_norm(&gradient).unwrap());
+                let measured = measure(&mut optimizer, &gradient);
+                let grad_scale = measured.factor;
                 assert!(grad_scale < 1.0, "clipping takes part");
-                optimizer
-                    .step(&mut on_host, &gradient, Step { lr_factor: 0.5, grad_scale, ..Step::default() })
-                    .unwrap();
+                let half = Step { lr_factor: 0.5, ..Step::default() };
+                optimizer.step(&mut on_host, &gradient, &measured, half).unwrap();
                 let rule = Rule { config: &config, steps: optimizer.steps(), lr_factor: 0.5, grad_scale };
                 for group in groups(on_device.layout(), BackboneMode::Trainable, &config) {
                     rule.on_device(&group, on_device.values(), &slots, &gradient).unwrap();
@@ -255,11 +325,11 @@ mod tests {
     fn a_restored_optimiser_goes_on_as_the_saved_one() {
         let (mut whole, config) = (parameters(), OptimizerConfig::default());
         let mut optimizer = Optimizer::new(config.clone(), &whole).unwrap();
-        let step = |optimizer: &mut Optimizer, parameters: &mut Parameters, i| {
+        let plain = |optimizer: &mut Optimizer, parameters: &mut Parameters, i| {
             let gradient = gradient(parameters, i);
-            optimizer.step(parameters, &gradient, Step::default()).unwrap();
+            step(optimizer, parameters, &gradient, Step::default());
         };
-        step(&mut optimizer, &mut whole, 1);
+        plain(&mut optimizer, &mut whole, 1);
         let mut restored = Optimizer::new(config, &whole).unwrap();
         let saved = optimizer.state().unwrap();
         restored
@@ -267,8 +337,8 @@ mod tests {
             .unwrap();
         let mut resumed = parameters();
         resumed.update(|values, _| values.slice_set(&whole.values().copy().unwrap(), 0, 0)).unwrap();
-        step(&mut optimizer, &mut whole, 2);
-        step(&mut restored, &mut resumed, 2);
+        plain(&mut optimizer, &mut whole, 2);
+        plain(&mut restored, &mut resumed, 2);
         assert_eq!(largest_difference(whole.values(), resumed.values()), 0.0);
         let short = Tensor::zeros(3, candle_core::DType::F32, &Device::Cpu).unwrap();
         let message = restored.restore(Steps::default(), |_| Ok(short.clone())).unwrap_err().to_string();
@@ -302,8 +372,8 @@ mod tests {
         let mut average = Average::new(0.5, &moving).unwrap();
         let before = moving.values().copy().unwrap();
         let gradient = gradient(&moving, 1);
-        let step = Step { average: Some(&mut average), ..Step::default() };
-        optimizer.step(&mut moving, &gradient, step).unwrap();
+        let with_average = Step { average: Some(&mut average), ..Step::default() };
+        step(&mut optimizer, &mut moving, &gradient, with_average);
         // At the first step the decay is 2/11.
         let expected =
             ((before * (2.0 / 11.0)).unwrap() + (moving.values() * (9.0 / 11.0)).unwrap()).unwrap();
@@ -318,9 +388,9 @@ mod tests {
         let gradient = gradient(&thawed, 1);
         let mut late = Optimizer::new(config.clone(), &thawed).unwrap();
         let frozen = Step { mode: BackboneMode::Frozen, ..Step::default() };
-        late.step(&mut thawed, &gradient, frozen).unwrap();
-        late.step(&mut thawed, &gradient, Step::default()).unwrap();
-        Optimizer::new(config, &fresh).unwrap().step(&mut fresh, &gradient, Step::default()).unwrap();
+        step(&mut late, &mut thawed, &gradient, frozen);
+        step(&mut late, &mut thawed, &gradient, Step::default());
+        step(&mut Optimizer::new(config, &fresh).unwrap(), &mut fresh, &gradient, Step::default());
         let backbone = |p: &Parameters| p.values().narrow(0, 0, p.layout().backbone().end).unwrap();
         assert_eq!(largest_difference(&backbone(&thawed), &backbone(&fresh)), 0.0);
         assert_eq!(late.steps(), Steps { backbone: 1, heads: 2 });

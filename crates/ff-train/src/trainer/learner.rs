@@ -2,20 +2,24 @@
 //!
 //! What a step does is a function of (learner's state, seed, step, batches). A step whose loss or gradient is not finite
 //! moves nothing, BatchNorm's statistics included where it is to be skipped.
+//!
+//! A GPU gets a whole step to do without anybody waiting for it. What came of it is asked for later, when the next one
+//! is on its way; only learnt task weights and steps that may be skipped are waited for at once.
 
 use std::time::Instant;
 
 use candle_core::Tensor;
-use ff_data::{Batch, Epoch, PerTask, Task};
+use ff_data::{Encoders, Loader, PerTask};
 use ff_model::{Dropout, FaceModel};
 
+use super::{steps_per_epoch, total_steps};
 use crate::Result;
 use crate::average::Average;
-use crate::batch;
 use crate::config::{Config, OnNonFinite};
-use crate::losses::Objective;
+use crate::feed::{Batches, Fed};
+use crate::losses::{Objective, StepLosses};
 use crate::mixing::Mixing;
-use crate::optimizer::{Optimizer, Step, gradient_norm};
+use crate::optimizer::{Measured, Measures, Optimizer, Step};
 use crate::records::{Seconds, StepRecord};
 use crate::schedule::Schedule;
 
@@ -45,20 +49,49 @@ pub struct Place {
     pub batches_before: u64,
 }
 
+/// A step that the device has been given to do.
+pub struct Pending {
+    measured: Measured,
+    /// The record, of which the measured part is still to come.
+    record: StepRecord,
+    files: Vec<String>,
+    /// Batches used up.
+    pub batches: usize,
+}
+
 /// A step that was taken.
 pub struct Taken {
     /// What to tell of it.
     pub record: StepRecord,
-    /// Batches used up.
-    pub batches: usize,
-    /// Their files, where the loss or gradient was not finite and nothing moved.
+    /// The files of its batches, where the loss or gradient was not finite and nothing moved.
     pub broken: Option<Vec<String>>,
 }
 
+impl Pending {
+    /// Whether nobody has to wait for what became of it. Always, where the host computes.
+    pub fn is_known(&self) -> bool {
+        self.measured.now().is_some()
+    }
+}
+
 impl Learner {
+    /// The learner that a configuration asks for, at step 0 of a run over the training split of this loader.
+    pub fn for_split(config: &Config, model: FaceModel, encoders: &Encoders, train: &Loader) -> Result<Self> {
+        let targets = train.dataset().targets();
+        let counts = PerTask::from_fn(|task| {
+            let mut counts = vec![0; encoders[task].n_classes()];
+            targets[task].iter().for_each(|&id| counts[id as usize] += 1);
+            counts
+        });
+        let objective = Objective::new(&config.loss, encoders, &counts, model.device())?;
+        let steps = steps_per_epoch(config, train);
+        let schedule = Schedule::new(config.schedule.clone(), steps as u64, total_steps(config, train));
+        Self::new(config, model, objective, schedule)
+    }
+
     /// A learner at step 0.
     pub fn new(config: &Config, model: FaceModel, objective: Objective, schedule: Schedule) -> Result<Self> {
-        let optimizer = Optimizer::new(config.optimizer.clone(), model.parameters())?;
+        let optimizer = Optimizer::for_model(config.optimizer.clone(), &model)?;
         let mixing = Mixing { mixup: config.data.mixup, cutmix: config.data.cutmix, seed: config.train.seed };
         Ok(Self { model, optimizer, objective, average: None, schedule, mixing, config: config.clone() })
     }
@@ -79,78 +112,99 @@ impl Learner {
     }
 
     /// Takes one step with as many of the epoch's batches as a step accumulates; `None` when the epoch is over.
-    pub fn step(&mut self, epoch: &mut Epoch, at: Place, seconds: &mut Seconds) -> Result<Option<Taken>> {
+    ///
+    /// A GPU is only told what to do: [`Learner::resolve`] says what came of it. The next step may begin before that,
+    /// unless it depends on it.
+    pub fn step(
+        &mut self,
+        batches: &mut Batches,
+        at: Place,
+        seconds: &mut Seconds,
+    ) -> Result<Option<Pending>> {
         let started = Instant::now();
-        let statistics = match self.config.train.on_non_finite {
-            OnNonFinite::Skip => Some(self.model.parameters().statistics().copy()?),
-            OnNonFinite::Stop => None,
-        };
+        let skips = self.config.train.on_non_finite == OnNonFinite::Skip;
+        let before = skips.then(|| self.model.parameters().statistics().copy()).transpose()?;
         let mut sum = Sum::default();
-        while sum.batches < self.config.optimizer.accumulate {
+        while sum.losses.batches() < self.config.optimizer.accumulate {
             let waiting = Instant::now();
-            let Some(batch) = epoch.next() else { break };
+            let Some(batch) = batches.next() else { break };
             let batch = batch?;
             seconds.loader += waiting.elapsed().as_secs_f64();
-            self.add_gradient(&batch, at, &mut sum, seconds)?;
+            self.add_gradient(batch, at, &mut sum, seconds)?;
         }
-        if sum.batches == 0 {
+        if sum.losses.is_empty() {
             return Ok(None);
         }
 
         let clock = Instant::now();
         let gradient = sum.gradient.take().unwrap_or_else(|| self.model.gradient().clone());
-        let mean = 1.0 / sum.batches as f64;
-        let grad_norm = gradient_norm(&gradient)? * mean;
+        let mean = 1.0 / sum.losses.batches() as f64;
         let lr_factor = self.schedule.factor(at.step);
         let weights = self.objective.learnt().map(|learnt| learnt.weights());
-        let (loss, losses) = sum.means();
-        let finite = loss.is_finite() && grad_norm.is_finite();
-        if finite {
-            let step = Step {
-                lr_factor,
-                grad_scale: mean * self.optimizer.clip(grad_norm),
-                mode: self.model.backbone_mode(),
-                average: self.average.as_mut(),
-            };
-            self.optimizer.step(self.model.parameters_mut(), &gradient, step)?;
-            let head_lr = self.config.optimizer.lr * self.config.optimizer.head_lr;
-            self.objective.step(&losses, head_lr * lr_factor);
-        } else if let Some(before) = statistics {
+        let mut measured = self.optimizer.measure(&gradient, mean, &sum.losses)?;
+        if skips || weights.is_some() {
+            measured.wait()?;
+        }
+        let measures = measured.now();
+        if measures.is_none_or(|measures| measures.finite) {
+            let step = Step { lr_factor, mode: self.model.backbone_mode(), average: self.average.as_mut() };
+            self.optimizer.step(self.model.parameters_mut(), &gradient, &measured, step)?;
+            if let Some(measures) = measures {
+                let head_lr = self.config.optimizer.lr * self.config.optimizer.head_lr;
+                self.objective.step(&measures.losses.tasks, head_lr * lr_factor);
+            }
+        } else if let Some(before) = before {
             self.model.parameters_mut().update(|_, statistics| statistics.slice_set(&before, 0, 0))?;
         }
         seconds.optimizer += clock.elapsed().as_secs_f64();
 
+        let clock = Instant::now();
+        batches.look_ahead();
+        seconds.loader += clock.elapsed().as_secs_f64();
         let record = StepRecord {
             epoch: at.epoch,
             step: at.step,
-            loss,
-            losses,
+            loss: f64::NAN,
+            losses: PerTask::default(),
             lr: self.config.optimizer.lr * lr_factor,
-            grad_norm,
+            grad_norm: f64::NAN,
             weights,
-            images: sum.images,
+            images: sum.losses.images(),
             seconds: started.elapsed().as_secs_f64(),
         };
-        Ok(Some(Taken { record, batches: sum.batches, broken: (!finite).then_some(sum.files) }))
+        Ok(Some(Pending { measured, record, files: sum.files, batches: sum.losses.batches() }))
+    }
+
+    /// What became of a step. Waits until the device has done it.
+    pub fn resolve(&mut self, pending: Pending, seconds: &mut Seconds) -> Result<Taken> {
+        let clock = Instant::now();
+        let Pending { measured, record, files, .. } = pending;
+        let Measures { losses, grad_norm, finite } = self.optimizer.finish(measured)?;
+        let waited = clock.elapsed().as_secs_f64();
+        seconds.optimizer += waited;
+        let record = StepRecord {
+            loss: losses.total,
+            losses: losses.tasks,
+            grad_norm,
+            seconds: record.seconds + waited,
+            ..record
+        };
+        Ok(Taken { record, broken: (!finite).then_some(files) })
     }
 
     /// Forward and backward of one batch.
-    fn add_gradient(&mut self, batch: &Batch, at: Place, sum: &mut Sum, seconds: &mut Seconds) -> Result<()> {
+    fn add_gradient(&mut self, batch: Fed, at: Place, sum: &mut Sum, seconds: &mut Seconds) -> Result<()> {
         let clock = Instant::now();
-        let draw = at.batches_before + sum.batches as u64 + 1;
-        let [_, _, height, width] = batch.shape;
-        let mix = self.mixing.draw(draw, batch.len(), (height, width));
+        let Fed { images, samples } = batch;
+        let draw = at.batches_before + sum.losses.batches() as u64 + 1;
+        let mix = self.mixing.draw(draw, samples.len(), images.size());
         let device = self.model.device();
-        let images = match &mix {
-            None => batch::images(batch, device)?,
-            Some(mix) => Tensor::from_vec(mix.apply(batch), &batch.shape, device)?,
-        };
-        let targets = batch::targets(batch, device)?;
+        let images = images.ready(mix.as_ref(), device)?;
+        let targets = samples.targets_on(device)?;
         let dropout =
             Dropout { rate: self.config.model.dropout as f32, seed: self.config.train.seed, step: draw };
-        let pass = self.model.forward_train(&images, dropout)?;
+        let pass = self.model.forward_train(images.images(), dropout)?;
         let loss = self.objective.loss(&pass.logits, &targets, mix.as_ref())?;
-        let total = f64::from(loss.total.to_scalar::<f32>()?);
         let forward = clock.elapsed();
         self.model.backward(&pass, &loss.total)?;
         if self.config.optimizer.accumulate > 1 {
@@ -160,14 +214,8 @@ impl Learner {
                 Some(sum) => (sum + gradient)?,
             });
         }
-        let n = batch.len() as f64;
-        sum.batches += 1;
-        sum.images += batch.len();
-        sum.loss += total * n;
-        for (task, loss) in Task::ALL.into_iter().zip(&loss.tasks) {
-            sum.losses[task] += f64::from(loss.to_scalar::<f32>()?) * n;
-        }
-        sum.files.extend(batch.files.iter().cloned());
+        sum.losses.push(&loss, samples.len())?;
+        sum.files.extend(samples.files);
         seconds.forward += forward.as_secs_f64();
         seconds.backward += (clock.elapsed() - forward).as_secs_f64();
         Ok(())
@@ -177,19 +225,8 @@ impl Learner {
 /// What the batches of a step add up to.
 #[derive(Default)]
 struct Sum {
-    batches: usize,
-    images: usize,
-    /// Of losses times images.
-    loss: f64,
-    losses: PerTask<f64>,
+    losses: StepLosses,
     files: Vec<String>,
     /// The sum of the batches' gradients; where a step is one batch, the model's own is used instead.
     gradient: Option<Tensor>,
-}
-
-impl Sum {
-    fn means(&self) -> (f64, PerTask<f64>) {
-        let n = self.images as f64;
-        (self.loss / n, self.losses.map(|loss| loss / n))
-    }
 }

@@ -4,31 +4,30 @@
 //! run continued from a checkpoint repeats the uninterrupted one. It prints nothing: an
 //! [`Observer`] may.
 
+mod epoch;
 mod learner;
 mod resume;
 
-use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
 
-use ff_data::{Encoders, Loader, PerTask, Splits};
-use ff_model::{BackboneMode, FaceModel};
+use ff_data::{Encoders, Loader, Splits};
+use ff_model::FaceModel;
 
-pub use learner::{Learner, Place, Taken};
+use epoch::{mean_loss, rate};
+pub use learner::{Learner, Pending, Place, Taken};
 pub use resume::Change;
 
 use crate::checkpoint::{Checkpoint, Position};
-use crate::config::{Config, OnNonFinite};
-use crate::evaluation::{Evaluation, predict};
+use crate::config::Config;
+use crate::feed::Feeder;
 use crate::files::sha256;
 use crate::journal::Journal;
-use crate::losses::Objective;
+use crate::losses::StepLosses;
 use crate::machine::Machine;
-use crate::optimizer::{Optimizer, Step, gradient_norm};
-use crate::records::{EpochRecord, Found, Observer, Outcome, Seconds, StepRecord};
+use crate::optimizer::{Optimizer, Step};
+use crate::records::{EpochRecord, Found, Observer, Outcome, Seconds};
 use crate::report::Report;
 use crate::run_dir::{Lock, RunDir, Which};
-use crate::schedule::Schedule;
 use crate::setup::{self, Init};
 use crate::{Error, Result};
 
@@ -40,9 +39,6 @@ pub enum Start {
     /// From a checkpoint of the folder in `[run] dir`: `last`, `best` or `step-N`.
     Resume(String),
 }
-
-/// With `on_non_finite = "skip"`, so many skipped steps in a row stop the run.
-const MOST_SKIPPED_IN_A_ROW: u64 = 10;
 
 /// Trains as `config` says, until done or until `stop` is set; a stop ends the step and writes the checkpoint.
 ///
@@ -102,8 +98,8 @@ impl Store {
 struct Trainer {
     config: Config,
     machine: Machine,
-    train_loader: Loader,
-    val_loader: Loader,
+    train: Feeder,
+    val: Feeder,
     learner: Learner,
     init: Option<Init>,
     changes: Vec<Change>,
@@ -118,11 +114,11 @@ impl Trainer {
     fn new(config: &Config, start: Start) -> Result<Self> {
         let Splits { train, val, encoders, .. } = Splits::read(&config.data.splits)?;
         let train_split = sha256(&train.to_csv());
-        let train_loader = setup::train_loader(config, train, &encoders)?;
-        let val_loader = setup::eval_loader(config, val, &config.data.images, &encoders)?;
         let model = setup::build_model(config, &encoders)?;
-        let mut learner = learner(config, model, &encoders, &train_loader)?;
-        let machine = Machine::look();
+        let train = setup::train_feeder(config, train, &encoders, &model)?;
+        let val = setup::eval_feeder(config, val, &config.data.images, &encoders, &model)?;
+        let mut learner = Learner::for_split(config, model, &encoders, train.loader())?;
+        let machine = Machine::look().with_gpu(config.train.device)?;
         let (init, changes, run_dir, lock, position) = match start {
             Start::Fresh => {
                 let init = setup::initialise(&mut learner.model, &config.model.init)?;
@@ -151,7 +147,7 @@ impl Trainer {
                 }
                 resume::check(&changes, &state.position)?;
                 checkpoint.restore(&mut learner)?;
-                if state.position.step < total_steps(config, &train_loader) {
+                if state.position.step < total_steps(config, train.loader()) {
                     run_dir.rewind(&state.position)?;
                 }
                 run_dir.write_config(config)?;
@@ -162,8 +158,8 @@ impl Trainer {
         Ok(Self {
             config: config.clone(),
             machine,
-            train_loader,
-            val_loader,
+            train,
+            val,
             learner,
             init,
             changes,
@@ -181,19 +177,19 @@ impl Trainer {
             machine: &self.machine,
             config: &self.config,
             encoders: &self.store.encoders,
-            rows: (self.train_loader.dataset().len(), self.val_loader.dataset().len()),
+            rows: (self.train.loader().dataset().len(), self.val.loader().dataset().len()),
             init: self.init.as_ref(),
             changes: &self.changes,
             parameters: (model.parameters().layout().len(), model.trainable_parameters()),
             run_dir: &self.store.run_dir,
             position: self.position,
-            steps_per_epoch: steps_per_epoch(&self.config, &self.train_loader),
+            steps_per_epoch: steps_per_epoch(&self.config, self.train.loader()),
             total_steps: self.total_steps(),
         }
     }
 
     fn total_steps(&self) -> u64 {
-        total_steps(&self.config, &self.train_loader)
+        total_steps(&self.config, self.train.loader())
     }
 
     fn run(mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
@@ -212,8 +208,8 @@ impl Trainer {
             observer.epoch(&record);
             last = Some(record);
         }
-        for loader in [&self.train_loader, &self.val_loader] {
-            for reason in loader.skipped().values() {
+        for feeder in [&self.train, &self.val] {
+            for reason in feeder.loader().skipped().values() {
                 tracing::warn!("skipped {reason}");
             }
         }
@@ -233,153 +229,6 @@ impl Trainer {
             interrupted,
         })
     }
-
-    fn out_of_patience(&self) -> bool {
-        self.config.train.patience.is_some_and(|patience| self.position.epochs_since_best >= patience)
-    }
-
-    /// The rest of the current epoch, as far as `max_steps` allows. Breaks when asked to stop.
-    fn train_epoch(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<ControlFlow<()>> {
-        let total_steps = self.total_steps();
-        let epoch = self.position.epoch;
-        let model = &self.config.model;
-        let frozen = model.freeze_backbone || epoch < model.freeze_epochs;
-        let mode = if frozen { BackboneMode::Frozen } else { BackboneMode::Trainable };
-        self.learner.model.set_backbone_mode(mode);
-        let Self { config, train_loader, learner, store, journal, position, seconds, images, .. } = self;
-        let batches_before = epoch * train_loader.n_batches() as u64;
-        let mut batches = train_loader.epoch(epoch, position.batch);
-        while position.step < total_steps {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(ControlFlow::Break(()));
-            }
-            let place = Place {
-                epoch: epoch + 1,
-                step: position.step + 1,
-                batches_before: batches_before + position.batch as u64,
-            };
-            let Some(taken) = learner.step(&mut batches, place, seconds)? else { break };
-            position.step += 1;
-            position.batch += taken.batches;
-            if let Some(files) = taken.broken {
-                position.skipped += 1;
-                position.skipped_in_a_row += 1;
-                let StepRecord { step, loss, grad_norm, .. } = taken.record;
-                let give_up = position.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW;
-                if config.train.on_non_finite == OnNonFinite::Stop || give_up {
-                    return Err(Error::NonFinite {
-                        step,
-                        loss,
-                        grad_norm,
-                        last_good: store.last_good(),
-                        files,
-                    });
-                }
-                observer.skipped(&taken.record, &files);
-                continue;
-            }
-            let record = taken.record;
-            *images += record.images as u64;
-            position.skipped_in_a_row = 0;
-            position.images += record.images as u64;
-            position.loss_sum += record.loss * record.images as f64;
-            journal.step(&record)?;
-            observer.step(&record);
-            if config.run.checkpoint_steps.is_some_and(|every| position.step.is_multiple_of(every)) {
-                store.save(learner, *position, Best::No)?;
-            }
-        }
-        Ok(ControlFlow::Continue(()))
-    }
-
-    /// Validation of the weights, and of their average where there is one; `None` when asked to stop.
-    fn evaluate(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Option<Evaluated>> {
-        let started = Instant::now();
-        let Some(raw) = self.evaluate_once(observer, stop)? else { return Ok(None) };
-        let mut ema = None;
-        if self.learner.average.is_some() {
-            self.learner.swap_average()?;
-            let average = self.evaluate_once(observer, stop);
-            self.learner.swap_average()?;
-            let Some(average) = average? else { return Ok(None) };
-            ema = Some(average);
-        }
-        self.seconds.evaluation += started.elapsed().as_secs_f64();
-        Ok(Some(Evaluated { raw, ema }))
-    }
-
-    fn evaluate_once(
-        &mut self,
-        observer: &mut dyn Observer,
-        stop: &AtomicBool,
-    ) -> Result<Option<Evaluation>> {
-        let total = self.val_loader.dataset().len();
-        let predictions = predict(&mut self.learner.model, &mut self.val_loader, |done| {
-            observer.evaluating(done, total);
-            if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        Ok(predictions.map(|p| p.evaluate(&self.store.encoders, &[])))
-    }
-
-    /// Records and saves an epoch that is trained and evaluated.
-    fn finish_epoch(&mut self, evaluated: Evaluated, before: (Seconds, u64)) -> Result<EpochRecord> {
-        let Evaluated { raw, ema } = evaluated;
-        let deciding = ema.as_ref().unwrap_or(&raw);
-        let score = self.config.train.criterion.score(&deciding.tasks);
-        let best = if self.position.best.is_none_or(|b| score > b) { Best::Yes } else { Best::No };
-        let (seconds_before, images_before) = before;
-        let seconds = self.seconds.since(&seconds_before);
-        let record = EpochRecord {
-            epoch: self.position.epoch + 1,
-            step: self.position.step,
-            train_loss: mean_loss(&self.position).unwrap_or(f64::NAN),
-            confusion: deciding.confusion.clone(),
-            val: raw.tasks,
-            ema: ema.map(|average| average.tasks),
-            best: best == Best::Yes,
-            images_per_s: rate(self.images - images_before, seconds.training()),
-            seconds,
-        };
-        match best {
-            Best::Yes => (self.position.best, self.position.epochs_since_best) = (Some(score), 0),
-            Best::No => self.position.epochs_since_best += 1,
-        }
-        if self.position.batch == self.train_loader.n_batches() {
-            let next = Position {
-                epoch: self.position.epoch + 1,
-                batch: 0,
-                images: 0,
-                loss_sum: 0.0,
-                ..self.position
-            };
-            self.position = next;
-        }
-        self.journal.epoch(&record)?;
-        self.store.save(&mut self.learner, self.position, best)?;
-        self.store.report();
-        Ok(record)
-    }
-}
-
-/// The figures of an epoch's end.
-struct Evaluated {
-    raw: Evaluation,
-    /// Of the weights' average.
-    ema: Option<Evaluation>,
-}
-
-/// The learner that a configuration asks for, for this training split.
-fn learner(config: &Config, model: FaceModel, encoders: &Encoders, train: &Loader) -> Result<Learner> {
-    let targets = train.dataset().targets();
-    let counts = PerTask::from_fn(|task| {
-        let mut counts = vec![0; encoders[task].n_classes()];
-        targets[task].iter().for_each(|&id| counts[id as usize] += 1);
-        counts
-    });
-    let objective = Objective::new(&config.loss, encoders, &counts, model.device())?;
-    let steps = steps_per_epoch(config, train);
-    let schedule = Schedule::new(config.schedule.clone(), steps as u64, total_steps(config, train));
-    Learner::new(config, model, objective, schedule)
 }
 
 fn steps_per_epoch(config: &Config, train: &Loader) -> usize {
@@ -394,14 +243,8 @@ fn total_steps(config: &Config, train: &Loader) -> u64 {
 /// Moves the model's parameters along its gradient, without a schedule.
 pub fn optimizer_step(model: &mut FaceModel, optimizer: &mut Optimizer) -> Result<()> {
     let (gradient, mode) = (model.gradient().clone(), model.backbone_mode());
-    let grad_scale = optimizer.clip(gradient_norm(&gradient)?);
-    optimizer.step(model.parameters_mut(), &gradient, Step { mode, grad_scale, ..Step::default() })
-}
-
-fn mean_loss(position: &Position) -> Option<f64> {
-    (position.images > 0).then(|| position.loss_sum / position.images as f64)
-}
-
-fn rate(images: u64, seconds: f64) -> f64 {
-    if seconds > 0.0 { images as f64 / seconds } else { 0.0 }
+    let measured = optimizer.measure(&gradient, 1.0, &StepLosses::default())?;
+    optimizer.step(model.parameters_mut(), &gradient, &measured, Step { mode, ..Step::default() })?;
+    optimizer.finish(measured)?;
+    Ok(())
 }

@@ -6,11 +6,12 @@ mod network;
 use anyhow::Result;
 use clap::ValueEnum;
 use ff_data::Splits;
-use ff_model::BackboneMode;
 use ff_model::summary::summarise;
+use ff_model::{BackboneMode, DeviceSpec};
+use ff_train::batch_size::BatchSize;
 use ff_train::checkpoint::heads;
-use ff_train::machine::peak_rss_mib;
-use network::Parts;
+use ff_train::machine::{peak_rss_mib, peak_tflops};
+use network::{Parts, Timing};
 use serde::Serialize;
 
 use crate::flags::{ComputeFlags, DataFlags, sample_config, settle};
@@ -18,17 +19,21 @@ use crate::{Context, Ending, output};
 
 /// Measure one stage: images a second, milliseconds a batch, peak memory.
 ///
-/// The network is fed synthetic images, and figures are medians over --steps batches after one to warm up. The loader
-/// reads the sample, and its figures are medians over --steps epochs, each beside the decoder alone. GFLOP/s are
-/// direct-convolution equivalents, three forward passes a training step.
+/// The network is fed synthetic images, and figures are medians over --steps batches after one to warm up; on CUDA over
+/// --steps blocks of 20 batches after 20, the GPU waited for between blocks. The loader reads the sample, and its
+/// figures are medians over --steps epochs, each beside the decoder alone. GFLOP/s are direct-convolution equivalents,
+/// three forward passes a training step; a GPU's peak is its data sheet's for dense products in that precision.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Which stage.
     #[arg(value_enum)]
     stage: Stage,
-    /// Batches to measure.
+    /// Batches to measure, or blocks of them on CUDA.
     #[arg(long, value_name = "N", default_value_t = 5)]
     steps: usize,
+    /// Training: real batches from the loader, as a run takes them, in place of synthetic ones.
+    #[arg(long)]
+    with_loader: bool,
     #[command(flatten)]
     data: DataFlags,
     #[command(flatten)]
@@ -53,7 +58,9 @@ struct Figures {
     ms_per_batch: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     gflop_per_s: Option<f64>,
-    /// Medians of a training step's parts, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpu: Option<GpuFigures>,
+    /// Medians of a training step's parts, milliseconds; not known on a GPU, or with a loader beside.
     #[serde(skip_serializing_if = "Option::is_none")]
     parts_ms: Option<Parts>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,18 +70,31 @@ struct Figures {
     steps: usize,
     threads: usize,
     workers: usize,
+    with_loader: bool,
     engine: &'static str,
+    precision: &'static str,
     device: String,
     augment: &'static str,
 }
 
+/// What a GPU gives and takes.
+#[derive(Debug, Serialize)]
+struct GpuFigures {
+    name: String,
+    /// Memory in use on the whole GPU when all was measured, MiB.
+    memory_mib: usize,
+    /// Of [`peak_tflops`]; null where that is not known.
+    peak_tflop_per_s: Option<f64>,
+    share_of_peak: Option<f64>,
+}
+
 impl Stage {
     /// Images in a batch unless asked otherwise: the sizes that the peers' benches have.
-    const fn batch_size(self) -> usize {
+    const fn batch_size(self) -> BatchSize {
         match self {
-            Self::Loader => 256,
-            Self::Train => 32,
-            Self::Infer => 16,
+            Self::Loader => BatchSize::Images(256),
+            Self::Train => BatchSize::Images(32),
+            Self::Infer => BatchSize::Images(16),
         }
     }
 
@@ -91,35 +111,51 @@ impl Stage {
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let data =
         DataFlags { batch_size: args.data.batch_size.or(Some(args.stage.batch_size())), ..args.data.clone() };
-    let config = settle(sample_config(context, &data, &args.compute))?;
+    let mut config = settle(sample_config(context, &data, &args.compute))?;
+    data.find_batch_size(&mut config)?;
     let splits = Splits::read(&config.data.splits)?;
     let (steps, batch_size) = (args.steps.max(1), config.data.batch_size);
     let heads = heads(&splits.encoders);
 
     let (mut parts, mut breakdown) = (None, None);
-    let times = match args.stage {
+    let Timing { ms, gpu } = match args.stage {
         Stage::Loader => {
-            let (times, found) = loader::run(&config, splits, steps)?;
+            let (ms, found) = loader::run(&config, splits, steps)?;
             breakdown = Some(found);
-            times
+            Timing { ms, gpu: None }
+        }
+        Stage::Train if args.with_loader => network::train_with_loader(&config, splits, steps)?,
+        Stage::Train if config.train.device != DeviceSpec::Cpu => {
+            network::train_on_gpu(&config, &splits.encoders, steps)?
         }
         Stage::Train => {
             let all = network::train(&config, &splits.encoders, steps)?;
             let part = |f: fn(&Parts) -> f64| median(all.iter().map(f).collect());
             let (forward, backward) = (part(|p| p.forward), part(|p| p.backward));
             parts = Some(Parts { forward, backward, optimizer: part(|p| p.optimizer) });
-            all.iter().map(Parts::sum).collect()
+            Timing { ms: all.iter().map(Parts::sum).collect(), gpu: None }
         }
         Stage::Infer => network::infer(&config, &splits.encoders, steps)?,
     };
-    let ms_per_batch = median(times);
+    let ms_per_batch = median(ms);
     let mult_adds = summarise(&heads, BackboneMode::Trainable, [batch_size, 224, 224])?.mult_adds;
     let gflop = args.stage.forward_passes().map(|passes| 2e-9 * passes * mult_adds as f64);
+    let gflop_per_s = gflop.map(|gflop| 1e3 * gflop / ms_per_batch);
+    let gpu = gpu.map(|gpu| {
+        let peak = peak_tflops(&gpu.name, config.train.precision);
+        GpuFigures {
+            name: gpu.name,
+            memory_mib: (gpu.total - gpu.free) >> 20,
+            peak_tflop_per_s: peak,
+            share_of_peak: gflop_per_s.zip(peak).map(|(gflop_per_s, peak)| 1e-3 * gflop_per_s / peak),
+        }
+    });
     let figures = Figures {
         stage: args.stage,
         images_per_s: 1e3 * batch_size as f64 / ms_per_batch,
         ms_per_batch,
-        gflop_per_s: gflop.map(|gflop| 1e3 * gflop / ms_per_batch),
+        gflop_per_s,
+        gpu,
         parts_ms: parts,
         loader: breakdown,
         peak_rss_mib: peak_rss_mib(),
@@ -127,7 +163,9 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         steps,
         threads: config.train.threads,
         workers: config.data.workers,
+        with_loader: args.with_loader,
         engine: config.train.engine.name(),
+        precision: config.train.precision.name(),
         device: config.train.device.to_string(),
         augment: config.data.augment.name(),
     };
@@ -154,6 +192,13 @@ fn print(figures: &Figures) {
     );
     if let Some(gflop_per_s) = figures.gflop_per_s {
         output::say!("{gflop_per_s:.1} GFLOP/s (direct-convolution equivalent)");
+    }
+    if let Some(GpuFigures { name, memory_mib, peak_tflop_per_s, share_of_peak }) = &figures.gpu {
+        let share = match (share_of_peak, peak_tflop_per_s) {
+            (Some(share), Some(peak)) => format!("{:.1} % of its peak of {peak} TFLOP/s", 100.0 * share),
+            _ => "its peak is unknown".to_owned(),
+        };
+        output::say!("{name} in {}: {share}; {memory_mib} MiB of its memory in use", figures.precision);
     }
     if let Some(Parts { forward, backward, optimizer }) = figures.parts_ms {
         output::say!("forward {forward:.0} ms, backward {backward:.0} ms, optimizer {optimizer:.1} ms");

@@ -1,16 +1,18 @@
-//! `bench train` and `bench infer`: the network on synthetic images, with no loader beside it.
+//! `bench train` and `bench infer`: the network on synthetic images, or with the loader beside it.
 
 use std::time::Instant;
 
-use anyhow::Result;
-use candle_core::Tensor;
-use ff_data::{Encoders, PerTask};
+use anyhow::{Context, Result};
+use candle_core::{Device, Tensor};
+use ff_data::{Encoders, Manifest, Row, Splits};
 use ff_model::{Dropout, FaceModel};
 use ff_train::Config;
-use ff_train::losses::multi_task;
-use ff_train::optimizer::Optimizer;
-use ff_train::setup::build_model;
-use ff_train::trainer::optimizer_step;
+use ff_train::losses::{StepLosses, multi_task};
+use ff_train::machine::{self, Gpu};
+use ff_train::optimizer::{Measured, Optimizer, Step};
+use ff_train::records::Seconds;
+use ff_train::setup::{build_model, train_feeder};
+use ff_train::trainer::{Learner, Place, optimizer_step};
 use serde::Serialize;
 
 /// Milliseconds of a training step's parts.
@@ -30,14 +32,9 @@ impl Parts {
 /// `steps` training steps after one to warm up.
 pub fn train(config: &Config, encoders: &Encoders, steps: usize) -> Result<Vec<Parts>> {
     let mut model = build_model(config, encoders)?;
-    let mut optimizer = Optimizer::new(config.optimizer.clone(), model.parameters())?;
+    let mut optimizer = Optimizer::for_model(config.optimizer.clone(), &model)?;
     let images = synthetic(config, &model)?;
-    let classes: PerTask<usize> = encoders.n_classes();
-    let n = config.data.batch_size;
-    let targets = classes
-        .values()
-        .map(|&c| Tensor::new((0..n).map(|i| (i % c) as u32).collect::<Vec<_>>(), model.device()));
-    let targets = targets.collect::<Result<Vec<_>, _>>()?;
+    let targets = synthetic_targets(config, encoders, &model)?;
     let mut all = Vec::new();
     for step in 0..=steps {
         let clock = Instant::now();
@@ -55,19 +52,117 @@ pub fn train(config: &Config, encoders: &Encoders, steps: usize) -> Result<Vec<P
     Ok(all.split_off(1))
 }
 
-/// Milliseconds of `steps` forward passes in evaluation mode, after one to warm up.
-pub fn infer(config: &Config, encoders: &Encoders, steps: usize) -> Result<Vec<f64>> {
+/// Milliseconds of a forward pass in evaluation mode.
+pub fn infer(config: &Config, encoders: &Encoders, steps: usize) -> Result<Timing> {
     let mut model = build_model(config, encoders)?;
     let images = synthetic(config, &model)?;
-    let mut times = Vec::new();
-    for _ in 0..=steps {
-        let clock = Instant::now();
-        for logits in model.predict(&images)?.logits {
-            logits.to_vec2::<f32>()?;
+    let device = model.device().clone();
+    blocks(config, &device, steps, || {
+        let logits = model.predict(&images)?.logits;
+        // On a GPU the end of the block waits for it.
+        if device.is_cpu() {
+            logits.iter().try_for_each(|logits| logits.to_vec2::<f32>().map(drop))?;
         }
-        times.push(clock.elapsed().as_secs_f64() * 1e3);
+        Ok(())
+    })
+}
+
+/// Milliseconds of a whole training step on a GPU, which nothing interrupts.
+pub fn train_on_gpu(config: &Config, encoders: &Encoders, steps: usize) -> Result<Timing> {
+    let mut model = build_model(config, encoders)?;
+    let mut optimizer = Optimizer::for_model(config.optimizer.clone(), &model)?;
+    let (images, targets) = (synthetic(config, &model)?, synthetic_targets(config, encoders, &model)?);
+    let mut dropout = Dropout { rate: config.model.dropout as f32, seed: 0, step: 0 };
+    let device = model.device().clone();
+    let mut open: Option<Measured> = None;
+    blocks(config, &device, steps, || {
+        dropout.step += 1;
+        let pass = model.forward_train(&images, dropout)?;
+        let loss = multi_task(&pass.logits, &targets)?;
+        model.backward(&pass, &loss.total)?;
+        let mut losses = StepLosses::default();
+        losses.push(&loss, config.data.batch_size)?;
+        let gradient = model.gradient().clone();
+        let measured = optimizer.measure(&gradient, 1.0, &losses)?;
+        optimizer.step(model.parameters_mut(), &gradient, &measured, Step::default())?;
+        // The figures of the step before: as a run reads them.
+        if let Some(before) = open.replace(measured) {
+            optimizer.finish(before)?;
+        }
+        Ok(())
+    })
+}
+
+/// Milliseconds of a training step that takes its batches from the loader: the sample again and again, in one epoch.
+pub fn train_with_loader(config: &Config, splits: Splits, steps: usize) -> Result<Timing> {
+    let model = build_model(config, &splits.encoders)?;
+    let device = model.device().clone();
+    let wanted = Pace::on(&device).steps(steps) * config.data.batch_size;
+    let rows: Vec<Row> = splits.train.rows().iter().cycle().take(wanted).cloned().collect();
+    let manifest = Manifest::new(splits.train.path(), splits.train.extra_columns().to_vec(), rows)?;
+    let mut feeder = train_feeder(config, manifest, &splits.encoders, &model)?;
+    let mut learner = Learner::for_split(config, model, &splits.encoders, feeder.loader())?;
+    let mut batches = feeder.epoch(0, 0);
+    let (mut step, mut seconds, mut open) = (0, Seconds::default(), None);
+    blocks(config, &device, steps, || {
+        let at = Place { epoch: 1, step: step + 1, batches_before: step };
+        let begun = learner.step(&mut batches, at, &mut seconds)?.context("the epoch is over too early")?;
+        step += 1;
+        if let Some(before) = open.replace(begun) {
+            learner.resolve(before, &mut seconds)?;
+        }
+        Ok(())
+    })
+}
+
+/// What was measured.
+pub struct Timing {
+    /// Milliseconds of a step, one value a block.
+    pub ms: Vec<f64>,
+    /// The GPU with all in it that a step needs.
+    pub gpu: Option<Gpu>,
+}
+
+/// How steps are timed.
+struct Pace {
+    warm_up: usize,
+    /// Steps that are timed together.
+    block: usize,
+}
+
+impl Pace {
+    /// A GPU is timed over blocks of steps, between which it is waited for.
+    fn on(device: &Device) -> Self {
+        match device {
+            Device::Cpu => Self { warm_up: 1, block: 1 },
+            _ => Self { warm_up: 20, block: 20 },
+        }
     }
-    Ok(times.split_off(1))
+
+    /// Steps that `blocks` blocks take, warming up included.
+    fn steps(&self, blocks: usize) -> usize {
+        self.warm_up + blocks * self.block
+    }
+}
+
+/// Times `count` blocks of steps, after some to warm up.
+fn blocks(
+    config: &Config,
+    device: &Device,
+    count: usize,
+    mut step: impl FnMut() -> Result<()>,
+) -> Result<Timing> {
+    let Pace { warm_up, block } = Pace::on(device);
+    (0..warm_up).try_for_each(|_| step())?;
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        device.synchronize()?;
+        let clock = Instant::now();
+        (0..block).try_for_each(|_| step())?;
+        device.synchronize()?;
+        times.push(clock.elapsed().as_secs_f64() * 1e3 / block as f64);
+    }
+    Ok(Timing { ms: times, gpu: machine::gpu(config.train.device)? })
 }
 
 /// Images (B,3,224,224) with the spread of normalised ones; the speed does not depend on what they show.
@@ -75,4 +170,11 @@ fn synthetic(config: &Config, model: &FaceModel) -> Result<Tensor> {
     let n = config.data.batch_size * 3 * 224 * 224;
     let values: Vec<f32> = (0..n).map(|i| (i % 251) as f32 / 62.5 - 2.0).collect();
     Ok(Tensor::from_vec(values, (config.data.batch_size, 3, 224, 224), model.device())?)
+}
+
+/// Class ids (B,) a task.
+fn synthetic_targets(config: &Config, encoders: &Encoders, model: &FaceModel) -> Result<Vec<Tensor>> {
+    let (n, classes) = (config.data.batch_size, encoders.n_classes());
+    let ids = |&c: &usize| Tensor::new((0..n).map(|i| (i % c) as u32).collect::<Vec<_>>(), model.device());
+    Ok(classes.values().map(ids).collect::<Result<_, _>>()?)
 }

@@ -7,19 +7,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::ValueEnum;
-use ff_data::{Loader, Manifest, Split, Task};
+use ff_data::{Manifest, Split, Task};
 use ff_model::FaceModel;
 use ff_train::evaluation::{
     Bootstrap, Calibration, EvaluationRecord, Predictions, Settings, Source, TestTimeAugmentation,
     predict_with,
 };
+use ff_train::feed::Feeder;
 use ff_train::report::Report;
 use ff_train::run_dir::RunDir;
-use ff_train::setup::{Trained, eval_loader};
+use ff_train::setup::{Trained, eval_feeder};
 use ff_train::{ConfigBuilder, Preset};
 
 use crate::flags::settle;
-use crate::inference::{ModelFlags, PaceFlags, compute};
+use crate::inference::{ModelFlags, PaceFlags};
 use crate::output::{self, note};
 use crate::{Context, Ending};
 
@@ -101,14 +102,14 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         None => ConfigBuilder::new(Preset::Sample, &context.root),
     };
     let config = settle(args.pace.over(builder))?;
-    let Trained { mut model, encoders, path: checkpoint } = args.model.open(&compute(&config)?)?;
+    let Trained { mut model, encoders, path: checkpoint } = args.model.open(&config.train.compute()?)?;
     let tta = match args.tta {
         TtaFlag::None => TestTimeAugmentation::None,
         TtaFlag::Flip => TestTimeAugmentation::Flip,
     };
     let mut predict = |manifest, images: &Path| {
-        let loader = eval_loader(&config, manifest, images, &encoders)?;
-        predictions(&mut model, loader, tta)
+        let feeder = eval_feeder(&config, manifest, images, &encoders, &model)?;
+        predictions(&mut model, feeder, tta)
     };
 
     let csv = args.csv.clone().unwrap_or_else(|| args.split.split().path(&config.data.splits));
@@ -160,14 +161,14 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     Ok(Ending::Success)
 }
 
-fn predictions(model: &mut FaceModel, mut loader: Loader, tta: TestTimeAugmentation) -> Result<Predictions> {
-    let bar = output::progress(loader.dataset().len() as u64, "[{bar:30}] {pos}/{len} eta {eta}");
-    let predictions = predict_with(tta, model, &mut loader, |done| {
+fn predictions(model: &mut FaceModel, mut feeder: Feeder, tta: TestTimeAugmentation) -> Result<Predictions> {
+    let bar = output::progress(feeder.loader().dataset().len() as u64, "[{bar:30}] {pos}/{len} eta {eta}");
+    let predictions = predict_with(tta, model, &mut feeder, |done| {
         bar.set_position(done as u64);
         ControlFlow::Continue(())
     })?;
     bar.finish_and_clear();
-    for reason in loader.skipped().values() {
+    for reason in feeder.loader().skipped().values() {
         tracing::warn!("skipped {reason}");
     }
     Ok(predictions.expect("nothing breaks it off"))

@@ -1,16 +1,20 @@
 //! Trust but verify: named checks that the network learns as it should, on real faces.
 //!
 //! Each check stands alone and says what it saw. They run on the device and engine of a configuration, from seeded
-//! random weights; a frozen backbone fails the gradient checks, and should.
+//! random weights; a frozen backbone fails the gradient checks, and should. The full set compares this execution with
+//! another one, and on a GPU every kernel with its twin on the processor.
+
+mod engines;
+mod kernels;
 
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use engines::Pair;
 use ff_data::{Batch, Dataset, ImageSize, Loader, LoaderConfig, Mode, PerTask, Splits, Task};
-use ff_model::{BackboneMode, Dropout, FaceModel};
+use ff_model::{BackboneMode, DeviceSpec, Dropout, Engine, FaceModel};
 use serde::Serialize;
 
-use crate::batch;
 use crate::checkpoint::{Checkpoint, Position};
 use crate::config::Config;
 use crate::losses::{Objective, multi_task};
@@ -27,6 +31,15 @@ const BATCH: usize = 4;
 const OVERFIT_BATCH: usize = 8;
 const OVERFIT_SIZE: usize = 64;
 const OVERFIT_STEPS: usize = 60;
+
+/// How much is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// That the network learns as it should.
+    Usual,
+    /// Also that another execution computes the same.
+    Full,
+}
 
 /// The result of one check.
 #[derive(Debug, Clone, Serialize)]
@@ -55,8 +68,9 @@ type Verdict = Result<(bool, String)>;
 ///
 /// # Errors
 /// Only what comes before the checks: splits, images or device that cannot be used.
-pub fn run(config: &Config, mut done: impl FnMut(&Check)) -> Result<Report> {
+pub fn run(config: &Config, depth: Depth, mut done: impl FnMut(&Check)) -> Result<Report> {
     let subject = Subject::new(config)?;
+    let pair = Pair::new(&subject);
     let mut checks: Vec<(String, Box<dyn Fn() -> Verdict + '_>)> = vec![
         ("embedding_shape".into(), Box::new(|| subject.embedding_shape())),
         ("logits_shapes".into(), Box::new(|| subject.logits_shapes())),
@@ -74,6 +88,16 @@ pub fn run(config: &Config, mut done: impl FnMut(&Check)) -> Result<Report> {
     ));
     checks.push(("overfits_one_batch".into(), Box::new(|| subject.overfits_one_batch())));
     checks.push(("checkpoint_round_trip".into(), Box::new(|| subject.checkpoint_round_trip())));
+
+    if depth == Depth::Full {
+        if let (DeviceSpec::Cuda(_), Engine::Fast) = (config.train.device, config.train.engine) {
+            let check = || kernels::agree_with_their_twins(&subject.model()?);
+            checks.push(("kernels_agree_with_their_twins".into(), Box::new(check)));
+        }
+        checks.push(("embedding_as_another_engine's".into(), Box::new(|| pair.embedding())));
+        checks.push(("gradient_as_another_engine's".into(), Box::new(|| pair.gradient())));
+        checks.push(("ten_steps_as_another_engine's".into(), Box::new(|| pair.ten_steps())));
+    }
 
     let mut report = Report { passed: true, checks: Vec::new() };
     for (name, check) in checks {
@@ -95,35 +119,32 @@ enum BatchNorm {
 struct Subject<'a> {
     config: &'a Config,
     splits: Splits,
-    images: Tensor,
-    targets: Vec<Tensor>,
+    batch: Batch,
 }
 
 impl<'a> Subject<'a> {
     fn new(config: &'a Config) -> Result<Self> {
         let splits = Splits::read(&config.data.splits)?;
         let batch = first_batch(config, &splits, BATCH, ImageSize::DEFAULT)?;
-        let device = config.train.device.open()?;
-        let (images, targets) = (batch::images(&batch, &device)?, batch::targets(&batch, &device)?);
-        Ok(Self { config, splits, images, targets })
+        config.train.device.open()?;
+        Ok(Self { config, splits, batch })
     }
 
     fn model(&self) -> Result<FaceModel> {
         build_model(self.config, &self.splits.encoders)
     }
 
-    fn no_dropout(&self) -> Dropout {
-        Dropout { rate: 0.0, seed: self.config.train.seed, step: 1 }
-    }
-
     fn embedding_shape(&self) -> Verdict {
-        let embedding = self.model()?.embed(&self.images)?;
-        Ok((embedding.dims() == [BATCH, 512], format!("{:?} -> {:?}", self.images.dims(), embedding.dims())))
+        let mut model = self.model()?;
+        let (images, _) = on_device(&self.batch, &model)?;
+        let embedding = model.embed(&images)?;
+        Ok((embedding.dims() == [BATCH, 512], format!("{:?} -> {:?}", images.dims(), embedding.dims())))
     }
 
     fn logits_shapes(&self) -> Verdict {
         let mut model = self.model()?;
-        let logits = model.predict(&self.images)?.logits;
+        let (images, _) = on_device(&self.batch, &model)?;
+        let logits = model.predict(&images)?.logits;
         let expected: Vec<_> = model.heads().iter().map(|head| vec![BATCH, head.classes]).collect();
         let found: Vec<_> = logits.iter().map(|l| l.dims().to_vec()).collect();
         Ok((found == expected, format!("expected {expected:?}, found {found:?}")))
@@ -131,8 +152,9 @@ impl<'a> Subject<'a> {
 
     fn loss_at_initialisation(&self) -> Verdict {
         let mut model = self.model()?;
-        let pass = model.forward_train(&self.images, self.no_dropout())?;
-        let loss = f64::from(multi_task(&pass.logits, &self.targets)?.total.to_scalar::<f32>()?);
+        let (images, targets) = on_device(&self.batch, &model)?;
+        let pass = model.forward_train(&images, no_dropout(self.config))?;
+        let loss = f64::from(multi_task(&pass.logits, &targets)?.total.to_scalar::<f32>()?);
         let chance: f64 = model.heads().iter().map(|head| (head.classes as f64).ln()).sum();
         let detail = format!("loss {loss:.3}, guessing gives {chance:.3}; within 0.5 is expected");
         Ok(((loss - chance).abs() < 0.5, detail))
@@ -141,8 +163,9 @@ impl<'a> Subject<'a> {
     /// Every parameter of the backbone gets a finite gradient, not all zero, from one task's loss alone.
     fn gradients_from(&self, task: usize) -> Verdict {
         let mut model = self.model()?;
-        let pass = model.forward_train(&self.images, self.no_dropout())?;
-        let loss = multi_task(&pass.logits, &self.targets)?.tasks.swap_remove(task);
+        let (images, targets) = on_device(&self.batch, &model)?;
+        let pass = model.forward_train(&images, no_dropout(self.config))?;
+        let loss = multi_task(&pass.logits, &targets)?.tasks.swap_remove(task);
         model.backward(&pass, &loss)?;
         let end = model.parameters().layout().backbone().end;
         let (mut dead, mut broken, mut total) = (Vec::new(), Vec::new(), 0);
@@ -170,10 +193,11 @@ impl<'a> Subject<'a> {
         let mut model = self.model()?;
         // A frozen backbone's statistics stay by design; this is about the others.
         model.set_backbone_mode(BackboneMode::Trainable);
+        let (images, _) = on_device(&self.batch, &model)?;
         let before = model.parameters().statistics().to_vec1::<f32>()?;
         match mode {
-            BatchNorm::Training => drop(model.forward_train(&self.images, self.no_dropout())?),
-            BatchNorm::Evaluation => drop(model.predict(&self.images)?),
+            BatchNorm::Training => drop(model.forward_train(&images, no_dropout(self.config))?),
+            BatchNorm::Evaluation => drop(model.predict(&images)?),
         }
         let after = model.parameters().statistics().to_vec1::<f32>()?;
         let layout = model.parameters().statistics_layout();
@@ -188,13 +212,12 @@ impl<'a> Subject<'a> {
         let size = ImageSize { height: OVERFIT_SIZE, width: OVERFIT_SIZE };
         let batch = first_batch(self.config, &self.splits, OVERFIT_BATCH, size)?;
         let mut model = self.model()?;
-        let (images, targets) =
-            (batch::images(&batch, model.device())?, batch::targets(&batch, model.device())?);
+        let (images, targets) = on_device(&batch, &model)?;
         let config = OptimizerConfig { lr: 1e-3, ..OptimizerConfig::default() };
-        let mut optimizer = Optimizer::new(config, model.parameters())?;
+        let mut optimizer = Optimizer::for_model(config, &model)?;
         let (mut first, mut last) = (f32::NAN, f32::NAN);
         for step in 1..=OVERFIT_STEPS {
-            let pass = model.forward_train(&images, self.no_dropout())?;
+            let pass = model.forward_train(&images, no_dropout(self.config))?;
             let loss = multi_task(&pass.logits, &targets)?.total;
             last = loss.to_scalar::<f32>()?;
             if step == 1 {
@@ -220,9 +243,10 @@ impl<'a> Subject<'a> {
     fn checkpoint_round_trip(&self) -> Verdict {
         let encoders = &self.splits.encoders;
         let counts = encoders.n_classes().map(|classes| vec![1; classes]);
-        let objective = Objective::new(&self.config.loss, encoders, &counts, self.images.device())?;
+        let model = self.model()?;
+        let objective = Objective::new(&self.config.loss, encoders, &counts, model.device())?;
         let schedule = Schedule::new(ScheduleConfig::default(), 1, 1);
-        let mut learner = Learner::new(self.config, self.model()?, objective, schedule)?;
+        let mut learner = Learner::new(self.config, model, objective, schedule)?;
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("checkpoint");
         Checkpoint::write(&path, &mut learner, Position::default(), encoders, "")?;
@@ -231,7 +255,8 @@ impl<'a> Subject<'a> {
         let mut other = build_model(&other_config, &self.splits.encoders)?;
         Checkpoint::open(&path)?.load_model(&mut other)?;
         let bits = |model: &mut FaceModel| -> Result<Vec<f32>> {
-            let logits = model.predict(&self.images)?.logits;
+            let (images, _) = on_device(&self.batch, model)?;
+            let logits = model.predict(&images)?.logits;
             let rows =
                 logits.iter().map(|l| Ok(l.flatten_all()?.to_vec1::<f32>()?)).collect::<Result<Vec<_>>>()?;
             Ok(rows.concat())
@@ -250,6 +275,18 @@ fn first_batch(config: &Config, splits: &Splits, n: usize, size: ImageSize) -> R
     let batch =
         batch.ok_or_else(|| Error::Config { origin: "data.splits".into(), message: "no rows".into() })??;
     Ok(batch)
+}
+
+fn no_dropout(config: &Config) -> Dropout {
+    Dropout { rate: 0.0, seed: config.train.seed, step: 1 }
+}
+
+/// A batch's planes (B,3,H,W) and class ids (B,) a task, where the model computes. Each model has a stream of its own.
+fn on_device(batch: &Batch, model: &FaceModel) -> Result<(Tensor, Vec<Tensor>)> {
+    let device = model.device();
+    let images = Tensor::from_slice(batch.planes(), &batch.shape, device)?;
+    let targets = batch.targets.values().map(|ids| Ok(Tensor::new(ids.as_slice(), device)?));
+    Ok((images, targets.collect::<Result<_>>()?))
 }
 
 fn n_wrong(logits: &[Tensor], targets: &PerTask<Vec<u32>>) -> Result<usize> {

@@ -1,0 +1,221 @@
+//! From the loader to the model: batches in the form, and in the memory, that the model's engine takes.
+//!
+//! Planes are made by the loader's workers and copied to the model's device when they are used. The fast engine on
+//! CUDA takes pixels instead: they lie in page-locked slots, go over on a stream of their own while the device is at
+//! the batch before ([`Batches::look_ahead`]), and are augmented there. What the network sees is the same to rounding.
+
+// Without CUDA there is nothing to upload to: the same names, and nothing behind them.
+#[cfg_attr(not(feature = "cuda"), path = "no_upload.rs")]
+mod upload;
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use ff_data::{Batch, BatchImages, Dataset, Epoch, Layout, Loader, LoaderConfig, PerTask, Slot};
+use ff_model::{FaceModel, Images};
+
+use crate::Result;
+use crate::mixing::Mix;
+use upload::{Pixels, Upload};
+
+/// Who augments images, and in which form they leave the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Augmentation {
+    /// The device, where the model's engine can; else the host.
+    OnDevice,
+    /// The host: for whoever needs finished images there, as mixup and cutmix do.
+    OnHost,
+}
+
+/// A loader, and the way from it to a model.
+pub struct Feeder {
+    loader: Loader,
+    device: Device,
+    upload: Option<Upload>,
+}
+
+/// The batches of an epoch, in order, on their way to the model.
+pub struct Batches<'f> {
+    epoch: Epoch<'f>,
+    upload: Option<&'f mut Upload>,
+    ahead: Option<Option<Result<Fed>>>,
+}
+
+/// A batch on its way.
+pub struct Fed {
+    /// Its images.
+    pub images: FedImages,
+    /// Whose images they are.
+    pub samples: Samples,
+}
+
+/// What is known of a batch's images.
+#[derive(Debug)]
+pub struct Samples {
+    /// Class ids, each (B,); each empty for a dataset without labels.
+    pub targets: PerTask<Vec<u32>>,
+    /// The samples' `file` fields, (B,).
+    pub files: Vec<String>,
+    /// Which rows of the manifest they are, (B,).
+    pub sample_indices: Vec<u32>,
+}
+
+/// A batch's images before they are used.
+pub enum FedImages {
+    /// Augmented and normalised planes of this shape, (B,3,H,W) f32, on the host.
+    Planes(Slot<f32>, [usize; 4]),
+    /// Pixels that are being copied to the device.
+    Pixels(Pixels),
+}
+
+/// A batch's images for the model.
+pub enum Ready {
+    /// (B,3,H,W) f32 on the model's device.
+    Planes(Tensor),
+    /// Pixels on the device, and what is to be done to them.
+    Pixels(Pixels),
+}
+
+impl Feeder {
+    /// Starts a loader of whatever layout this model takes.
+    ///
+    /// # Errors
+    /// As [`Loader::new`]; no room on the device for the batches.
+    pub fn new(
+        dataset: Arc<Dataset>,
+        config: LoaderConfig,
+        model: &FaceModel,
+        augmentation: Augmentation,
+    ) -> Result<Self> {
+        let upload = match augmentation {
+            Augmentation::OnDevice => Upload::new(model, config.batch_size, dataset.image_len())?,
+            Augmentation::OnHost => None,
+        };
+        let loader = match &upload {
+            None => Loader::new(dataset, config.with_layout(Layout::Planes))?,
+            Some(upload) => {
+                Loader::with_memory(upload.slot_memory(), dataset, config.with_layout(Layout::Pixels))?
+            }
+        };
+        Ok(Self { loader, device: model.device().clone(), upload })
+    }
+
+    /// The loader.
+    pub fn loader(&self) -> &Loader {
+        &self.loader
+    }
+
+    /// Where its batches go.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// As [`Loader::epoch`].
+    pub fn epoch(&mut self, epoch: u64, first_batch: usize) -> Batches<'_> {
+        let epoch = self.loader.epoch(epoch, first_batch);
+        Batches { epoch, upload: self.upload.as_mut(), ahead: None }
+    }
+}
+
+impl Batches<'_> {
+    /// Begins to copy the next batch, if it is copied at all before it is used. To be called when the device has
+    /// something to do meanwhile; waits for the loader. What goes wrong is said when the batch's turn comes.
+    pub fn look_ahead(&mut self) {
+        if self.upload.is_some() && self.ahead.is_none() {
+            self.ahead = Some(self.fetch());
+        }
+    }
+
+    /// The mirror images of a batch that is in use.
+    pub fn mirrored(&mut self, ready: &Ready) -> Result<Ready> {
+        match ready {
+            Ready::Planes(planes) => Ok(Ready::Planes(planes.flip(&[3])?)),
+            Ready::Pixels(pixels) => {
+                let upload = self.upload.as_mut().expect("pixels were uploaded");
+                Ok(Ready::Pixels(upload.mirrored(pixels)?))
+            }
+        }
+    }
+
+    fn fetch(&mut self) -> Option<Result<Fed>> {
+        let batch = self.epoch.next()?;
+        Some(batch.map_err(Into::into).and_then(|batch| self.feed(batch)))
+    }
+
+    fn feed(&mut self, batch: Batch) -> Result<Fed> {
+        let Batch { images, shape, augment, targets, files, sample_indices, .. } = batch;
+        let images = match (images, &mut self.upload) {
+            (BatchImages::Planes(planes), _) => FedImages::Planes(planes, shape),
+            (BatchImages::Pixels(pixels), Some(upload)) => {
+                FedImages::Pixels(upload.begin(pixels, shape, augment)?)
+            }
+            (BatchImages::Pixels(_), None) => unreachable!("only who uploads asks for pixels"),
+        };
+        Ok(Fed { images, samples: Samples { targets, files, sample_indices } })
+    }
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Result<Fed>;
+
+    fn next(&mut self) -> Option<Result<Fed>> {
+        match self.ahead.take() {
+            Some(fetched) => fetched,
+            None => self.fetch(),
+        }
+    }
+}
+
+impl FedImages {
+    /// (H,W) of an image.
+    pub fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Planes(_, [_, _, height, width]) => (*height, *width),
+            Self::Pixels(pixels) => pixels.size(),
+        }
+    }
+
+    /// Puts them where the model computes, mixed in pairs first if `mix` says so.
+    ///
+    /// # Panics
+    /// There is a `mix` for pixels: see [`Augmentation::OnHost`].
+    pub fn ready(self, mix: Option<&Mix>, device: &Device) -> Result<Ready> {
+        Ok(match (self, mix) {
+            (Self::Planes(planes, shape), None) => {
+                Ready::Planes(Tensor::from_slice(&planes, &shape, device)?)
+            }
+            (Self::Planes(planes, shape), Some(mix)) => {
+                Ready::Planes(Tensor::from_vec(mix.apply(&planes, shape), &shape, device)?)
+            }
+            (Self::Pixels(pixels), None) => Ready::Pixels(pixels),
+            (Self::Pixels(_), Some(_)) => panic!("images are mixed on the host, where there are pixels only"),
+        })
+    }
+}
+
+impl Ready {
+    /// What the model takes.
+    pub fn images(&self) -> Images<'_> {
+        match self {
+            Self::Planes(planes) => planes.into(),
+            Self::Pixels(pixels) => pixels.images(),
+        }
+    }
+}
+
+impl Samples {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Never true for a loader's batch.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// Their class ids (B,) u32, one tensor a task.
+    pub fn targets_on(&self, device: &Device) -> Result<Vec<Tensor>> {
+        self.targets.values().map(|ids| Ok(Tensor::new(ids.as_slice(), device)?)).collect()
+    }
+}

@@ -1,0 +1,116 @@
+//! A step by our own kernels on a GPU: norm, clipping, update and moving average, all without the host.
+//!
+//! The host puts the launches on the stream and goes on. Whether the step moves anything (only where losses and norm
+//! are finite) is decided on the device; the figures come back by a [`Readback`].
+
+use std::sync::Arc;
+
+use candle_core::{DType, Tensor};
+use ff_kernels::cuda::{Gpu, Readback};
+use ff_kernels::gpu::update::{self, Group as KernelGroup, Scalars};
+use ff_kernels::gpu::{Bases, Buffer, Place};
+use ff_model::device_address;
+
+use super::groups::{Group, Rule};
+use super::measure::Measures;
+use crate::Result;
+use crate::losses::{LossValues, StepLosses};
+
+/// Launches the kernels, and owns what they leave between them.
+pub struct Kernels {
+    gpu: Arc<Gpu>,
+    /// [`Scalars`] and their partial sums, then the losses: f32, though not all of it is.
+    scalars: Tensor,
+    /// Those that nobody waits for.
+    readbacks: Vec<Readback>,
+}
+
+/// f32 values before the losses in the buffer of scalars.
+const LOSSES_AT: usize = Scalars::BUFFER_LEN / size_of::<f32>();
+
+/// The flat vectors (N,) f32 that a step works on.
+pub struct Vectors<'a> {
+    pub values: &'a Tensor,
+    pub gradient: &'a Tensor,
+    pub slots: &'a [Tensor],
+    pub average: Option<&'a Tensor>,
+}
+
+impl Kernels {
+    /// On the device of `beside`.
+    pub fn new(gpu: &Arc<Gpu>, beside: &Tensor) -> Result<Self> {
+        let scalars = Tensor::zeros(LOSSES_AT + StepLosses::LEN, DType::F32, beside.device())?;
+        Ok(Self { gpu: Arc::clone(gpu), scalars, readbacks: Vec::new() })
+    }
+
+    /// Measures a gradient that is `grad_scale` times what `gradient` (N,) holds, and asks for the figures.
+    pub fn measure(
+        &mut self,
+        gradient: &Tensor,
+        grad_scale: f64,
+        max_norm: Option<f64>,
+        losses: &StepLosses,
+    ) -> Result<Readback> {
+        let mut n_losses = 0;
+        if let Some(mean) = losses.mean()? {
+            self.scalars.slice_set(&mean, 0, LOSSES_AT)?;
+            n_losses = mean.elem_count();
+        }
+        let scalars = device_address(&self.scalars)?;
+        let bases =
+            Bases::default().with(Buffer::Scalars, scalars).with(Buffer::Gradient, device_address(gradient)?);
+        let at = Place::f32s(Buffer::Scalars, LOSSES_AT);
+        for launch in update::norm(gradient.elem_count(), at, n_losses, grad_scale, max_norm) {
+            self.gpu.launch(&launch, &bases)?;
+        }
+        let mut readback = match self.readbacks.pop() {
+            Some(readback) => readback,
+            None => Readback::new(&self.gpu, size_of::<Scalars>())?,
+        };
+        readback.begin(scalars, size_of::<Scalars>())?;
+        Ok(readback)
+    }
+
+    /// Takes back what figures came in.
+    pub fn recycle(&mut self, readback: Readback) {
+        self.readbacks.push(readback);
+    }
+
+    /// Moves the parameters along the gradient that was measured last, and then their average.
+    pub fn update(
+        &self,
+        rule: Rule,
+        groups: &[Group],
+        vectors: &Vectors,
+        average_decay: Option<f64>,
+    ) -> Result<()> {
+        let launches = match vectors.slots {
+            [_, _] => update::adamw(&rules(groups, |group| rule.adamw(group)), average_decay),
+            [_] => update::sgd(&rules(groups, |group| rule.sgd(group)), average_decay),
+            slots => unreachable!("no optimiser keeps {} slots", slots.len()),
+        };
+        let mut bases = Bases::default();
+        let states = [Buffer::FirstState, Buffer::SecondState].into_iter().zip(vectors.slots);
+        let others = [
+            (Buffer::Scalars, &self.scalars),
+            (Buffer::Parameters, vectors.values),
+            (Buffer::Gradient, vectors.gradient),
+        ];
+        let average = vectors.average.map(|average| (Buffer::Average, average));
+        for (buffer, tensor) in others.into_iter().chain(states).chain(average) {
+            bases = bases.with(buffer, device_address(tensor)?);
+        }
+        Ok(launches.iter().try_for_each(|launch| self.gpu.launch(launch, &bases))?)
+    }
+}
+
+fn rules<R>(groups: &[Group], rule: impl Fn(&Group) -> R) -> Vec<KernelGroup<R>> {
+    groups.iter().map(|group| KernelGroup { range: group.range.clone(), rule: rule(group) }).collect()
+}
+
+/// The figures that a readback brings.
+pub fn read(readback: &mut Readback) -> Result<Measures> {
+    let Scalars { grad_norm, finite, losses, .. } = Scalars::read(readback.wait()?);
+    let losses = std::array::from_fn(|i| f64::from(losses[i]));
+    Ok(Measures { grad_norm: f64::from(grad_norm), losses: LossValues::new(losses), finite: finite != 0 })
+}

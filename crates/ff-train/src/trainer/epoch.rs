@@ -1,0 +1,267 @@
+//! An epoch of a run: its steps, its evaluation, its record.
+//!
+//! The position moves when a step is begun; journal, observer and the sums of losses when it is known what came of it.
+//! On the CPU that is the same moment.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use ff_model::BackboneMode;
+
+use super::learner::{Place, Taken};
+use super::{Best, Store, Trainer};
+use crate::checkpoint::Position;
+use crate::config::{Config, OnNonFinite};
+use crate::evaluation::{Evaluation, predict};
+use crate::journal::Journal;
+use crate::records::{EpochRecord, Observer, Seconds, StepRecord};
+use crate::{Error, Result};
+
+/// With `on_non_finite = "skip"`, so many skipped steps in a row stop the run.
+const MOST_SKIPPED_IN_A_ROW: u64 = 10;
+
+impl Trainer {
+    pub(super) fn out_of_patience(&self) -> bool {
+        self.config.train.patience.is_some_and(|patience| self.position.epochs_since_best >= patience)
+    }
+
+    /// The rest of the current epoch, as far as `max_steps` allows. Breaks when asked to stop.
+    pub(super) fn train_epoch(
+        &mut self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<ControlFlow<()>> {
+        let total_steps = self.total_steps();
+        let epoch = self.position.epoch;
+        let model = &self.config.model;
+        let frozen = model.freeze_backbone || epoch < model.freeze_epochs;
+        let mode = if frozen { BackboneMode::Frozen } else { BackboneMode::Trainable };
+        self.learner.model.set_backbone_mode(mode);
+        let Self { config, train, learner, store, journal, position, seconds, images, .. } = self;
+        let batches_before = epoch * train.loader().n_batches() as u64;
+        let mut batches = train.epoch(epoch, position.batch);
+        let mut books = Books { config, store, journal, position, images, observer };
+        let mut lag = Lag::default();
+        let mut flow = ControlFlow::Continue(());
+        while books.position.step < total_steps {
+            if stop.load(Ordering::Relaxed) {
+                flow = ControlFlow::Break(());
+                break;
+            }
+            let place = Place {
+                epoch: epoch + 1,
+                step: books.position.step + 1,
+                batches_before: batches_before + books.position.batch as u64,
+            };
+            let Some(begun) = learner.step(&mut batches, place, seconds)? else { break };
+            books.position.step += 1;
+            books.position.batch += begun.batches;
+            let every = config.run.checkpoint_steps;
+            let due = every.is_some_and(|every| books.position.step.is_multiple_of(every));
+            let settle = if due || begun.is_known() { Settle::Now } else { Settle::Later };
+            let mut moved = false;
+            for step in lag.begin(begun, settle) {
+                moved = books.enter(learner.resolve(step, seconds)?)?;
+            }
+            if due && moved {
+                store.save(learner, *books.position, Best::No)?;
+            }
+        }
+        if let Some(last) = lag.end() {
+            books.enter(learner.resolve(last, seconds)?)?;
+        }
+        Ok(flow)
+    }
+
+    /// Validation of the weights, and of their average where there is one; `None` when asked to stop.
+    pub(super) fn evaluate(
+        &mut self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Option<Evaluated>> {
+        let started = Instant::now();
+        let Some(raw) = self.evaluate_once(observer, stop)? else { return Ok(None) };
+        let mut ema = None;
+        if self.learner.average.is_some() {
+            self.learner.swap_average()?;
+            let average = self.evaluate_once(observer, stop);
+            self.learner.swap_average()?;
+            let Some(average) = average? else { return Ok(None) };
+            ema = Some(average);
+        }
+        self.seconds.evaluation += started.elapsed().as_secs_f64();
+        Ok(Some(Evaluated { raw, ema }))
+    }
+
+    fn evaluate_once(
+        &mut self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Option<Evaluation>> {
+        let total = self.val.loader().dataset().len();
+        let predictions = predict(&mut self.learner.model, &mut self.val, |done| {
+            observer.evaluating(done, total);
+            if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        Ok(predictions.map(|p| p.evaluate(&self.store.encoders, &[])))
+    }
+
+    /// Records and saves an epoch that is trained and evaluated.
+    pub(super) fn finish_epoch(
+        &mut self,
+        evaluated: Evaluated,
+        before: (Seconds, u64),
+    ) -> Result<EpochRecord> {
+        let Evaluated { raw, ema } = evaluated;
+        let deciding = ema.as_ref().unwrap_or(&raw);
+        let score = self.config.train.criterion.score(&deciding.tasks);
+        let best = if self.position.best.is_none_or(|b| score > b) { Best::Yes } else { Best::No };
+        let (seconds_before, images_before) = before;
+        let seconds = self.seconds.since(&seconds_before);
+        let record = EpochRecord {
+            epoch: self.position.epoch + 1,
+            step: self.position.step,
+            train_loss: mean_loss(&self.position).unwrap_or(f64::NAN),
+            confusion: deciding.confusion.clone(),
+            val: raw.tasks,
+            ema: ema.map(|average| average.tasks),
+            best: best == Best::Yes,
+            images_per_s: rate(self.images - images_before, seconds.training()),
+            seconds,
+        };
+        match best {
+            Best::Yes => (self.position.best, self.position.epochs_since_best) = (Some(score), 0),
+            Best::No => self.position.epochs_since_best += 1,
+        }
+        if self.position.batch == self.train.loader().n_batches() {
+            let next = Position {
+                epoch: self.position.epoch + 1,
+                batch: 0,
+                images: 0,
+                loss_sum: 0.0,
+                ..self.position
+            };
+            self.position = next;
+        }
+        self.journal.epoch(&record)?;
+        self.store.save(&mut self.learner, self.position, best)?;
+        self.store.report();
+        Ok(record)
+    }
+}
+
+/// What is kept of steps that were taken, and who hears of them.
+struct Books<'a> {
+    config: &'a Config,
+    store: &'a Store,
+    journal: &'a mut Journal,
+    position: &'a mut Position,
+    images: &'a mut u64,
+    observer: &'a mut dyn Observer,
+}
+
+impl Books<'_> {
+    /// Enters a step, in the order in which they were begun. Gives whether it moved anything.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`], if such steps are not to be skipped, or not so many in a row.
+    fn enter(&mut self, Taken { record, broken }: Taken) -> Result<bool> {
+        let position = &mut *self.position;
+        if let Some(files) = broken {
+            position.skipped += 1;
+            position.skipped_in_a_row += 1;
+            let StepRecord { step, loss, grad_norm, .. } = record;
+            let give_up = position.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW;
+            if self.config.train.on_non_finite == OnNonFinite::Stop || give_up {
+                let last_good = self.store.last_good();
+                return Err(Error::NonFinite { step, loss, grad_norm, last_good, files });
+            }
+            self.observer.skipped(&record, &files);
+            return Ok(false);
+        }
+        *self.images += record.images as u64;
+        position.skipped_in_a_row = 0;
+        position.images += record.images as u64;
+        position.loss_sum += record.loss * record.images as f64;
+        self.journal.step(&record)?;
+        self.observer.step(&record);
+        Ok(true)
+    }
+}
+
+/// The last step, as long as nothing needs to know what came of it: a GPU goes on with the next one meanwhile.
+struct Lag<T>(Option<T>);
+
+/// When what came of a step must be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settle {
+    /// Before the next step: it is known anyway, or a checkpoint depends on it.
+    Now,
+    /// When the next step is on its way.
+    Later,
+}
+
+impl<T> Default for Lag<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Lag<T> {
+    /// Takes in a step that was begun, and gives those that are to be settled now, in order.
+    fn begin(&mut self, step: T, settle: Settle) -> impl Iterator<Item = T> + use<T> {
+        let before = self.0.take();
+        let now = match settle {
+            Settle::Now => Some(step),
+            Settle::Later => {
+                self.0 = Some(step);
+                None
+            }
+        };
+        before.into_iter().chain(now)
+    }
+
+    /// The step that is still open when no other comes.
+    fn end(self) -> Option<T> {
+        self.0
+    }
+}
+
+/// The figures of an epoch's end.
+pub(super) struct Evaluated {
+    raw: Evaluation,
+    /// Of the weights' average.
+    ema: Option<Evaluation>,
+}
+
+pub(super) fn mean_loss(position: &Position) -> Option<f64> {
+    (position.images > 0).then(|| position.loss_sum / position.images as f64)
+}
+
+pub(super) fn rate(images: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 { images as f64 / seconds } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever must be known at once and whatever may wait: every step is settled once, in order, and at most
+        /// one step late.
+        #[test]
+        fn steps_are_settled_in_order_and_one_step_late_at_most(waits in prop::collection::vec(any::<bool>(), 0..40)) {
+            let (mut lag, mut settled) = (Lag::default(), Vec::new());
+            for (step, &waits) in waits.iter().enumerate() {
+                let settle = if waits { Settle::Later } else { Settle::Now };
+                settled.extend(lag.begin(step, settle));
+                prop_assert_eq!(settled.len(), step + usize::from(!waits));
+            }
+            settled.extend(lag.end());
+            prop_assert_eq!(settled, (0..waits.len()).collect::<Vec<_>>());
+        }
+    }
+}
