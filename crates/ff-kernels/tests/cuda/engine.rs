@@ -190,12 +190,14 @@ fn a_stream_that_cannot_be_captured_runs_command_by_command() {
     assert!(error.contains("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"), "{error}");
 }
 
+type Call<'a> = &'a (dyn Fn(&mut Engine) -> Result<()> + Sync);
+
 #[test]
 fn every_call_may_come_from_another_thread() {
     let device = fake::alone();
     let mut pair = Pair::new(&device.gpu(), Mode::Train, Element::F32, false);
     let (bases, to, from) = (pair.bases(), pair.address(EMBEDDING), pair.address(GRAD_EMBEDDING));
-    let calls: [&(dyn Fn(&mut Engine) -> Result<()> + Sync); 5] = [
+    let calls: [Call<'_>; 5] = [
         &|engine| engine.fill_images(Images::Planes, bases),
         &|engine| engine.run(Pass::Forward, bases),
         &|engine| engine.read_embedding(to, BATCH),
