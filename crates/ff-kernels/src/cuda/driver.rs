@@ -133,12 +133,12 @@ impl Gpu {
     /// A place's buffer has no address in `bases`.
     pub fn launch(&self, launch: &Launch, bases: &Bases) -> Result<()> {
         let doing = || format!("launching {}", launch.kernel);
+        self.bind()?;
         let function = self.function(&launch.kernel)?;
         let mut values = launch.values(bases);
         let mut pointers: Vec<*mut c_void> =
             values.iter_mut().map(|value| value.as_mut_ptr().cast()).collect();
         let [x, y, z] = launch.grid;
-        self.bind()?;
         // SAFETY: the module of the function is loaded as long as `self`; the driver copies the arguments before it
         // returns, and each points to a value as wide as its parameter. That addresses hold what the kernel touches is
         // the caller's word.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cudarc::driver::CudaContext;
 use ff_kernels::ThreadPool;
-use ff_kernels::cuda::{Engine, Gpu, Images, Pass, Pinned, Testbed, Uploads};
+use ff_kernels::cuda::{Engine, Gpu, Images, Pass, Pinned, Result, Testbed, Uploads};
 use ff_kernels::gpu::batch::RECIPE_LEN;
 use ff_kernels::gpu::twins::Workbench;
 use ff_kernels::gpu::{Bases, Buffer, Element, Place, Program};
@@ -188,6 +188,28 @@ fn a_stream_that_cannot_be_captured_runs_command_by_command() {
     (0..3).for_each(|step| pair.train(step));
     let error = pair.engine.uncaptured().unwrap().to_string();
     assert!(error.contains("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"), "{error}");
+}
+
+type Call<'a> = &'a (dyn Fn(&mut Engine) -> Result<()> + Sync);
+
+#[test]
+fn every_call_may_come_from_another_thread() {
+    let device = fake::alone();
+    let mut pair = Pair::new(&device.gpu(), Mode::Train, Element::F32, false);
+    let (bases, to, from) = (pair.bases(), pair.address(EMBEDDING), pair.address(GRAD_EMBEDDING));
+    let calls: [Call<'_>; 5] = [
+        &|engine| engine.fill_images(Images::Planes, bases),
+        &|engine| engine.run(Pass::Forward, bases),
+        &|engine| engine.read_embedding(to, BATCH),
+        &|engine| engine.write_grad_embedding(from),
+        &|engine| engine.run(Pass::Backward, bases),
+    ];
+    for _ in 0..3 {
+        for call in calls {
+            fake::elsewhere(|| call(&mut pair.engine)).unwrap();
+        }
+    }
+    fake::elsewhere(|| drop(pair));
 }
 
 #[test]

@@ -125,6 +125,24 @@ fn pageable_batches_arrive_too() {
 }
 
 #[test]
+fn batches_arrive_from_one_thread_in_another() {
+    let device = fake::alone();
+    let gpu = device.gpu();
+    let mut uploads = Uploads::new(&gpu, DEPTH, PIXELS, IMAGES * RECIPE_LEN).unwrap();
+    let mut pixels = Readback::new(&gpu, PIXELS).unwrap();
+    for batch in 0..2 * DEPTH {
+        let upload = || uploads.upload(Box::new(pixels_of(batch)), SIZE, &recipes_of(batch)).unwrap();
+        let uploaded = fake::elsewhere(upload);
+        fake::elsewhere(|| uploaded.begin().unwrap());
+        let bases = uploaded.bases(Bases::default());
+        fake::elsewhere(|| read(&mut pixels, &bases, Buffer::Pixels, PIXELS));
+        fake::elsewhere(|| drop(uploaded));
+        fake::elsewhere(|| assert_eq!(pixels.wait().unwrap(), pixels_of(batch)));
+    }
+    fake::elsewhere(|| drop((uploads, pixels)));
+}
+
+#[test]
 fn a_slot_that_is_not_given_back_is_not_filled() {
     let device = fake::alone();
     let gpu = device.gpu();
