@@ -5,6 +5,8 @@
 //! half-integers (`grid_sample(align_corners=False)`), rounded half to even. The arithmetic follows torchvision's
 //! normalised grid in f32, so that only pixels within an ulp of a tie can differ.
 
+use ff_kernels::image::compose;
+
 use super::params::{AffineParams, AugmentParams};
 use crate::resize::ImageSize;
 
@@ -84,16 +86,7 @@ impl InverseAffine {
 
     /// The map that takes an output pixel through `last` and then through `self`.
     fn after(&self, last: &InverseAffine) -> Self {
-        let [a, b, c, d, e, f] = self.0;
-        let [xx, xy, x0, yx, yy, y0] = last.0;
-        InverseAffine([
-            a * xx + b * yx,
-            a * xy + b * yy,
-            a * x0 + b * y0 + c,
-            d * xx + e * yx,
-            d * xy + e * yy,
-            d * x0 + e * y0 + f,
-        ])
+        InverseAffine(compose(&self.0, &last.0))
     }
 
     /// Resamples three planes in place.

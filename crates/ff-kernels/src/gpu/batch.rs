@@ -5,7 +5,7 @@
 
 use super::arena::Arena;
 use super::command::{Arg, BLOCK, Buffer, Command, Element, Launch, Place};
-use crate::image::{ColorOp, IMAGENET_MEAN, IMAGENET_STD, InverseMap};
+use crate::image::{ColorOp, IMAGENET_MEAN, IMAGENET_STD, InverseMap, compose};
 
 /// Channels of an image in the arena: three, and zeros up to what tensor cores like to read.
 pub const CHANNELS: usize = 8;
@@ -44,25 +44,13 @@ pub fn write_recipe(mirrored: bool, colors: &[ColorOp], maps: &[InverseMap], loo
         pair.copy_from_slice(&[kind, value]);
     }
     let composed = match (lookup, maps) {
-        (Lookup::Bilinear, [first, last]) => &[after(first, last)],
+        (Lookup::Bilinear, [first, last]) => &[compose(first, last)],
         _ => maps,
     };
     to[3] = composed.len() as f32;
     for (to, map) in to[12..].chunks_exact_mut(6).zip(composed) {
         to.copy_from_slice(map);
     }
-}
-
-/// The map that takes an output pixel through `last` and then through `first`.
-pub(super) fn after([a, b, c, d, e, f]: &InverseMap, [xx, xy, x0, yx, yy, y0]: &InverseMap) -> InverseMap {
-    [
-        a * xx + b * yx,
-        a * xy + b * yy,
-        a * x0 + b * y0 + c,
-        d * xx + e * yx,
-        d * xy + e * yy,
-        d * x0 + e * y0 + f,
-    ]
 }
 
 /// Blocks that add up the grey of one image.

@@ -278,7 +278,8 @@ impl Writer {
         filters: Filters,
         y: Place,
     ) {
-        self.push_convolve(conv, operation, x, filters, y, None, None);
+        let convolve = self.convolution(conv, operation, x, filters, y);
+        self.commands.push(Command::Convolve(convolve));
     }
 
     /// `y = act(conv(x) + bias + residual)`, the BatchNorm folded.
@@ -292,31 +293,22 @@ impl Writer {
         y: Place,
     ) {
         let operation = Operation::Fused { residual: residual.is_some(), relu };
-        self.push_convolve(
-            conv,
-            operation,
-            x,
-            filters,
-            y,
-            Some(filters.bias_of(conv, self.element)),
-            residual,
-        );
+        let bias = Some(filters.bias_of(conv, self.element));
+        let convolve = Convolve { bias, residual, ..self.convolution(conv, operation, x, filters, y) };
+        self.commands.push(Command::Convolve(convolve));
     }
 
-    fn push_convolve(
-        &mut self,
+    fn convolution(
+        &self,
         conv: &Conv,
         operation: Operation,
         x: Place,
         filters: Filters,
         y: Place,
-        bias: Option<Place>,
-        residual: Option<Place>,
-    ) {
-        let element = self.element;
-        let (geometry, w) = (conv.geometry, filters.of(conv, element));
-        let convolve = Convolve { geometry, operation, element, x, w, y, bias, residual };
-        self.commands.push(Command::Convolve(convolve));
+    ) -> Convolve {
+        let (geometry, element) = (conv.geometry, self.element);
+        let w = filters.of(conv, element);
+        Convolve { geometry, operation, element, x, w, y, bias: None, residual: None }
     }
 
     /// Batch statistics of a convolution's output into `norm` (4, C), moving the running ones.

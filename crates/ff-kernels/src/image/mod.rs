@@ -47,6 +47,18 @@ pub enum ColorOp {
 /// Where an output pixel comes from, about the centre: `x' = m0 x + m1 y + m2`, `y' = m3 x + m4 y + m5`.
 pub type InverseMap = [f32; 6];
 
+/// The map that takes an output pixel through `last` and then through `first`.
+pub fn compose([a, b, c, d, e, f]: &InverseMap, [xx, xy, x0, yx, yy, y0]: &InverseMap) -> InverseMap {
+    [
+        a * xx + b * yx,
+        a * xy + b * yy,
+        a * x0 + b * y0 + c,
+        d * xx + e * yx,
+        d * xy + e * yy,
+        d * x0 + e * y0 + f,
+    ]
+}
+
 /// What to do with an image, in the order of the fields.
 #[derive(Debug, Clone, Copy)]
 pub struct Recipe<'a> {

@@ -9,6 +9,7 @@ use ff_kernels::ThreadPool;
 use ff_kernels::cuda::{Engine, Gpu, Images, Pass, Pinned, Result, Testbed, Uploads};
 use ff_kernels::gpu::batch::RECIPE_LEN;
 use ff_kernels::gpu::twins::Workbench;
+use ff_kernels::gpu::twins::values::{cosine, noise, parameters, statistics};
 use ff_kernels::gpu::{Bases, Buffer, Element, Place, Program};
 use ff_kernels::resnet::{Config, Layout, Mode, Plan, Stage};
 
@@ -251,43 +252,4 @@ fn rounding_engines_and_those_without_room_are_not_chosen() {
 fn write(bench: &mut Testbed, buffer: Buffer, values: &[f32]) {
     let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
     bench.write(Place { buffer, offset: 0 }, &bytes).unwrap();
-}
-
-/// Weights as large as they are at first, BatchNorms near the identity.
-fn parameters(layout: &Layout) -> Vec<f32> {
-    let mut parameters = noise(layout.parameters_len(), 42);
-    for parameter in &layout.parameters {
-        let len: usize = parameter.shape.iter().product();
-        let values = &mut parameters[parameter.offset..parameter.offset + len];
-        let (scale, shift) = match parameter.shape.as_slice() {
-            [outputs, _, _, _] => ((6.0 * *outputs as f32 / len as f32).sqrt(), 0.0),
-            _ if parameter.name.ends_with("weight") => (0.3, 1.0),
-            _ => (0.3, 0.0),
-        };
-        values.iter_mut().for_each(|x| *x = shift + scale * *x);
-    }
-    parameters
-}
-
-/// Means of 0 and variances of 1.
-fn statistics(layout: &Layout) -> Vec<f32> {
-    let of_one = |len: usize, name: &str| vec![f32::from(u8::from(name.ends_with("var"))); len];
-    layout.statistics.iter().flat_map(|s| of_one(s.shape[0], &s.name)).collect()
-}
-
-/// Deterministic noise in -1..1.
-fn noise(len: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let draw = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    std::iter::repeat_with(draw).take(len).collect()
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }

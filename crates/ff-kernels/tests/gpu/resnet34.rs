@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use ff_kernels::gpu::twins::Workbench;
+use ff_kernels::gpu::twins::values::cosine;
 use ff_kernels::gpu::{Buffer, Element, Machine, Place, Program, batch::RECIPE_LEN};
 use ff_kernels::optim::AdamW;
 use ff_kernels::resnet::{Config, Layout, Parameter};
@@ -87,11 +88,6 @@ fn embeddings_are_pytorchs_in_f32_and_point_the_same_way_in_bf16() {
             Element::Bf16 => assert!(worst > 0.999, "bf16: cosine {worst}"),
         }
     }
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Images into the arena: `ff_kernels::image`'s augmentation, and planes as they are.
 
 use super::{Bench, Workbench, noise, wide};
-use crate::gpu::batch::{self, CHANNELS, Lookup, RECIPE_LEN, write_recipe};
+use crate::gpu::batch::{CHANNELS, Lookup, RECIPE_LEN, write_recipe};
 use crate::gpu::command::{Buffer, Element, Place};
 use crate::gpu::program::Program;
-use crate::image::{ColorOp, IMAGENET_MEAN, IMAGENET_STD, InverseMap, Recipe, Rgb, augment};
+use crate::image::{ColorOp, IMAGENET_MEAN, IMAGENET_STD, InverseMap, Recipe, Rgb, augment, compose};
 use crate::resnet::Config;
 use crate::simd::Level;
 
@@ -99,7 +99,7 @@ fn augmented((mirrored, colors, maps, lookup): &Draw, pixels: &[u8]) -> Vec<f32>
     let coloured = Recipe { maps: &[], mean: [0.0; 3], std: [1.0; 3], ..whole };
     augment(Level::best(), image, &coloured, &mut out);
     let map = match maps.as_slice() {
-        [first, last] => batch::after(first, last),
+        [first, last] => compose(first, last),
         [only, ..] => *only,
         [] => unreachable!("there are maps"),
     };

@@ -7,8 +7,10 @@ mod images;
 mod layers;
 mod network;
 mod update;
+pub mod values;
 
 use super::command::{Buffer, Element, Machine, Place};
+use values::noise;
 
 /// A machine with memory that checks can fill and read.
 pub trait Workbench: Machine {
@@ -124,18 +126,6 @@ impl<W: Workbench> Bench<'_, W> {
         let worst = difference.fold(0.0, |worst, d| if d > worst || d.is_nan() { d } else { worst });
         self.verdicts.push(Verdict { name, difference: worst / largest, tolerance });
     }
-}
-
-/// Deterministic noise in -1..1.
-fn noise(len: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let draw = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    std::iter::repeat_with(draw).take(len).collect()
 }
 
 /// Noise that survives being stored as `element`.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Bench, Verdict, Workbench, noise};
+use super::values::{cosine, noise, parameters, statistics};
+use super::{Bench, Verdict, Workbench};
 use crate::gpu::command::{Buffer, Element, Place};
 use crate::gpu::program::Program;
 use crate::resnet::{Config, Layout, Mode, Plan, Stage};
@@ -66,37 +67,13 @@ pub(super) fn check<W: Workbench>(bench: &mut Bench<'_, W>, element: Element) ->
     Ok(())
 }
 
-/// Weights as large as they are at first, BatchNorms near the identity.
-fn parameters(layout: &Layout) -> Vec<f32> {
-    let mut parameters = noise(layout.parameters_len(), 42);
-    for parameter in &layout.parameters {
-        let len: usize = parameter.shape.iter().product();
-        let values = &mut parameters[parameter.offset..parameter.offset + len];
-        let (scale, shift) = match parameter.shape.as_slice() {
-            [outputs, _, _, _] => ((6.0 * *outputs as f32 / len as f32).sqrt(), 0.0),
-            _ if parameter.name.ends_with("weight") => (0.3, 1.0),
-            _ => (0.3, 0.0),
-        };
-        values.iter_mut().for_each(|x| *x = shift + scale * *x);
-    }
-    parameters
-}
-
-/// Means of 0 and variances of 1.
-fn statistics(layout: &Layout) -> Vec<f32> {
-    let of_one = |len: usize, name: &str| vec![f32::from(u8::from(name.ends_with("var"))); len];
-    layout.statistics.iter().flat_map(|s| of_one(s.shape[0], &s.name)).collect()
-}
-
 /// One minus the cosine between both. Rounding to bf16 in twenty layers turns an embedding by some thousandths, and a
 /// gradient by some hundredths where a ReLU or a maximum was decided otherwise.
 fn direction<W>(bench: &mut Bench<'_, W>, name: String, element: Element, found: &[f32], twin: &[f32]) {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    let cosine = dot(found, twin) / (dot(found, found) * dot(twin, twin)).sqrt();
     let tolerance = match element {
         Element::F32 => 1e-6,
         Element::Bf16 if name.contains("gradient") => 0.1,
         Element::Bf16 => 1e-3,
     };
-    bench.verdicts.push(Verdict { name, difference: (1.0 - cosine).max(0.0), tolerance });
+    bench.verdicts.push(Verdict { name, difference: (1.0 - cosine(found, twin)).max(0.0), tolerance });
 }
