@@ -55,7 +55,7 @@ KERNEL(norm_apply, const T* raw, const float* norm_at, const T* residual, const 
         Norm residual_norm(residual_norm_at, channels);
         for (unsigned l = 0; l < LANES; l++) more.at[l] = normed(residual_norm, channel + l, more.at[l]);
     }
-    for (unsigned l = 0; l < LANES; l++) x.at[l] = fmaxf(normed(norm, channel + l, x.at[l]) + more.at[l], 0.0f);
+    for (unsigned l = 0; l < LANES; l++) x.at[l] = relu_of(normed(norm, channel + l, x.at[l]) + more.at[l]);
     store(out + i, x);
 }
 
@@ -69,7 +69,7 @@ KERNEL(bias_act, T* x_at, const T* bias, const T* residual, unsigned n_rows, uns
     if (bias != nullptr) constant = load(bias + channel);
     for (unsigned l = 0; l < LANES; l++) {
         float y = x.at[l] + more.at[l] + constant.at[l];
-        x.at[l] = relu != 0 ? fmaxf(y, 0.0f) : y;
+        x.at[l] = relu != 0 ? relu_of(y) : y;
     }
     store(x_at + i, x);
 }

@@ -32,8 +32,7 @@ KERNEL(max_pool, const T* raw, const float* norm_at, PoolSize size, T* pooled, B
         if (y >= size.height || x >= size.width) continue;
         Eight value = load(image + (size_t(y) * size.width + x) * channels + channel);
         for (unsigned l = 0; l < LANES; l++) {
-            float after = norm_at != nullptr ? normed(norm, channel + l, value.at[l]) : value.at[l];
-            after = after < 0.0f ? 0.0f : after;  // keeps NaN
+            float after = relu_of(norm_at != nullptr ? normed(norm, channel + l, value.at[l]) : value.at[l]);
             if (after > best.at[l] || after != after) {
                 best.at[l] = after;
                 place.at[l] = (unsigned char)tap;

@@ -88,6 +88,9 @@ static __device__ __forceinline__ float normed(const Norm& norm, unsigned channe
     return fmaf(raw, norm.scale[channel], norm.shift[channel]);
 }
 
+// Keeps NaN, which fmaxf would turn into 0: a network that breaks down must show it.
+static __device__ __forceinline__ float relu_of(float x) { return x < 0.0f ? 0.0f : x; }
+
 // Sum of one f64 a thread over the block, for every thread. All threads of the block must call it.
 static __device__ __forceinline__ double block_sum(double x) {
     __shared__ double sums[BLOCK];

@@ -231,6 +231,18 @@ fn norm<W: Workbench>(
         bench.compare(format!("norm {element} {name} {what}"), element, &found, &expected);
     }
 
+    // A network that breaks down must show it.
+    let mut broken = raws.clone();
+    broken[0] = f32::NAN;
+    bench.write(element, raw, &broken)?;
+    bench.machine.run(&forward)?;
+    let found = bench.read(element, plain, 1)?[0];
+    let what = format!("norm {element} {name} keeps NaN");
+    bench.compare_within(what, 0.0, &[f32::from(u8::from(found.is_nan()))], &[1.0]);
+    bench.write(element, raw, &raws)?;
+    bench.write_f32(Place::f32s(Buffer::Statistics, 0), &before)?;
+    bench.machine.run(&forward)?;
+
     for ((mask, commands), to) in masks.into_iter().zip(backward).zip(gradients) {
         bench.machine.run(&commands)?;
         let passes = |i: usize| match mask {
