@@ -184,6 +184,9 @@ impl Uploaded {
 
     /// Gives the slot back once the compute stream has done what was put on it so far.
     ///
+    /// This marks the place on the compute stream: it is for the thread that runs engines, as a mark that is set while
+    /// a pass is captured would belong to the graph. So is dropping.
+    ///
     /// # Errors
     /// The driver refuses.
     pub fn end(&self) -> Result<()> {

@@ -216,22 +216,27 @@ fn every_call_may_come_from_another_thread() {
 #[test]
 fn a_capture_bears_uploads_from_another_thread() {
     const LEN: usize = 100;
+    const DEPTH: usize = 500;
     let device = fake::alone();
     let gpu = device.gpu();
     let mut pair = Pair::new(&gpu, Mode::Train, Element::F32, false);
+    let mut uploads = Uploads::new(&gpu, DEPTH, 3 * LEN, RECIPE_LEN).unwrap();
     let stop = AtomicBool::new(false);
     let (stop, gpu) = (&stop, &gpu);
     std::thread::scope(|scope| {
         let loader = scope.spawn(move || {
-            let mut uploads = Uploads::new(gpu, 2, 3 * LEN, RECIPE_LEN).unwrap();
-            while !stop.load(Ordering::Relaxed) {
+            let mut uploaded = Vec::new();
+            while !stop.load(Ordering::Relaxed) && uploaded.len() < DEPTH {
                 let pixels = Pinned::new(gpu, 3 * LEN).unwrap();
-                drop(uploads.upload(Box::new(pixels), (LEN, 1), &[0.0; RECIPE_LEN]).unwrap());
+                let pixels = uploads.upload(Box::new(pixels), (LEN, 1), &[0.0; RECIPE_LEN]).unwrap();
+                uploaded.push(pixels);
             }
+            // Slots are given back on the compute stream, so not while it is captured.
+            (uploads, uploaded)
         });
         (0..3).for_each(|step| pair.train(step));
         stop.store(true, Ordering::Relaxed);
-        loader.join().unwrap();
+        drop(loader.join().unwrap());
     });
     assert_eq!(pair.engine.uncaptured(), None);
 }
