@@ -43,11 +43,13 @@ pub fn relative_error(actual: &Tensor, expected: &Tensor) -> f64 {
     (difference / norm).sqrt()
 }
 
-/// The smallest cosine between rows of two (n, width) tensors.
+/// The smallest cosine between rows of two (n, width) tensors; NaN if there is one.
 pub fn smallest_cosine(actual: &Tensor, expected: &Tensor) -> f64 {
     let rows = |t: &Tensor| t.to_vec2::<f32>().expect("rows of f32");
     let dot =
         |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum() };
     let cosine = |(a, b): (&Vec<f32>, &Vec<f32>)| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
-    rows(actual).iter().zip(&rows(expected)).map(cosine).fold(f64::INFINITY, f64::min)
+    let (actual, expected) = (rows(actual), rows(expected));
+    let cosines = actual.iter().zip(&expected).map(cosine);
+    cosines.fold(f64::INFINITY, |least, x| if x < least || x.is_nan() { x } else { least })
 }

@@ -31,7 +31,7 @@ KERNEL(norm_sums, const T* raw, unsigned n_rows, unsigned channels, unsigned row
     float* deviations = partial + size_t(channels) * gridDim.x;
     store_channel_sums(rows, channels, sum, sums);
     store_channel_sums(rows, channels, squares, deviations);
-    __syncthreads();
+    // Each thread goes on with the channels that it has just stored.
     float n = float(rows.end - rows.first);
     for (unsigned channel = threadIdx.x; channel < channels; channel += BLOCK) {
         size_t at = size_t(channel) * gridDim.x + blockIdx.x;

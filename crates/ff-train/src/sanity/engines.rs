@@ -107,7 +107,7 @@ impl<'a> Pair<'a> {
         let [ours, theirs] = self.both(|model| losses(model, self.subject.config, &batch))?;
         let apart = ours.iter().zip(&theirs).map(|(a, b)| f64::from((a - b).abs() / b.abs()));
         // NaN is the largest of all.
-        let apart = apart.fold(0.0, |most: f64, x| if x <= most { most } else { x });
+        let apart = apart.fold(0.0, |most: f64, x| if x > most || x.is_nan() { x } else { most });
         let last = |losses: &[f32]| losses.last().copied().unwrap_or(f32::NAN);
         let detail = format!(
             "{}: loss after {STEPS} steps {:.4} and {:.4}, at most {:.2} % apart; {:.0} % are allowed",

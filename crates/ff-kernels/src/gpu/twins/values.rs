@@ -41,3 +41,11 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
+
+/// `|found - expected| / |expected|` in the l2 norm; NaN where there is one.
+pub fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
+    let square = |x: f64| x * x;
+    let differences = found.iter().zip(expected).map(|(a, b)| square(f64::from(*a) - f64::from(*b)));
+    let norm: f64 = expected.iter().map(|x| square(f64::from(*x))).sum();
+    (differences.sum::<f64>() / norm).sqrt()
+}
