@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ff_core::random::{Purpose, generator};
 use fs_err::File;
 use rand_chacha::ChaCha8Rng;
 
@@ -21,7 +22,6 @@ use crate::{
     labels::Encoders,
     manifest::{Manifest, Row},
     order::EpochOrder,
-    random::{Purpose, generator},
     resize::{ImageSize, resize_into},
     task::PerTask,
     transforms::{self, AugmentParams, AugmentSpec},

@@ -42,7 +42,6 @@ mod labels;
 mod loader;
 mod manifest;
 mod order;
-mod random;
 mod resize;
 mod splits;
 mod stratify;

@@ -4,12 +4,10 @@
 //! text. A pandas index column, a byte order mark and CRLF line ends are tolerated. Every row remembers its line, so
 //! that a broken image can later be traced to the row that names it. No image is touched here.
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use csv::StringRecord;
+use ff_core::files::write_atomic;
 
 use crate::{
     error::{Error, Result},
@@ -171,18 +169,12 @@ impl Manifest {
         to_csv(&self.extra_columns, &self.rows)
     }
 
-    /// Writes the CSV through a temporary sibling, so that no reader ever sees half a file.
+    /// Writes the CSV whole: no reader ever sees half a file.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let temporary = path.with_extension("csv.tmp");
-        let mut file = fs_err::File::create(&temporary)?;
-        file.write_all(&self.to_csv())?;
-        file.sync_all()?;
-        fs_err::rename(&temporary, path)?;
-        Ok(())
+        Ok(write_atomic(path.as_ref(), &self.to_csv())?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! In which order an epoch visits the samples.
 
-use crate::random::{Purpose, generator, shuffle};
+use ff_core::random::{Purpose, generator, shuffle};
 
 /// A permutation of `0..n`: shuffled by (seed, epoch) for training, the identity for evaluation.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
+use ff_core::files::{self, sha256};
 use ff_data::Encoders;
 use ff_model::{FaceModel, HeadSpec, weights};
 use serde::{Deserialize, Serialize};
 
-use crate::files::{self, sha256};
 use crate::losses::Uncertainty;
 use crate::optimizer::Steps;
 use crate::trainer::Learner;

@@ -7,12 +7,12 @@
 
 use std::path::PathBuf;
 
+use ff_core::files::sha256;
 use fs_err as fs;
 use hf_hub::Cache;
 use hf_hub::api::Progress;
 use hf_hub::api::sync::{ApiBuilder, ApiError};
 
-use crate::files::sha256;
 use crate::{Error, Result};
 
 /// torchvision's ImageNet weights of ResNet-34 (`ResNet34_Weights.IMAGENET1K_V1`).

@@ -11,7 +11,6 @@ mod error;
 pub mod evaluation;
 pub mod fairface_csv;
 pub mod feed;
-pub mod files;
 pub mod hub;
 mod journal;
 pub mod losses;

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use ff_core::files::{sha256, write_atomic};
 use ff_model::weights::{self, Kind};
 use serde::Serialize;
 
-use crate::files::sha256;
-use crate::files::write_atomic;
 use crate::hub::{self, HashCheck, Transfer};
 use crate::setup::cached_weights;
 use crate::{Error, Result};

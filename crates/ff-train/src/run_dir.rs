@@ -5,16 +5,15 @@
 //! their files with them. On resume, what was written after the checkpoint is cut off: those steps come again.
 
 use std::fs::TryLockError;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use ff_core::files::{append, link_dir, remove_dir, write_atomic};
 use ff_data::{Encoders, LabelEncoder};
 use fs_err as fs;
 use fs_err::OpenOptions;
 
 use crate::checkpoint::{Checkpoint, Position};
 use crate::config::Config;
-use crate::files::{link_dir, remove_dir, write_atomic};
 use crate::machine::Machine;
 use crate::records::Record;
 use crate::{Error, Result};
@@ -211,8 +210,7 @@ impl RunDir {
     }
 
     fn append(&self, name: &str, text: &str) -> Result<()> {
-        let mut file = OpenOptions::new().create(true).append(true).open(self.path.join(name))?;
-        Ok(file.write_all(text.as_bytes())?)
+        Ok(append(&self.path.join(name), text)?)
     }
 
     /// Drops what was recorded or saved after this position, and a half-written last line. An epoch that is not over

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use ff_core::files::write_atomic;
 use ff_data::Splits;
 use ff_data::audit::{Audit, Match, MatchKind, Stage};
-use ff_train::files::write_atomic;
 
 use crate::flags::{ComputeFlags, DataFlags, HashFlags, sample_config};
 use crate::output::{self, grouped};

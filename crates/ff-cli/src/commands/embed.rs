@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use ff_train::files::write_atomic;
+use ff_core::files::write_atomic;
 use ff_train::predictor::Predictor;
 
 use crate::inference::{ImageFlags, ModelFlags, report};

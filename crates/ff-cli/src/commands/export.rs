@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::ValueEnum;
+use ff_core::files::write_atomic;
 use ff_model::onnx::{self, BatchNorm, Input, Options, Output};
 use ff_model::weights::{labels_metadata, serialise};
 use ff_model::{Compute, Engine};
-use ff_train::files::write_atomic;
 
 use crate::inference::ModelFlags;
 use crate::{Ending, output};

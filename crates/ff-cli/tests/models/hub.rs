@@ -6,8 +6,8 @@ use std::process::Output;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use candle_core::{DType, Device};
+use ff_core::files::sha256;
 use ff_model::Parameters;
-use ff_train::files::sha256;
 use fs_err as fs;
 use serde_json::Value;
 

@@ -10,12 +10,12 @@ mod quotas;
 
 use std::{collections::BTreeMap, path::Path, str::FromStr};
 
+use ff_core::random::{Purpose, below, generator, shuffle};
 pub use pool::pool;
 
 use crate::{
     error::{Error, Result},
     manifest::{Manifest, Row},
-    random::{Purpose, below, generator, shuffle},
     splits::Split,
     task::Task,
 };

@@ -130,7 +130,7 @@ mod tests {
 
     use super::super::{AffineParams, Augment};
     use super::*;
-    use crate::random::{Purpose, generator};
+    use ff_core::random::{Purpose, generator};
 
     fn recipe(params: &AugmentParams) -> [f32; RECIPE_LEN] {
         let mut recipe = [f32::NAN; RECIPE_LEN];

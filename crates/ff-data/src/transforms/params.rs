@@ -7,14 +7,11 @@
 
 use std::{fmt, str::FromStr};
 
+use ff_core::random::{below, uniform};
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    error::Error,
-    random::{below, uniform},
-    resize::ImageSize,
-};
+use crate::{error::Error, resize::ImageSize};
 
 /// The presets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]

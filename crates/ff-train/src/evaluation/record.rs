@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ff_core::files::write_atomic;
 use ff_data::{Encoders, PerTask, Task};
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +10,7 @@ use super::{
     Bootstrap, Calibration, Confusion, Disparities, Evaluation, LabelErrors, Mistake, Predictions,
     TestTimeAugmentation, disparities, label_errors, mistakes, top_confusions,
 };
-use crate::{Error, Result, files};
+use crate::{Error, Result};
 
 /// What was found out about a model on some samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -114,6 +115,6 @@ impl EvaluationRecord {
             fs_err::create_dir_all(folder)?;
         }
         let json = serde_json::to_string(self).expect("a record is JSON");
-        Ok(files::write_atomic(path, json.as_bytes())?)
+        Ok(write_atomic(path, json.as_bytes())?)
     }
 }

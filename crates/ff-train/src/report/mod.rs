@@ -23,6 +23,7 @@ mod thumbnails;
 
 use std::path::PathBuf;
 
+use ff_core::files::write_atomic;
 use ff_data::{Encoders, LabelEncoder, PerTask};
 use serde::Serialize;
 
@@ -34,7 +35,6 @@ pub use summary::TaskSummary;
 use thumbnails::Thumbnails;
 
 use crate::Result;
-use crate::files::write_atomic;
 use crate::records::{EpochRecord, Seconds};
 use crate::run_dir::RunDir;
 

@@ -10,6 +10,7 @@ mod resume;
 
 use std::sync::atomic::AtomicBool;
 
+use ff_core::files::sha256;
 use ff_data::{Encoders, Loader, Splits};
 use ff_model::FaceModel;
 
@@ -20,7 +21,6 @@ pub use resume::Change;
 use crate::checkpoint::{Checkpoint, Position};
 use crate::config::Config;
 use crate::feed::Feeder;
-use crate::files::sha256;
 use crate::journal::Journal;
 use crate::losses::StepLosses;
 use crate::machine::Machine;

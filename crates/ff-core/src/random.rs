@@ -9,19 +9,34 @@ use rand_chacha::ChaCha8Rng;
 
 /// What a generator is for; keeps the streams of one seed apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub enum Purpose {
+    /// The order of an epoch.
     Order,
+    /// What augmentation does to a sample.
     Augment,
+    /// Which rows go into which split.
     Split,
+    /// Initial values of a tensor.
+    Init,
+    /// Dropout masks.
+    Dropout,
+    /// Mixup and cutmix.
+    Mixing,
+    /// Resamples of an evaluation.
+    Bootstrap,
 }
 
 /// The generator of (purpose, seed, epoch, index). The key is these 32 bytes as they are: distinct arguments cannot
 /// collide.
-pub(crate) fn generator(purpose: Purpose, seed: u64, epoch: u64, index: u64) -> ChaCha8Rng {
+pub fn generator(purpose: Purpose, seed: u64, epoch: u64, index: u64) -> ChaCha8Rng {
     let purpose: [u8; 8] = match purpose {
         Purpose::Order => *b"ff order",
         Purpose::Augment => *b"ff augme",
         Purpose::Split => *b"ff split",
+        Purpose::Init => *b"ff initi",
+        Purpose::Dropout => *b"ff dropo",
+        Purpose::Mixing => *b"ff mixin",
+        Purpose::Bootstrap => *b"ff boots",
     };
     let mut key = [0; 32];
     let parts = [purpose, seed.to_le_bytes(), epoch.to_le_bytes(), index.to_le_bytes()];
@@ -32,7 +47,7 @@ pub(crate) fn generator(purpose: Purpose, seed: u64, epoch: u64, index: u64) -> 
 }
 
 /// A uniform integer in `0..n`, without bias (Lemire, "Fast random integer generation in an interval", 2019).
-pub(crate) fn below(rng: &mut impl RngCore, n: u32) -> u32 {
+pub fn below(rng: &mut impl RngCore, n: u32) -> u32 {
     debug_assert!(n > 0, "expected a range with at least one value");
     let threshold = n.wrapping_neg() % n;
     loop {
@@ -44,7 +59,7 @@ pub(crate) fn below(rng: &mut impl RngCore, n: u32) -> u32 {
 }
 
 /// Fisher-Yates.
-pub(crate) fn shuffle<T>(rng: &mut impl RngCore, values: &mut [T]) {
+pub fn shuffle<T>(rng: &mut impl RngCore, values: &mut [T]) {
     for last in (1..values.len()).rev() {
         let pick = below(rng, last as u32 + 1) as usize;
         values.swap(last, pick);
@@ -52,7 +67,7 @@ pub(crate) fn shuffle<T>(rng: &mut impl RngCore, values: &mut [T]) {
 }
 
 /// A uniform number in `low..=high`, from 24 bits.
-pub(crate) fn uniform(rng: &mut impl RngCore, low: f32, high: f32) -> f32 {
+pub fn uniform(rng: &mut impl RngCore, low: f32, high: f32) -> f32 {
     const STEP: f32 = 1.0 / (1 << 24) as f32;
     let unit = (rng.next_u32() >> 8) as f32 * STEP;
     low + (high - low) * unit
