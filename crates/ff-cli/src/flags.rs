@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use ff_data::Augment;
 use ff_data::duplicates::{HashFile, default_hash_file};
@@ -16,6 +16,7 @@ use ff_train::{Config, ConfigBuilder, Preset, Result};
 
 use crate::Context;
 use crate::output::note;
+use crate::ranges::{self, whole};
 
 /// Where to compute, and with what.
 #[derive(Debug, Clone, Default, Args)]
@@ -30,7 +31,7 @@ pub struct ComputeFlags {
     #[arg(long, value_parser = PossibleValuesParser::new(Precision::ALL.map(Precision::name)))]
     pub precision: Option<String>,
     /// Threads that compute [default: one a CPU].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(ranges::THREADS))]
     pub threads: Option<usize>,
 }
 
@@ -38,16 +39,16 @@ pub struct ComputeFlags {
 #[derive(Debug, Clone, Default, Args)]
 pub struct DataFlags {
     /// Folder with ff_train.csv, ff_val.csv and ff_test.csv.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = recorded_path())]
     pub splits: Option<PathBuf>,
     /// Folder that the CSVs' `file` column is relative to.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = recorded_path())]
     pub images: Option<PathBuf>,
     /// Images in a batch; auto is the largest power of two that the GPU has room for.
     #[arg(long, value_name = "N|auto")]
     pub batch_size: Option<BatchSize>,
     /// Threads that decode and augment [default: CPUs - 2, at least 2, at most 8].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(ranges::WORKERS))]
     pub workers: Option<usize>,
     /// What augmentation draws from.
     #[arg(long, value_parser = PossibleValuesParser::new(Augment::ALL.map(Augment::name)))]
@@ -56,7 +57,7 @@ pub struct DataFlags {
     #[arg(long, value_parser = PossibleValuesParser::new(CacheKind::ALL.map(CacheKind::name)))]
     pub cache: Option<String>,
     /// Folder of the disk cache [default: cache].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = recorded_path())]
     pub cache_dir: Option<PathBuf>,
 }
 
@@ -67,7 +68,7 @@ pub struct HashFlags {
     #[arg(long, value_name = "FILE")]
     pub hashes: Option<PathBuf>,
     /// Threads that read and compare images [default: one a CPU].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(ranges::WORKERS))]
     pub workers: Option<usize>,
 }
 
@@ -139,6 +140,11 @@ impl DataFlags {
         }
         Ok(())
     }
+}
+
+/// Parses paths that configurations or records are going to hold, which are text.
+pub fn recorded_path() -> impl TypedValueParser<Value = PathBuf> {
+    NonEmptyStringValueParser::new().map(PathBuf::from)
 }
 
 /// The sample's configuration under these flags, for commands without a run.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use ff_data::{Dataset, FaceBox, ImageInput, LoaderConfig};
 use ff_model::Compute;
@@ -11,7 +12,9 @@ use ff_train::run_dir::Which;
 use ff_train::setup::{Trained, TrainedSource, open_trained};
 use ff_train::{ConfigBuilder, Preset};
 
-use crate::flags::{ComputeFlags, settle};
+use crate::flags::{ComputeFlags, recorded_path, settle};
+use crate::output::alert;
+use crate::ranges::{self, number, whole};
 use crate::{Context, Ending};
 
 /// Which trained model.
@@ -19,13 +22,14 @@ use crate::{Context, Ending};
 #[group(skip)]
 pub struct ModelFlags {
     /// The run folder.
-    #[arg(long, value_name = "DIR", required_unless_present = "weights", conflicts_with = "weights")]
+    #[arg(long, value_name = "DIR", required_unless_present = "weights", conflicts_with = "weights",
+          value_parser = recorded_path())]
     run: Option<PathBuf>,
     /// Which checkpoint of the run.
     #[arg(long, value_enum, default_value_t)]
     checkpoint: CheckpointFlag,
     /// A model file instead of a run: a checkpoint's model.safetensors, or FairFace's own release.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = recorded_path())]
     weights: Option<PathBuf>,
 }
 
@@ -43,7 +47,7 @@ enum CheckpointFlag {
 #[group(skip)]
 pub struct ImageFlags {
     /// Images, folders, quoted patterns, CSVs with a column `file` or `img_path`, or - for a list on standard input.
-    #[arg(value_name = "IMAGES", required = true)]
+    #[arg(value_name = "IMAGES", required = true, value_parser = NonEmptyStringValueParser::new())]
     inputs: Vec<String>,
     /// The folder that paths in a CSV or list are relative to [default: the current one].
     #[arg(long, value_name = "DIR")]
@@ -52,7 +56,8 @@ pub struct ImageFlags {
     #[arg(long, value_name = "X,Y,W,H", allow_hyphen_values = true)]
     crop: Option<FaceBox>,
     /// How much of a face's box is added on every side; FairFace's crops have a quarter.
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = FaceBox::FAIRFACE_PADDING)]
+    #[arg(long, value_name = "SHARE", allow_hyphen_values = true, default_value_t = FaceBox::FAIRFACE_PADDING,
+          value_parser = number(ranges::PADDING))]
     padding: f64,
     #[command(flatten)]
     pace: PaceFlags,
@@ -63,10 +68,10 @@ pub struct ImageFlags {
 #[group(skip)]
 pub struct PaceFlags {
     /// Images in a batch [default: 32, or the evaluated run's].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(ranges::BATCH_SIZE))]
     batch_size: Option<usize>,
     /// Threads that decode [default: CPUs - 2, at least 2, at most 8].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(ranges::WORKERS))]
     workers: Option<usize>,
     #[command(flatten)]
     compute: ComputeFlags,
@@ -103,10 +108,6 @@ impl ModelFlags {
 impl ImageFlags {
     /// The images, and how to load and compute them; to be called before the first tensor is made.
     pub fn settle(&self, context: &Context) -> Result<(Dataset, LoaderConfig, Compute)> {
-        if !(0.0..=4.0).contains(&self.padding) {
-            let message = format!("expected between 0 and 4, found {}", self.padding);
-            return Err(ff_train::Error::Config { origin: "--padding".into(), message }.into());
-        }
         let config = settle(self.pace.over(ConfigBuilder::new(Preset::Sample, &context.root)))?;
         let (images, mut inputs) = (self.images.clone().unwrap_or_default(), Vec::new());
         for argument in &self.inputs {
@@ -124,7 +125,7 @@ impl ImageFlags {
 /// Says what could not be used; any such image makes the command fail in the end.
 pub fn report(failures: &[Failure]) -> Ending {
     for failure in failures {
-        eprintln!("error: {}", failure.error);
+        alert!("error: {}", failure.error);
     }
     if failures.is_empty() { Ending::Success } else { Ending::Failure }
 }

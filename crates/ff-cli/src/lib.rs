@@ -1,12 +1,15 @@
 //! The command line: one file a command; flags become configuration, results become text or one JSON object.
 //!
 //! Human words go to stderr, results to stdout. Exit codes: 0 success, 1 failure, 2 a flag or configuration that
-//! cannot be used, 130 after Ctrl-C with the checkpoint written. Nothing here is logic that a library user would miss.
+//! cannot be used, 101 a bug, 130 after Ctrl-C with the checkpoint written. Nothing here is logic that a library user
+//! would miss.
 
 mod commands;
 mod flags;
 mod inference;
 mod output;
+mod output_file;
+mod ranges;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -73,18 +76,18 @@ enum Command {
 
 /// Runs the command that `args` asks for; the first of `args` is the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitCode {
+    output::init_panics();
     let parsed = Cli::command().bin_name(context.program).try_get_matches_from(args);
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(e) => {
-            // Nothing is left to do if the terminal is gone.
-            let _ = e.print();
-            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
+            output::print_usage(&e);
+            return ended(u8::try_from(e.exit_code()).unwrap_or(2));
         }
     };
     output::init_logging(if cli.quiet { Verbosity::Quiet } else { Verbosity::Normal });
     let json = cli.json;
-    let ended = match cli.command {
+    let result = match cli.command {
         Command::Train(args) => train::run(&args, context, json),
         Command::Evaluate(args) => evaluate::run(&args, context, json),
         Command::Report(args) => report::run(&args, json),
@@ -100,14 +103,56 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
         Command::Completions(args) => completions::completions(&args, Cli::command()),
         Command::Man(args) => completions::man(&args, Cli::command()),
     };
-    match ended {
-        Ok(Ending::Success) => ExitCode::SUCCESS,
-        Ok(Ending::Failure) => ExitCode::from(1),
-        Ok(Ending::Interrupted) => ExitCode::from(130),
+    ended(match result {
+        Ok(Ending::Success) => 0,
+        Ok(Ending::Failure) => 1,
+        Ok(Ending::Interrupted) => 130,
         Err(e) => {
-            eprintln!("error: {e:#}");
+            output::alert!("error: {}", message(&e));
             let usage = matches!(e.downcast_ref(), Some(ff_train::Error::Config { .. }));
-            ExitCode::from(if usage { 2 } else { 1 })
+            if usage { 2 } else { 1 }
         }
+    })
+}
+
+/// The exit code, when all that can be printed is printed: results that did not arrive are a failure.
+fn ended(code: u8) -> ExitCode {
+    match output::finish() {
+        Ok(()) => ExitCode::from(code),
+        Err(error) => {
+            output::alert!("error: cannot write to stdout: {error}");
+            ExitCode::from(if code == 0 { 1 } else { code })
+        }
+    }
+}
+
+/// An error and its causes, as far as they say anything new: most messages have their cause in them.
+fn message(error: &anyhow::Error) -> String {
+    let mut message = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !message.contains(&cause) {
+            message = format!("{message}: {cause}");
+        }
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_that_the_message_has_in_it_is_not_said_twice() {
+        let error = fs_err::read("nowhere").map_err(ff_data::Error::from).unwrap_err();
+        let said = message(&error.into());
+        assert_eq!(said.matches("nowhere").count(), 1, "{said}");
+        assert_eq!(said.matches("os error").count(), 1, "{said}");
+        let error = std::io::Error::other("the cause");
+        assert_eq!(
+            message(&Err::<(), _>(error).context("what failed").unwrap_err()),
+            "what failed: the cause"
+        );
     }
 }

@@ -1,7 +1,14 @@
 //! What people see: logs, tables and progress bars on stderr, results on stdout.
+//!
+//! Invariant: no reader that leaves and no disk that fills up ends the work. Everything that is printed goes through
+//! here, output that fails is dropped, and [`finish`] says in the end what became of stdout. Nothing else in the
+//! workspace prints; clippy sees to that.
 
-use std::io::{IsTerminal, Write};
+use std::fmt::Arguments;
+use std::io::{self, IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 pub use ff_train::report::numbers::{grouped, percent};
@@ -29,26 +36,109 @@ pub fn quiet() -> bool {
 macro_rules! note {
     ($($text:tt)*) => {
         if !crate::output::quiet() {
-            eprintln!($($text)*);
+            crate::output::stderr_line(format_args!($($text)*));
         }
     };
 }
 pub(crate) use note;
 
+/// Prints a line on stderr whatever is wanted: errors, and what somebody has to do next.
+macro_rules! alert {
+    ($($text:tt)*) => { crate::output::stderr_line(format_args!($($text)*)) };
+}
+pub(crate) use alert;
+
 /// Prints a line of the result on stdout.
 macro_rules! say {
-    ($($text:tt)*) => { crate::output::line(format_args!($($text)*)) };
+    ($($text:tt)*) => { crate::output::stdout_line(format_args!($($text)*)) };
 }
 pub(crate) use say;
 
-/// Prints a line on stdout. A reader that has gone, as `head` does, has seen enough: that is no error.
-///
-/// # Panics
-/// Stdout cannot be written to for another reason, as a full disk.
-pub fn line(text: std::fmt::Arguments) {
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => panic!("cannot write to stdout: {e}"),
-        _ => {}
+/// How stdout has taken results so far.
+enum Stdout {
+    Open,
+    /// Its reader has gone, as `head` does: it has seen enough.
+    Closed,
+    /// It cannot be written to, as on a full disk.
+    Failed(io::Error),
+}
+
+static STDOUT: Mutex<Stdout> = Mutex::new(Stdout::Open);
+
+fn stdout() -> MutexGuard<'static, Stdout> {
+    STDOUT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes results to stdout, at once. It breaks off when nobody can read them any more.
+pub fn write_stdout(bytes: &[u8]) -> ControlFlow<()> {
+    let mut stdout = stdout();
+    // A result with a hole in it is worse than one that ends early.
+    if !matches!(*stdout, Stdout::Open) {
+        return ControlFlow::Break(());
+    }
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            *stdout = Stdout::after(error);
+            ControlFlow::Break(())
+        }
+    }
+}
+
+/// Prints a line on stdout.
+pub fn stdout_line(text: Arguments) {
+    let _ = write_stdout(format!("{text}\n").as_bytes());
+}
+
+/// Prints a line on stderr, in one piece.
+pub fn stderr_line(text: Arguments) {
+    let _ = Stderr.write(format!("{text}\n").as_bytes());
+}
+
+/// Prints one JSON object on stdout.
+pub fn print_json(value: &impl Serialize) -> Result<()> {
+    let mut bytes = serde_json::to_vec_pretty(value)?;
+    bytes.push(b'\n');
+    let _ = write_stdout(&bytes);
+    Ok(())
+}
+
+/// Prints what the parser of arguments has to say: help on stdout, errors on stderr.
+pub fn print_usage(usage: &clap::Error) {
+    if let Err(error) = usage.print()
+        && !usage.use_stderr()
+    {
+        *stdout() = Stdout::after(error);
+    }
+}
+
+/// Says what became of stdout: an error if results could not be written though somebody wants them.
+pub fn finish() -> io::Result<()> {
+    match std::mem::replace(&mut *stdout(), Stdout::Closed) {
+        Stdout::Open | Stdout::Closed => Ok(()),
+        Stdout::Failed(error) => Err(error),
+    }
+}
+
+impl Stdout {
+    fn after(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe { Self::Closed } else { Self::Failed(error) }
+    }
+}
+
+/// Stderr, where what cannot be written is dropped.
+#[derive(Clone, Copy)]
+struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().lock().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -57,21 +147,31 @@ pub fn init_logging(verbosity: Verbosity) {
     QUIET.store(verbosity == Verbosity::Quiet, Ordering::Relaxed);
     let level = if quiet() { "warn" } else { "info" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Stderr);
     // A second call in one process changes nothing.
     let _ = format.with_target(false).without_time().with_ansi(on_terminal()).try_init();
 }
 
-/// Whether somebody watches stderr and wants to see progress.
-pub fn on_terminal() -> bool {
-    std::io::stderr().is_terminal() && !quiet()
+/// Has a panic, which is a bug wherever it comes from, say so in one line; with `RUST_BACKTRACE` also how it came to it.
+pub fn init_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let message =
+            text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown");
+        let place = panic.location().map_or(String::new(), |place| format!(" ({place})"));
+        let backtrace = std::backtrace::Backtrace::capture();
+        let backtrace = match backtrace.status() {
+            std::backtrace::BacktraceStatus::Captured => format!("\n{backtrace}"),
+            _ => String::new(),
+        };
+        alert!("error: this is a bug in fairface: {message}{place}{backtrace}");
+    }));
 }
 
-/// Prints one JSON object on stdout.
-pub fn print_json(value: &impl Serialize) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut stdout, value)?;
-    Ok(writeln!(stdout)?)
+/// Whether somebody watches stderr and wants to see progress.
+pub fn on_terminal() -> bool {
+    io::stderr().is_terminal() && !quiet()
 }
 
 /// A progress bar on a terminal; elsewhere nothing.

@@ -22,12 +22,13 @@ const TEMPORARY: &str = ".fairface-tmp";
 /// # Errors
 /// Any of that fails; the old file is as it was.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let path = &target(path)?;
+    // Asked before links are followed: those of /dev/stdout lead to pipes that have no name.
     let old = std::fs::metadata(path).ok();
     if old.as_ref().is_some_and(|old| !old.is_file() && !old.is_dir()) {
         reach_path(Point::Write, path)?;
         return fs::OpenOptions::new().write(true).open(path)?.write_all(bytes);
     }
+    let path = &target(path)?;
     let temporary = temporary(path);
     let written = (|| {
         reach_path(Point::Create, path)?;
@@ -49,6 +50,26 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
         return Err(e);
     }
     sync_parent(path)
+}
+
+/// Finds out whether [`write_atomic`] can write here: it makes the temporary file that it would make, and removes it.
+///
+/// # Errors
+/// It cannot; the message says why. A device or a pipe is not tried, as that may wait for its other end.
+pub fn probe(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => {
+            let message = format!("{}: expected a file, found a folder", path.display());
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, message));
+        }
+        Ok(found) if !found.is_file() => return Ok(()),
+        _ => {}
+    }
+    let path = &target(path)?;
+    let temporary = temporary(path);
+    reach_path(Point::Create, path)?;
+    fs::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+    fs::remove_file(&temporary)
 }
 
 /// Adds text to the end of a file, and makes the file if there is none.
@@ -175,7 +196,7 @@ pub fn sweep(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.starts_with('.') && name.ends_with(TEMPORARY) {
+        if is_temporary(name) {
             if path.is_dir() { remove_dir(&path)? } else { fs::remove_file(&path)? }
         } else if let Some(name) = name.strip_suffix(PREVIOUS) {
             let current = path.with_file_name(name);
@@ -183,6 +204,11 @@ pub fn sweep(dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a name is that of a file or folder which was never finished.
+pub fn is_temporary(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(TEMPORARY)
 }
 
 const PREVIOUS: &str = ".previous";

@@ -13,6 +13,7 @@ use ff_kernels::resnet::Config as Network;
 use ff_model::{DeviceSpec, Dropout, Engine, Precision};
 
 use crate::config::Config;
+use crate::config::ranges::BATCH_SIZE;
 use crate::losses::multi_task;
 use crate::optimizer::Optimizer;
 use crate::setup::build_model;
@@ -44,7 +45,13 @@ impl FromStr for BatchSize {
     fn from_str(s: &str) -> Result<Self, String> {
         match s {
             "auto" => Ok(Self::Auto),
-            s => s.parse().map(Self::Images).map_err(|_| format!("expected a number or auto, found `{s}`")),
+            s => match s.parse::<u64>() {
+                Ok(n) if BATCH_SIZE.contains(&n) => Ok(Self::Images(n as usize)),
+                _ => {
+                    let (least, most) = BATCH_SIZE.into_inner();
+                    Err(format!("expected a number from {least} to {most}, or auto, found `{s}`"))
+                }
+            },
         }
     }
 }
@@ -181,7 +188,12 @@ mod tests {
     fn flags_are_numbers_or_auto() {
         assert_eq!("64".parse(), Ok(BatchSize::Images(64)));
         assert_eq!("auto".parse(), Ok(BatchSize::Auto));
-        assert_eq!("big".parse::<BatchSize>().unwrap_err(), "expected a number or auto, found `big`");
+        for bad in ["big", "0", "65537", "-1", "18446744073709551616", ""] {
+            assert_eq!(
+                bad.parse::<BatchSize>().unwrap_err(),
+                format!("expected a number from 1 to 65536, or auto, found `{bad}`")
+            );
+        }
     }
 
     #[test]

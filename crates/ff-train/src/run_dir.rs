@@ -7,7 +7,7 @@
 use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 
-use ff_core::files::{append, link_dir, remove_dir, write_atomic};
+use ff_core::files::{append, is_temporary, link_dir, remove_dir, write_atomic};
 use ff_data::{Encoders, LabelEncoder};
 use fs_err as fs;
 use fs_err::OpenOptions;
@@ -53,7 +53,7 @@ impl RunDir {
     /// Makes the folder of a new run: the one asked for, or the next numbered one under `runs/`.
     ///
     /// # Errors
-    /// The folder holds a run already.
+    /// The folder holds a run already, or files of somebody else.
     pub fn create(asked: Option<&Path>, name: &str) -> Result<Self> {
         let path = match asked {
             Some(path) => path.to_owned(),
@@ -65,6 +65,13 @@ impl RunDir {
         if path.join("config.toml").exists() {
             let message =
                 "holds a run already; continue it with --resume, or choose another --run-dir".to_owned();
+            return Err(Error::RunDir { path, message });
+        }
+        if let Some(name) = foreign_file(&path)? {
+            let message = format!(
+                "expected a new or empty folder, or one of a run that never began, found {name} in it; choose \
+                 another folder"
+            );
             return Err(Error::RunDir { path, message });
         }
         fs::create_dir_all(path.join("checkpoints"))?;
@@ -241,6 +248,21 @@ impl RunDir {
     }
 }
 
+/// What a folder without a run holds that no run would have left there before its `config.toml`.
+fn foreign_file(path: &Path) -> Result<Option<String>> {
+    let entries = match fs::read_dir(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        entries => entries?,
+    };
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if !["checkpoints", "run.lock"].contains(&name.as_str()) && !is_temporary(&name) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
 /// The commit of the working folder, where git knows one.
 fn commit() -> Option<String> {
     let output = std::process::Command::new("git").args(["rev-parse", "HEAD"]).output().ok()?;
@@ -250,6 +272,21 @@ fn commit() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_of_somebody_elses_files_becomes_no_run() {
+        let dir = tempfile::tempdir().unwrap();
+        // What a run leaves that is killed before its configuration stands.
+        fs::create_dir(dir.path().join("checkpoints")).unwrap();
+        fs::write(dir.path().join("run.lock"), "").unwrap();
+        fs::write(dir.path().join(".config.toml.7-0.fairface-tmp"), "half").unwrap();
+        RunDir::create(Some(dir.path()), "x").unwrap();
+        fs::write(dir.path().join("metrics.csv"), "the user's").unwrap();
+        let message = RunDir::create(Some(dir.path()), "x").unwrap_err().to_string();
+        assert!(message.contains("found metrics.csv in it"), "{message}");
+        assert!(RunDir::create(Some(&dir.path().join("metrics.csv")), "x").is_err(), "a file is no folder");
+        RunDir::create(Some(&dir.path().join("new/run")), "x").unwrap();
+    }
 
     #[test]
     fn rewinding_drops_later_and_half_written_records() {

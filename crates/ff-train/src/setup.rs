@@ -7,13 +7,13 @@ use ff_data::{
     AugmentSpec, CacheSpec, Dataset, Encoders, LabelEncoder, LastBatch, Layout, Loader, LoaderConfig,
     Manifest, Mode, PerTask, Task, user_cache,
 };
-use ff_model::{BackboneMode, Compute, FaceModel, TaskLabels, weights};
+use ff_model::{BackboneMode, Compute, DeviceSpec, FaceModel, TaskLabels, weights};
 
 use crate::checkpoint::{Checkpoint, heads};
 use crate::config::{CacheKind, Config};
 use crate::feed::{Augmentation, Feeder};
 use crate::run_dir::{RunDir, Which};
-use crate::{Error, Result};
+use crate::{Error, Result, machine};
 
 /// What to tell somebody who has no pretrained weights.
 pub const HOW_TO_GET_WEIGHTS: &str = "run `fairface weights` once to download them (in the repository `cargo xtask weights`), or pass a file \
@@ -137,6 +137,9 @@ pub fn initialise(model: &mut FaceModel, init: &str) -> Result<Init> {
 
 /// The model that a configuration asks for, with seeded random values.
 pub fn build_model(config: &Config, encoders: &Encoders) -> Result<FaceModel> {
+    if config.train.device == DeviceSpec::Cpu {
+        machine::check_batch(config.data.batch_size)?;
+    }
     let mut model = FaceModel::new(&heads(encoders), &config.train.compute()?, config.train.seed)?;
     if config.model.freeze_backbone {
         model.set_backbone_mode(BackboneMode::Frozen);
@@ -146,6 +149,7 @@ pub fn build_model(config: &Config, encoders: &Encoders) -> Result<FaceModel> {
 
 /// The loader of training batches, augmented on the host.
 pub fn train_loader(config: &Config, manifest: Manifest, encoders: &Encoders) -> Result<Loader> {
+    machine::check_batch(config.data.batch_size)?;
     let dataset = train_dataset(config, manifest, encoders)?;
     Ok(Loader::new(Arc::new(dataset), loader_config(config, LastBatch::Drop))?)
 }

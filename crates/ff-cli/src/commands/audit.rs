@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use ff_core::files::write_atomic;
 use ff_data::Splits;
 use ff_data::audit::{Audit, Match, MatchKind, Stage};
 
-use crate::flags::{ComputeFlags, DataFlags, HashFlags, sample_config};
-use crate::output::{self, grouped};
+use crate::flags::{ComputeFlags, DataFlags, HashFlags, recorded_path, sample_config};
+use crate::output::{self, grouped, note};
+use crate::output_file::{ForceFlag, Kind, OutputFile};
 use crate::{Context, Ending};
 
 /// Look for what spoils training and its figures: bad images, duplicates, labels that disagree.
@@ -24,19 +24,23 @@ use crate::{Context, Ending};
     audit --splits mine --images photos --json > audit.json           everything, for machines")]
 pub struct Args {
     /// Folder with ff_train.csv, ff_val.csv and ff_test.csv.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = recorded_path())]
     splits: Option<PathBuf>,
     /// Folder that the CSVs' `file` column is relative to.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = recorded_path())]
     images: Option<PathBuf>,
     /// Write the findings as a page too, with pictures; one file that needs no other.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     #[command(flatten)]
+    force: ForceFlag,
+    #[command(flatten)]
     hashing: HashFlags,
 }
 
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
+    let page =
+        args.html.as_ref().map(|path| OutputFile::claim(path, Kind::AuditPage, args.force)).transpose()?;
     let data = DataFlags { splits: args.splits.clone(), images: args.images.clone(), ..DataFlags::default() };
     let config = sample_config(context, &data, &ComputeFlags::default()).resolve()?.data;
     let splits = Splits::read(&config.splits)?;
@@ -53,9 +57,9 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     })?;
     bar.finish_and_clear();
 
-    if let Some(path) = &args.html {
-        write_atomic(path, audit.page(&config.images).as_bytes())?;
-        eprintln!("page: {}", path.display());
+    if let Some(page) = page {
+        page.write(audit.page(&config.images).as_bytes())?;
+        note!("page: {}", page.path().display());
     }
     if json {
         output::print_json(&audit)?;

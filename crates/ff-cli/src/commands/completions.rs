@@ -1,14 +1,13 @@
 //! `completions` and `man`: what shells and readers of manuals want, made from the commands themselves.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Command;
 use clap_complete::{Shell, generate};
-use fs_err as fs;
 
-use crate::Ending;
+use crate::output_file::{ForceFlag, Kind, OutputFile};
+use crate::{Ending, output};
 
 /// Print completions for a shell.
 #[derive(Debug, clap::Args)]
@@ -31,12 +30,14 @@ pub struct ManArgs {
     /// Write the pages of all commands into this folder.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    force: ForceFlag,
 }
 
 pub fn completions(args: &CompletionsArgs, mut command: Command) -> Result<Ending> {
     let mut text = Vec::new();
     generate(args.shell, &mut command, "fairface", &mut text);
-    std::io::stdout().write_all(&text)?;
+    let _ = output::write_stdout(&text);
     Ok(Ending::Success)
 }
 
@@ -44,15 +45,31 @@ pub fn man(args: &ManArgs, command: Command) -> Result<Ending> {
     let command = command.name("fairface").bin_name("fairface");
     match &args.out {
         Some(dir) => {
-            fs::create_dir_all(dir)?;
-            clap_mangen::generate_to(command, dir)?;
-            eprintln!("{}", dir.display());
+            let pages = pages(command)?;
+            let claim = |name: &String| OutputFile::claim(&dir.join(name), Kind::ManualPage, args.force);
+            let files = pages.iter().map(|(name, _)| claim(name)).collect::<Result<Vec<_>>>()?;
+            files.iter().zip(&pages).try_for_each(|(file, (_, page))| file.write(page))?;
+            output::note!("{}", dir.display());
         }
         None => {
             let mut page = Vec::new();
             clap_mangen::Man::new(command).render(&mut page)?;
-            std::io::stdout().write_all(&page)?;
+            let _ = output::write_stdout(&page);
         }
     }
     Ok(Ending::Success)
+}
+
+/// The file's name and the text of the manual page of every command.
+fn pages(command: Command) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut command = command.disable_help_subcommand(true);
+    // Gives every command its whole name.
+    command.build();
+    let page = |command: &Command| {
+        let man = clap_mangen::Man::new(command.clone());
+        let mut page = Vec::new();
+        man.render(&mut page)?;
+        Ok((man.get_filename(), page))
+    };
+    command.get_subcommands().chain([&command]).map(page).collect()
 }

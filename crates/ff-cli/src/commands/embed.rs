@@ -3,19 +3,19 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Result;
-use ff_core::files::write_atomic;
+use anyhow::{Result, ensure};
 use ff_train::predictor::Predictor;
 
 use crate::inference::{ImageFlags, ModelFlags, report};
 use crate::output::{self, note};
+use crate::output_file::{ForceFlag, Kind, OutputFile};
 use crate::{Context, Ending};
 
 /// Write the 512-number embedding of every face to a safetensors file.
 ///
 /// The file has one tensor, `embeddings` (N,512) f32, and the images' names as a JSON array under `files` in its
 /// metadata, in the same order. Images are given as to `predict`; one that is missing or broken is named on stderr and
-/// left out, and the exit code is then 1.
+/// left out, and the exit code is then 1. Without any good image nothing is written.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     embed --run runs/train-001 faces/ --out faces.safetensors\n  \
@@ -28,9 +28,12 @@ pub struct Args {
     /// The file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    force: ForceFlag,
 }
 
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
+    let out = OutputFile::claim(&args.out, Kind::Embeddings, args.force)?;
     let (images, loader, compute) = args.images.settle(context)?;
     let mut predictor = Predictor::new(args.model.open(&compute)?);
     let bar = output::progress(images.len() as u64, "[{bar:30}] {pos}/{len} {per_sec} eta {eta}");
@@ -40,16 +43,17 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     bar.finish_and_clear();
     let ending = report(&failed);
     let (n, dim) = embeddings.values.dims2()?;
-    write_atomic(&args.out, &embeddings.to_safetensors()?)?;
+    ensure!(n > 0, "{}: not written, as none of {} images can be used", out.path().display(), failed.len());
+    out.write(&embeddings.to_safetensors()?)?;
     let images_per_s = n as f64 / seconds;
     note!("{n} images in {seconds:.2} s, {images_per_s:.1} images/s; {} failed", failed.len());
     if json {
-        let out = &args.out;
+        let path = out.path().display().to_string();
         output::print_json(&serde_json::json!({
-            "path": out, "n": n, "dim": dim, "images_per_s": images_per_s, "failed": failed,
+            "path": path, "n": n, "dim": dim, "images_per_s": images_per_s, "failed": failed,
         }))?;
     } else {
-        output::say!("{}", args.out.display());
+        output::say!("{}", out.path().display());
     }
     Ok(ending)
 }

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::ValueEnum;
-use ff_core::files::write_atomic;
 use ff_model::onnx::{self, BatchNorm, Input, Options, Output};
 use ff_model::weights::{labels_metadata, serialise};
 use ff_model::{Compute, Engine};
 
 use crate::inference::ModelFlags;
+use crate::output_file::{ForceFlag, Kind, OutputFile};
 use crate::{Ending, output};
 
 /// Write a trained model as ONNX, or as one safetensors file.
@@ -30,6 +30,8 @@ pub struct Args {
     /// The file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    force: ForceFlag,
     /// What an ONNX model takes.
     #[arg(long, value_enum, default_value_t)]
     input: InputFlag,
@@ -68,6 +70,11 @@ enum OutputFlag {
 }
 
 pub fn run(args: &Args, json: bool) -> Result<Ending> {
+    let kind = match args.format {
+        Format::Onnx => Kind::Onnx,
+        Format::Safetensors => Kind::Model,
+    };
+    let out = OutputFile::claim(&args.out, kind, args.force)?;
     let trained = args.model.open(&Compute::cpu(Engine::Reference))?;
     let (parameters, tasks) = (trained.model.parameters(), trained.labels());
     let bytes = match args.format {
@@ -85,12 +92,12 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
             onnx::export(parameters, &tasks, &Options { input, output, batch_norm })?
         }
     };
-    write_atomic(&args.out, &bytes)?;
+    out.write(&bytes)?;
     let opset = (args.format == Format::Onnx).then_some(onnx::OPSET);
     if json {
-        output::print_json(&serde_json::json!({ "path": args.out, "opset": opset }))?;
+        output::print_json(&serde_json::json!({ "path": out.path().display().to_string(), "opset": opset }))?;
     } else {
-        output::say!("{}", args.out.display());
+        output::say!("{}", out.path().display());
     }
     Ok(Ending::Success)
 }

@@ -1,6 +1,5 @@
 //! `predict`: age, gender and race of faces in images.
 
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -61,9 +60,9 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let (images, loader, compute) = args.images.settle(context)?;
     let mut predictor = Predictor::new(args.model.open(&compute)?);
     let bar = output::progress(images.len() as u64, "[{bar:30}] {pos}/{len} {per_sec} eta {eta}");
-    let mut stdout = std::io::stdout().lock();
     if !json && matches!(args.format, Format::Csv) {
-        write!(stdout, "{}", fairface_csv::HEADER)?;
+        // A reader that has gone already is found out with the first row.
+        let _ = output::write_stdout(fairface_csv::HEADER.as_bytes());
     }
     let clock = Instant::now();
     let (mut n, mut predictions) = (0, Vec::new());
@@ -75,15 +74,10 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
             return Ok(ControlFlow::Continue(()));
         }
         let lines: String = batch.iter().map(|p| line(p, args.format)).collect();
-        Ok(match stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush()) {
-            // Whoever reads has seen enough.
-            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => ControlFlow::Break(()),
-            written => ControlFlow::Continue(written?),
-        })
+        Ok(output::write_stdout(lines.as_bytes()))
     })?;
     let seconds = clock.elapsed().as_secs_f64();
     bar.finish_and_clear();
-    drop(stdout);
     let ending = report(&failed);
     let images_per_s = n as f64 / seconds;
     note!("{n} images in {seconds:.2} s, {images_per_s:.1} images/s; {} failed", failed.len());

@@ -29,7 +29,7 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
         output::print_json(&written)?;
     } else {
         for finding in &report.findings {
-            eprintln!("{finding}");
+            output::note!("{finding}");
         }
         output::say!("{}", written.path.display());
     }

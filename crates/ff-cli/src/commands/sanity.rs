@@ -4,7 +4,9 @@ use anyhow::Result;
 use ff_train::sanity::Depth;
 
 use crate::flags::{ComputeFlags, DataFlags, sample_config, settle};
-use crate::{Context, Ending, output};
+use crate::output::{self, alert, note};
+use crate::ranges::{self, whole};
+use crate::{Context, Ending};
 
 /// Prove that the network learns as it should: shapes, gradients, BatchNorm, overfitting, checkpoints.
 ///
@@ -20,7 +22,7 @@ pub struct Args {
     #[arg(long)]
     freeze_backbone: bool,
     /// Seed of the initial values.
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = whole::<u64>(ranges::SEED))]
     seed: Option<u64>,
     #[command(flatten)]
     data: DataFlags,
@@ -36,8 +38,11 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     args.data.find_batch_size(&mut config)?;
     let depth = if args.full { Depth::Full } else { Depth::Usual };
     let report = ff_train::sanity::run(&config, depth, |check| {
-        let mark = if check.passed { "ok  " } else { "FAIL" };
-        eprintln!("{mark} {:<32} {}", check.name, check.detail);
+        if check.passed {
+            note!("ok   {:<32} {}", check.name, check.detail);
+        } else {
+            alert!("FAIL {:<32} {}", check.name, check.detail);
+        }
     })?;
     let n_passed = report.checks.iter().filter(|c| c.passed).count();
     if json {

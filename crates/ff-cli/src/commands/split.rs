@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::Ending;
 use crate::flags::HashFlags;
 use crate::output::{self, grouped};
+use crate::ranges::{self, whole};
 
 /// Pool label CSVs and split them anew into train, validation and test.
 ///
@@ -37,10 +38,10 @@ pub struct Args {
     #[arg(long, requires = "images")]
     drop_duplicates: bool,
     /// Shares of train, validation and test.
-    #[arg(long, value_name = "T,V,T", default_value = "0.75,0.15,0.10")]
+    #[arg(long, value_name = "T,V,T", allow_hyphen_values = true, default_value = "0.75,0.15,0.10")]
     ratios: Ratios,
     /// Decides which rows go where.
-    #[arg(long, value_name = "S", default_value_t = 42)]
+    #[arg(long, value_name = "S", default_value_t = 42, value_parser = whole::<u64>(ranges::SEED))]
     seed: u64,
     /// Labels whose combinations keep their shares.
     #[arg(long, value_delimiter = ',', value_name = "TASKS", default_value = "race,gender,age")]
@@ -52,7 +53,7 @@ pub struct Args {
 /// What came of it.
 #[derive(Debug, Serialize)]
 struct Outcome {
-    out: PathBuf,
+    out: String,
     /// Rows in the CSVs.
     rows: usize,
     train: usize,
@@ -109,7 +110,7 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
 
     let [train, val, test] = plan.counts;
     let outcome = Outcome {
-        out: args.out.clone(),
+        out: args.out.display().to_string(),
         rows,
         train,
         val,
@@ -190,5 +191,5 @@ fn print(outcome: &Outcome, with_images: bool) {
     } else {
         output::say!("duplicates were not looked for: --images DIR keeps them on one side");
     }
-    output::say!("written to {}", outcome.out.display());
+    output::say!("written to {}", outcome.out);
 }

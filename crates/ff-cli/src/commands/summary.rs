@@ -6,21 +6,22 @@ use ff_model::{BackboneMode, HeadSpec};
 
 use crate::Ending;
 use crate::output::{self, grouped};
+use crate::ranges::{self, whole};
 
 /// Show the network: layers, shapes, parameters, multiply-adds.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Images in the batch.
-    #[arg(long, value_name = "B", default_value_t = 1)]
+    #[arg(long, value_name = "B", default_value_t = 1, value_parser = whole::<usize>(ranges::BATCH_SIZE))]
     batch_size: usize,
     /// Height of the images.
-    #[arg(long, value_name = "H", default_value_t = 224)]
+    #[arg(long, value_name = "H", default_value_t = 224, value_parser = whole::<usize>(ranges::SIDE))]
     height: usize,
     /// Width of the images.
-    #[arg(long, value_name = "W", default_value_t = 224)]
+    #[arg(long, value_name = "W", default_value_t = 224, value_parser = whole::<usize>(ranges::SIDE))]
     width: usize,
     /// How deep to go: 1 shows the backbone as one row, 4 every convolution.
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = whole::<usize>(ranges::DEPTH))]
     depth: usize,
     /// Count the parameters that learn with a frozen backbone.
     #[arg(long)]

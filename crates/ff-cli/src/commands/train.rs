@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
-use clap::builder::PossibleValuesParser;
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use ff_train::records::{EpochRecord, Found, Observer, StepRecord};
 use ff_train::run_dir::RunDir;
 use ff_train::schedule::ScheduleKind;
@@ -13,8 +13,9 @@ use ff_train::setup::Init;
 use ff_train::{ConfigBuilder, Start};
 use indicatif::ProgressBar;
 
-use crate::flags::{ComputeFlags, DataFlags, PresetFlag, settle};
-use crate::output::{self, grouped, note, percent};
+use crate::flags::{ComputeFlags, DataFlags, PresetFlag, recorded_path, settle};
+use crate::output::{self, alert, grouped, note, percent};
+use crate::ranges::{self, number, whole};
 use crate::{Context, Ending};
 
 /// Train a model: without arguments, on the bundled sample.
@@ -40,31 +41,32 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The run folder [default: the next runs/train-NNN].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = recorded_path())]
     run_dir: Option<PathBuf>,
     /// Go on from a checkpoint of --run-dir, with the settings that it was started with and the flags given now.
     #[arg(long, requires = "run_dir", conflicts_with_all = ["config", "preset"])]
     resume: bool,
     /// Which checkpoint to go on from: last, best or step-N.
-    #[arg(long, value_name = "NAME", requires = "resume", default_value = "last")]
+    #[arg(long, value_name = "NAME", requires = "resume", default_value = "last",
+          value_parser = NonEmptyStringValueParser::new())]
     checkpoint: String,
     /// Passes over the training split.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(ranges::EPOCHS))]
     epochs: Option<u64>,
     /// Stop after this many steps.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(ranges::STEPS))]
     max_steps: Option<u64>,
     /// Seed of initial values, order, augmentation and dropout.
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = whole::<u64>(ranges::SEED))]
     seed: Option<u64>,
     /// Initial weights: auto (pretrained if at hand), pretrained, random, or a safetensors FILE.
-    #[arg(long, value_name = "auto|pretrained|random|FILE")]
+    #[arg(long, value_name = "auto|pretrained|random|FILE", value_parser = NonEmptyStringValueParser::new())]
     init: Option<String>,
     /// Train only the projection and the heads.
     #[arg(long)]
     freeze_backbone: bool,
     /// Learning rate.
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", allow_hyphen_values = true, value_parser = number(ranges::LEARNING_RATE))]
     lr: Option<f64>,
     /// How the learning rate changes over the run.
     #[arg(long, value_parser = PossibleValuesParser::new(ScheduleKind::ALL.map(ScheduleKind::name)))]
@@ -106,7 +108,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         if stop_on_signal.swap(true, Ordering::Relaxed) {
             std::process::exit(130); // asked twice: at once
         }
-        eprintln!("\nstopping after this step; Ctrl-C again to stop at once, without a checkpoint");
+        alert!("\nstopping after this step; Ctrl-C again to stop at once, without a checkpoint");
     })
     .context("cannot listen for Ctrl-C")?;
 
@@ -132,7 +134,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         output::say!("run folder {}", outcome.run_dir.display());
     }
     if outcome.interrupted {
-        eprintln!(
+        alert!(
             "stopped; go on with: {} train --resume --run-dir {}",
             context.program,
             outcome.run_dir.display()
@@ -272,7 +274,7 @@ impl Observer for Display {
         );
         let text = format!("{line}\n{}", validation_table(epoch));
         match &self.steps {
-            Some(bar) if !bar.is_hidden() => bar.suspend(|| eprintln!("{text}")),
+            Some(bar) if !bar.is_hidden() => bar.suspend(|| alert!("{text}")),
             _ => text.lines().for_each(|line| tracing::info!("{line}")),
         }
     }

@@ -27,7 +27,8 @@ use crate::output::{self, grouped, note};
     predict --weights fairface.safetensors photo.jpg         FairFace's own model")]
 pub struct Args {
     /// The hub's repository; its model.safetensors is taken.
-    #[arg(long, value_name = "OWNER/NAME", default_value = DEFAULT_REPOSITORY)]
+    #[arg(long, value_name = "OWNER/NAME", default_value = DEFAULT_REPOSITORY,
+          value_parser = clap::builder::NonEmptyStringValueParser::new())]
     source: String,
     /// Convert this file instead.
     #[arg(long, value_name = "FILE", conflicts_with = "source")]

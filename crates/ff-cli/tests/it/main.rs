@@ -2,10 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[cfg(unix)]
+mod arguments;
 mod chromium;
 mod commands;
 mod evaluate;
 mod help;
+#[cfg(target_os = "linux")]
+mod outputs;
 mod report;
 #[cfg(unix)]
 mod resume;

@@ -14,6 +14,8 @@ use proto::Message;
 
 /// Operator set of the graph; the oldest that current tools ask for.
 pub const OPSET: u64 = 17;
+/// What the files say they were made by.
+pub const PRODUCER: &str = env!("CARGO_PKG_NAME");
 /// Version of the file format that opset 17 came with.
 const IR_VERSION: u64 = 8;
 /// Height and width that the graph is declared for.
@@ -68,7 +70,7 @@ pub fn export(parameters: &Parameters, tasks: &[TaskLabels], options: &Options) 
     let graph = Graph::build(parameters, tasks, options)?;
     let mut file = Message::default();
     file.int(field::IR_VERSION, IR_VERSION);
-    file.text(field::PRODUCER_NAME, env!("CARGO_PKG_NAME"));
+    file.text(field::PRODUCER_NAME, PRODUCER);
     file.text(field::PRODUCER_VERSION, env!("CARGO_PKG_VERSION"));
     let mut opset = Message::default();
     opset.text(1, ""); // the standard operators

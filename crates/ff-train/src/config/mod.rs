@@ -6,6 +6,7 @@
 
 mod check;
 mod layers;
+pub mod ranges;
 
 use std::path::{Path, PathBuf};
 

@@ -15,6 +15,7 @@ use network::{Parts, Timing};
 use serde::Serialize;
 
 use crate::flags::{ComputeFlags, DataFlags, sample_config, settle};
+use crate::ranges::{self, whole};
 use crate::{Context, Ending, output};
 
 /// Measure one stage: images a second, milliseconds a batch, peak memory.
@@ -29,7 +30,7 @@ pub struct Args {
     #[arg(value_enum)]
     stage: Stage,
     /// Batches to measure, or blocks of them on CUDA.
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole::<usize>(ranges::BENCH_STEPS))]
     steps: usize,
     /// Training: real batches from the loader, as a run takes them, in place of synthetic ones.
     #[arg(long)]
@@ -114,7 +115,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let mut config = settle(sample_config(context, &data, &args.compute))?;
     data.find_batch_size(&mut config)?;
     let splits = Splits::read(&config.data.splits)?;
-    let (steps, batch_size) = (args.steps.max(1), config.data.batch_size);
+    let (steps, batch_size) = (args.steps, config.data.batch_size);
     let heads = heads(&splits.encoders);
 
     let (mut parts, mut breakdown) = (None, None);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use ff_data::{Encoders, Manifest, Row, Splits};
 use ff_model::{Dropout, FaceModel};
@@ -93,11 +93,15 @@ pub fn train_on_gpu(config: &Config, encoders: &Encoders, steps: usize) -> Resul
     })
 }
 
+/// Rows that are repeated in memory to make one long epoch.
+const MOST_ROWS: usize = 10_000_000;
+
 /// Milliseconds of a training step that takes its batches from the loader: the sample again and again, in one epoch.
 pub fn train_with_loader(config: &Config, splits: Splits, steps: usize) -> Result<Timing> {
     let model = build_model(config, &splits.encoders)?;
     let device = model.device().clone();
     let wanted = Pace::on(&device).steps(steps) * config.data.batch_size;
+    ensure!(wanted <= MOST_ROWS, "expected at most {MOST_ROWS} images in all, found {wanted}");
     let rows: Vec<Row> = splits.train.rows().iter().cycle().take(wanted).cloned().collect();
     let manifest = Manifest::new(splits.train.path(), splits.train.extra_columns().to_vec(), rows)?;
     let mut feeder = train_feeder(config, manifest, &splits.encoders, &model)?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::ValueEnum;
+use clap::builder::NonEmptyStringValueParser;
 use ff_data::{Manifest, Split, Task};
 use ff_model::FaceModel;
 use ff_train::evaluation::{
@@ -19,9 +20,10 @@ use ff_train::run_dir::RunDir;
 use ff_train::setup::{Trained, eval_feeder};
 use ff_train::{ConfigBuilder, Preset};
 
-use crate::flags::settle;
+use crate::flags::{recorded_path, settle};
 use crate::inference::{ModelFlags, PaceFlags};
 use crate::output::{self, note};
+use crate::ranges::{self, whole};
 use crate::{Context, Ending};
 
 /// Evaluate a trained model: metrics for every task and group, how far groups lie apart, and the likely mistakes.
@@ -45,13 +47,13 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t)]
     split: SplitFlag,
     /// A CSV of one's own, with the columns file, age, gender, race.
-    #[arg(long, value_name = "FILE", conflicts_with = "split")]
+    #[arg(long, value_name = "FILE", conflicts_with = "split", value_parser = recorded_path())]
     csv: Option<PathBuf>,
     /// The folder that the CSV's files are relative to [default: the run's].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = recorded_path())]
     images: Option<PathBuf>,
     /// Only the rows in which this column is True, as service_test of FairFace's label files.
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", value_parser = NonEmptyStringValueParser::new())]
     subset: Option<String>,
     /// Attributes to group by; their intersections follow.
     #[arg(long, value_delimiter = ',', value_name = "race,gender,age", default_value = "race,gender")]
@@ -63,10 +65,12 @@ pub struct Args {
     #[arg(long)]
     calibrate: bool,
     /// Resamples for the intervals of gaps between groups; 0 leaves them out.
-    #[arg(long, value_name = "N", default_value_t = Bootstrap::default().resamples)]
+    #[arg(long, value_name = "N", default_value_t = Bootstrap::default().resamples,
+          value_parser = whole::<u32>(ranges::RESAMPLES))]
     bootstrap: u32,
     /// Seed of the resamples.
-    #[arg(long, value_name = "S", default_value_t = Bootstrap::default().seed)]
+    #[arg(long, value_name = "S", default_value_t = Bootstrap::default().seed,
+          value_parser = whole::<u64>(ranges::SEED))]
     seed: u64,
     /// Write nothing into the run folder.
     #[arg(long)]
@@ -146,17 +150,17 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         record.calibration = Some(Calibration::new(val, &fit, &evaluated, &encoders));
     }
 
-    if json {
-        output::print_json(&record)?;
-    } else {
-        print::print(&record);
-    }
     if let Some(run_dir) = run_dir.filter(|_| !args.no_save) {
         let path = EvaluationRecord::path(run_dir.path(), &args.name());
         record.write(&path)?;
         note!("mistakes and suspected labels by file name, and all figures: {}", path.display());
         let report = Report::read(&run_dir)?.write()?;
         note!("report {}", report.path.display());
+    }
+    if json {
+        output::print_json(&record)?;
+    } else {
+        print::print(&record);
     }
     Ok(Ending::Success)
 }

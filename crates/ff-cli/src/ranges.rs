@@ -1,0 +1,51 @@
+//! Parsers of numbers that have a range: what lies outside is a usage error, which says the range.
+
+use std::ops::RangeInclusive;
+
+pub use ff_train::config::ranges::*;
+
+/// Batches, or epochs, that a bench measures.
+pub const BENCH_STEPS: RangeInclusive<u64> = 1..=100_000;
+/// Height and width of images that a network is described for.
+pub const SIDE: RangeInclusive<u64> = 32..=16_384;
+/// Levels of the network's table.
+pub const DEPTH: RangeInclusive<u64> = 1..=4;
+
+/// Parses whole numbers of this range, and of what `T` can hold of it.
+pub fn whole<T: TryFrom<u64>>(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        let number = number.and_then(|number| T::try_from(number).ok());
+        number.ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
+    }
+}
+
+/// Parses numbers of this range.
+pub fn number(range: RangeInclusive<f64>) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync {
+    move |text| {
+        // NaN is in no range.
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| format!("expected a number from {} to {}", range.start(), range.end()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_outside_a_range_is_told_the_range() {
+        let epochs = whole::<u64>(1..=10);
+        assert_eq!(epochs("10"), Ok(10));
+        for bad in ["0", "11", "-1", "1.5", "", " 1", "18446744073709551616", "NaN"] {
+            assert_eq!(epochs(bad).unwrap_err(), "expected a whole number from 1 to 10");
+        }
+        let share = number(0.0..=4.0);
+        assert_eq!(share("0.25"), Ok(0.25));
+        for bad in ["-0.1", "4.1", "NaN", "inf", "-inf", "1e308", "", "x"] {
+            assert_eq!(share(bad).unwrap_err(), "expected a number from 0 to 4");
+        }
+    }
+}

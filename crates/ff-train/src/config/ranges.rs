@@ -1,0 +1,22 @@
+//! The ranges that numbers have, whether a key or a flag gives them: far beyond use, and within what can be computed.
+
+use std::ops::RangeInclusive;
+
+/// Images in a batch.
+pub const BATCH_SIZE: RangeInclusive<u64> = 1..=65_536;
+/// Threads that decode, or hash.
+pub const WORKERS: RangeInclusive<u64> = 1..=1024;
+/// Threads that compute.
+pub const THREADS: RangeInclusive<u64> = 1..=1024;
+/// Passes over the training split; what counts epochs or steps between two things has the same range.
+pub const EPOCHS: RangeInclusive<u64> = 1..=1_000_000;
+/// Optimiser steps of a run: with the most epochs of the largest split far from the end of 64 bits.
+pub const STEPS: RangeInclusive<u64> = 1..=1_000_000_000_000;
+/// Seeds: TOML's whole numbers have a sign.
+pub const SEED: RangeInclusive<u64> = 0..=i64::MAX as u64;
+/// Learning rates; f32 holds their squares.
+pub const LEARNING_RATE: RangeInclusive<f64> = 1e-15..=1e3;
+/// Resamples of a bootstrap.
+pub const RESAMPLES: RangeInclusive<u64> = 0..=100_000;
+/// What is added to a face's box on every side, in shares of it.
+pub const PADDING: RangeInclusive<f64> = 0.0..=4.0;
