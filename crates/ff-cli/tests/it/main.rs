@@ -8,5 +8,5 @@ mod evaluate;
 mod help;
 mod report;
 #[cfg(unix)]
-mod resume;
+mod runs;
 mod workplace;

@@ -15,8 +15,8 @@ use ff_data::Encoders;
 use ff_model::{FaceModel, HeadSpec, weights};
 use safetensors::{Dtype, SafeTensors};
 
-pub use state::{Position, State};
 use state::{FORMAT, STATE};
+pub use state::{Position, State};
 
 use crate::trainer::Learner;
 use crate::{Error, Result};
@@ -183,7 +183,8 @@ impl Checkpoint {
 fn not_finite(bytes: &[u8]) -> Option<String> {
     let file = SafeTensors::deserialize(bytes).expect("it was serialised here");
     let finite = |data: &[u8]| {
-        data.chunks_exact(4).all(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]).is_finite())
+        data.chunks_exact(4)
+            .all(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]).is_finite())
     };
     let mut floats = file.iter().filter(|(_, tensor)| tensor.dtype() == Dtype::F32);
     floats.find(|(_, tensor)| !finite(tensor.data())).map(|(name, _)| name.to_owned())

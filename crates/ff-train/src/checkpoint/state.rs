@@ -164,19 +164,20 @@ mod tests {
         assert!(!position.evaluated, "in the middle of an epoch");
         assert_eq!(state.optimizer_steps, Steps { backbone: 1, heads: 3 });
         assert!(state.uncertainty.is_some());
-        let between = FORMAT_2.replace("\"batch\": 1", "\"batch\": 0").replace("\"images\": 4", "\"images\": 0");
+        let between =
+            FORMAT_2.replace("\"batch\": 1", "\"batch\": 0").replace("\"images\": 4", "\"images\": 0");
         let between = between.replace("8.403557777404785", "0.0");
-        assert!(State::from_text(&between).unwrap().position.evaluated, "an epoch was over when it was evaluated");
+        assert!(
+            State::from_text(&between).unwrap().position.evaluated,
+            "an epoch was over when it was evaluated"
+        );
     }
 
     #[test]
     fn a_newer_format_is_refused_before_its_keys_are_looked_at() {
         let newer = r#"{"format": 7, "something": "of tomorrow"}"#;
         let message = State::from_text(newer).unwrap_err();
-        assert_eq!(
-            message,
-            "expected format 2 to 3, found 7: a newer version of this program wrote it"
-        );
+        assert_eq!(message, "expected format 2 to 3, found 7: a newer version of this program wrote it");
         assert!(State::from_text(r#"{"format": 1}"#).unwrap_err().contains("an older version"));
         assert!(State::from_text(r#"{"position": 1}"#).unwrap_err().contains("format"));
     }
@@ -207,7 +208,10 @@ mod tests {
         };
         assert_eq!(refused(&|p| p.epoch = 4), "expected epoch to be at most step, 3, found 4");
         assert_eq!(refused(&|p| p.best_step = Some(5)), "expected best_step to be at most step, 3, found 5");
-        assert_eq!(refused(&|p| p.skipped_in_a_row = 1), "expected skipped_in_a_row to be at most skipped, 0, found 1");
+        assert_eq!(
+            refused(&|p| p.skipped_in_a_row = 1),
+            "expected skipped_in_a_row to be at most skipped, 0, found 1"
+        );
         assert_eq!(refused(&|p| p.batch = 0), "expected no images of an epoch that has not begun, found 4");
         assert_eq!(refused(&|p| p.step = 2), "expected optimizer_steps.heads to be at most step, 2, found 3");
         // JSON has no such number.

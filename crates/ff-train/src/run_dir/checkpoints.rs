@@ -82,7 +82,8 @@ impl RunDir {
             };
             at_its_step && found.best == position.best
         };
-        let folders = [Some(self.checkpoint(Which::Best)), position.best_step.map(|s| self.step_checkpoint(s))];
+        let folders =
+            [Some(self.checkpoint(Which::Best)), position.best_step.map(|s| self.step_checkpoint(s))];
         folders.into_iter().flatten().filter_map(|folder| Checkpoint::open(&folder).ok()).find(is_best)
     }
 

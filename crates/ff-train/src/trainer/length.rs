@@ -54,7 +54,8 @@ impl Length {
 
     /// Steps of the present size from the run's beginning to where it stands.
     pub fn scheduled(&self, position: &Position) -> u64 {
-        position.epoch.saturating_mul(self.steps_per_epoch() as u64) + position.batch.div_ceil(self.accumulate) as u64
+        position.epoch.saturating_mul(self.steps_per_epoch() as u64)
+            + position.batch.div_ceil(self.accumulate) as u64
     }
 
     pub fn steps_left(&self, position: &Position) -> u64 {
@@ -90,7 +91,10 @@ impl Length {
             return Err(format!("expected at most the {} batches of an epoch, found {batch}", self.batches));
         }
         if !batch.is_multiple_of(self.accumulate) && batch < self.batches {
-            return Err(format!("expected whole steps of {} batches, found {batch} batches", self.accumulate));
+            return Err(format!(
+                "expected whole steps of {} batches, found {batch} batches",
+                self.accumulate
+            ));
         }
         if images > batch as u64 * self.batch_size as u64 {
             return Err(format!("expected at most {batch} batches' images, found {images}"));
@@ -133,7 +137,8 @@ mod tests {
 
     /// Walks a run whose length changes after its first epoch; gives its steps and their factors.
     fn walk(before: Length, after: Length) -> Vec<f64> {
-        let config = ScheduleConfig { kind: ScheduleKind::Cosine, final_factor: 0.0, ..ScheduleConfig::default() };
+        let config =
+            ScheduleConfig { kind: ScheduleKind::Cosine, final_factor: 0.0, ..ScheduleConfig::default() };
         let (mut position, mut factors) = (Position::default(), Vec::new());
         loop {
             let length = if position.epoch == 0 { before } else { after };
@@ -155,7 +160,8 @@ mod tests {
         for (batches, accumulate) in [(8, 1), (8, 3), (7, 2)] {
             let length = length(3, batches, accumulate);
             let steps = length.steps_per_epoch() as u64;
-            let config = ScheduleConfig { kind: ScheduleKind::Cosine, final_factor: 0.0, ..ScheduleConfig::default() };
+            let config =
+                ScheduleConfig { kind: ScheduleKind::Cosine, final_factor: 0.0, ..ScheduleConfig::default() };
             let schedule = Schedule::new(config, steps, 3 * steps);
             let expected: Vec<f64> = (1..=3 * steps).map(|step| schedule.factor(step)).collect();
             assert_eq!(walk(length, length), expected, "{batches} batches, {accumulate} a step");
@@ -182,8 +188,15 @@ mod tests {
         assert_eq!((limited.steps_left(&at(3, 0, 3)), limited.reached(&at(3, 0, 3))), (2, None));
         assert_eq!(limited.reached(&at(5, 1, 1)), Some(Limit::Steps(5)));
         assert_eq!(length(2, 4, 1).reached(&at(8, 2, 0)), Some(Limit::Epochs(2)));
-        assert_eq!(Length { max_steps: Some(8), ..length(2, 4, 1) }.reached(&at(8, 2, 0)), Some(Limit::Epochs(2)));
-        assert_eq!(length(2, 4, 1).reached(&at(40, 9, 0)), Some(Limit::Epochs(2)), "fewer epochs than it has");
+        assert_eq!(
+            Length { max_steps: Some(8), ..length(2, 4, 1) }.reached(&at(8, 2, 0)),
+            Some(Limit::Epochs(2))
+        );
+        assert_eq!(
+            length(2, 4, 1).reached(&at(40, 9, 0)),
+            Some(Limit::Epochs(2)),
+            "fewer epochs than it has"
+        );
     }
 
     /// The end of the epoch was waited for at exactly its last batch.

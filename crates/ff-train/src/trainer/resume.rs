@@ -42,7 +42,13 @@ impl Resumed {
     ///
     /// # Errors
     /// Another training split, unless nothing has been trained yet; other labels; a position that these data do not have.
-    pub fn check_data(&self, config: &Config, train_split: &str, encoders: &Encoders, length: &Length) -> Result<()> {
+    pub fn check_data(
+        &self,
+        config: &Config,
+        train_split: &str,
+        encoders: &Encoders,
+        length: &Length,
+    ) -> Result<()> {
         let position = &self.state.position;
         let bad = |message| Err(Error::BadFile { path: self.checkpoint.path().to_owned(), message });
         let splits = config.data.splits.display();

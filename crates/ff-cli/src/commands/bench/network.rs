@@ -102,7 +102,8 @@ pub fn train_with_loader(config: &Config, splits: Splits, steps: usize) -> Resul
     let rows: Vec<Row> = splits.train.rows().iter().cycle().take(wanted).cloned().collect();
     let manifest = Manifest::new(splits.train.path(), splits.train.extra_columns().to_vec(), rows)?;
     let mut feeder = train_feeder(config, manifest, &splits.encoders, &model)?;
-    let mut learner = Learner::for_split(config, model, &splits.encoders, feeder.loader(), &Position::default())?;
+    let mut learner =
+        Learner::for_split(config, model, &splits.encoders, feeder.loader(), &Position::default())?;
     let mut batches = feeder.epoch(0, 0);
     let (mut step, mut seconds, mut open) = (0, Seconds::default(), None);
     blocks(config, &device, steps, || {
