@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ff_core::random::{Purpose, generator};
+use ff_core::{
+    fault::{Point, reach_path},
+    random::{Purpose, generator},
+};
 use fs_err::File;
 use rand_chacha::ChaCha8Rng;
 
@@ -443,6 +446,7 @@ impl Dataset {
 /// its longest file, so that it is filled with zeros once and not for every file.
 fn read_file(path: PathBuf, memory: &mut Vec<u8>) -> Result<&[u8]> {
     const STEP: usize = 64 << 10;
+    reach_path(Point::Read, &path)?;
     let mut file = File::open(path)?;
     let mut len = 0;
     loop {

@@ -77,6 +77,24 @@ pub enum Error {
         /// The batch's files.
         files: Vec<String>,
     },
+    /// A model that must not be kept: a parameter or statistic is not a number any more.
+    #[error("{}: expected finite values, found others in {tensor}", path.display())]
+    NotFinite {
+        /// The file that would have held it.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+    /// The weights are where no step leads back from.
+    #[error("step {step}: {what}; {last_good}; lower optimizer.lr, or set optimizer.clip_norm")]
+    Diverged {
+        /// The step after which it was seen.
+        step: u64,
+        /// What was seen.
+        what: String,
+        /// Where the last good checkpoint is, or that there is none.
+        last_good: String,
+    },
     /// The run folder cannot be used as asked.
     #[error("{}: {message}", path.display())]
     RunDir {

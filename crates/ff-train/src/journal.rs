@@ -1,10 +1,12 @@
 //! What a run writes down while it runs: every step and epoch, for programs, spreadsheets and TensorBoard.
 //!
-//! The same records go to `metrics.jsonl`, `metrics.csv` and the event file; nothing is computed here.
+//! The same records go to `metrics.jsonl`, `metrics.csv` and the event file; nothing is computed here. What an earlier
+//! session wrote of later steps is dropped when the first record replaces it, not before.
 
 use ff_data::PerTask;
 
 use crate::Result;
+use crate::checkpoint::Position;
 use crate::metrics::TaskMetrics;
 use crate::records::{EpochRecord, Record, StepRecord};
 use crate::run_dir::RunDir;
@@ -14,18 +16,19 @@ use crate::tfevents::EventWriter;
 #[derive(Debug)]
 pub struct Journal {
     run_dir: RunDir,
-    events: EventWriter,
+    from: Position,
+    events: Option<EventWriter>,
 }
 
 impl Journal {
-    /// Goes on in the run's files with the step after `step`.
-    pub fn open(run_dir: &RunDir, step: u64) -> Result<Self> {
-        let events = EventWriter::create(run_dir.path(), step + 1)?;
-        Ok(Self { run_dir: run_dir.clone(), events })
+    /// Goes on in the run's files after this position. Nothing changes there before the first record.
+    pub fn after(position: Position, run_dir: &RunDir) -> Self {
+        Self { run_dir: run_dir.clone(), from: position, events: None }
     }
 
     /// Writes a step down.
     pub fn step(&mut self, record: &StepRecord) -> Result<()> {
+        self.begin()?;
         self.run_dir.record(&Record::Step(record.clone()))?;
         let mut tags = vec![("train/loss".to_owned(), record.loss)];
         tags.extend(record.losses.iter().map(|(task, &loss)| (format!("train/{task}_loss"), loss)));
@@ -37,6 +40,7 @@ impl Journal {
 
     /// Writes an epoch down.
     pub fn epoch(&mut self, record: &EpochRecord) -> Result<()> {
+        self.begin()?;
         self.run_dir.record(&Record::Epoch(Box::new(record.clone())))?;
         self.run_dir.record_epoch(EpochRecord::CSV_HEADER, &record.csv_row())?;
         let mut tags = figures("val", &record.val);
@@ -44,11 +48,20 @@ impl Journal {
         self.scalars(record.step, &tags)
     }
 
+    fn begin(&mut self) -> Result<()> {
+        if self.events.is_none() {
+            self.run_dir.rewind(&self.from)?;
+            self.events = Some(EventWriter::create(self.run_dir.path(), self.from.step + 1)?);
+        }
+        Ok(())
+    }
+
     fn scalars(&mut self, step: u64, tags: &[(String, f64)]) -> Result<()> {
         let tags: Vec<(&str, f64)> = tags.iter().map(|(tag, value)| (tag.as_str(), *value)).collect();
-        self.events.scalars(step, &tags)?;
+        let Some(events) = &mut self.events else { return Ok(()) };
+        events.scalars(step, &tags)?;
         // Somebody may be watching.
-        self.events.flush()
+        events.flush()
     }
 }
 

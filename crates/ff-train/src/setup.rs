@@ -9,7 +9,7 @@ use ff_data::{
 };
 use ff_model::{BackboneMode, Compute, DeviceSpec, FaceModel, TaskLabels, weights};
 
-use crate::checkpoint::{Checkpoint, heads};
+use crate::checkpoint::heads;
 use crate::config::{CacheKind, Config};
 use crate::feed::{Augmentation, Feeder};
 use crate::run_dir::{RunDir, Which};
@@ -58,7 +58,7 @@ pub enum TrainedSource {
 pub fn open_trained(source: &TrainedSource, compute: &Compute) -> Result<Trained> {
     match source {
         TrainedSource::Run { dir, which } => {
-            let checkpoint = Checkpoint::open(&RunDir::open(dir)?.checkpoint(*which))?;
+            let checkpoint = RunDir::open(dir)?.open_checkpoint(*which)?;
             let encoders = checkpoint.state()?.encoders;
             let mut model = FaceModel::new(&heads(&encoders), compute, 0)?;
             checkpoint.load_model(&mut model)?;

@@ -12,5 +12,5 @@ mod help;
 mod outputs;
 mod report;
 #[cfg(unix)]
-mod resume;
+mod runs;
 mod workplace;

@@ -104,7 +104,8 @@ impl Report {
             audit.files().for_each(|file| thumbnails.add(&audit.record.source.images, file));
         }
         let encoders = encoders(&provenance, epochs.last())?;
-        let best = epochs.iter().rposition(|epoch| epoch.best);
+        // As `evaluate` has it: where no whole epoch is evaluated, the last checkpoint.
+        let best = epochs.iter().rposition(|epoch| epoch.best).or_else(|| epochs.len().checked_sub(1));
         let tasks = best.map(|best| TaskSummary::of_epoch(&epochs[best], &encoders));
         let evaluations = epochs.iter().map(|epoch| epoch.seconds.evaluation);
         let mut report = Self {

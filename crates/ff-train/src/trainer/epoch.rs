@@ -3,19 +3,22 @@
 //! The position moves when a step is begun; journal, observer and the sums of losses when it is known what came of it.
 //! On the CPU that is the same moment.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use ff_core::fault::{self, Point};
 use ff_model::BackboneMode;
 
+use super::Trainer;
 use super::learner::{Place, Taken};
-use super::{Best, Store, Trainer};
 use crate::checkpoint::Position;
 use crate::config::{Config, OnNonFinite};
 use crate::evaluation::{Evaluation, predict};
 use crate::journal::Journal;
 use crate::records::{EpochRecord, Observer, Seconds, StepRecord};
+use crate::run_dir::RunDir;
 use crate::{Error, Result};
 
 /// With `on_non_finite = "skip"`, so many skipped steps in a row stop the run.
@@ -32,19 +35,24 @@ impl Trainer {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<ControlFlow<()>> {
-        let total_steps = self.total_steps();
+        let mut steps_left = self.length.steps_left(&self.position);
+        if steps_left == 0 || self.length.is_trained(&self.position) {
+            // What is left is to evaluate it.
+            return Ok(ControlFlow::Continue(()));
+        }
         let epoch = self.position.epoch;
         let model = &self.config.model;
         let frozen = model.freeze_backbone || epoch < model.freeze_epochs;
         let mode = if frozen { BackboneMode::Frozen } else { BackboneMode::Trainable };
         self.learner.model.set_backbone_mode(mode);
-        let Self { config, train, learner, store, journal, position, seconds, images, .. } = self;
+        let Self { config, train, learner, store, journal, length, position, seconds, images, .. } = self;
         let batches_before = epoch * train.loader().n_batches() as u64;
         let mut batches = train.epoch(epoch, position.batch);
-        let mut books = Books { config, store, journal, position, images, observer };
+        let mut books = Books { config, run_dir: &store.run_dir, journal, position, images, observer };
         let mut lag = Lag::default();
         let mut flow = ControlFlow::Continue(());
-        while books.position.step < total_steps {
+        while steps_left > 0 {
+            fault::reach(Point::Step, books.position.step + 1)?;
             if stop.load(Ordering::Relaxed) {
                 flow = ControlFlow::Break(());
                 break;
@@ -52,11 +60,14 @@ impl Trainer {
             let place = Place {
                 epoch: epoch + 1,
                 step: books.position.step + 1,
+                scheduled: length.scheduled(books.position) + 1,
                 batches_before: batches_before + books.position.batch as u64,
             };
             let Some(begun) = learner.step(&mut batches, place, seconds)? else { break };
+            steps_left -= 1;
             books.position.step += 1;
             books.position.batch += begun.batches;
+            books.position.evaluated = false;
             let every = config.run.checkpoint_steps;
             let due = every.is_some_and(|every| books.position.step.is_multiple_of(every));
             let settle = if due || begun.is_known() { Settle::Now } else { Settle::Later };
@@ -65,7 +76,7 @@ impl Trainer {
                 moved = books.enter(learner.resolve(step, seconds)?)?;
             }
             if due && moved {
-                store.save(learner, *books.position, Best::No)?;
+                store.save(learner, *books.position)?;
             }
         }
         if let Some(last) = lag.end() {
@@ -81,30 +92,41 @@ impl Trainer {
         stop: &AtomicBool,
     ) -> Result<Option<Evaluated>> {
         let started = Instant::now();
-        let Some(raw) = self.evaluate_once(observer, stop)? else { return Ok(None) };
+        let Some((raw, mut finite)) = self.evaluate_once(observer, stop)? else { return Ok(None) };
         let mut ema = None;
         if self.learner.average.is_some() {
             self.learner.swap_average()?;
             let average = self.evaluate_once(observer, stop);
             self.learner.swap_average()?;
-            let Some(average) = average? else { return Ok(None) };
+            let Some((average, average_finite)) = average? else { return Ok(None) };
             ema = Some(average);
+            finite &= average_finite;
         }
         self.seconds.evaluation += started.elapsed().as_secs_f64();
-        Ok(Some(Evaluated { raw, ema }))
+        Ok(Some(Evaluated { raw, ema, finite }))
     }
 
+    /// The figures, and whether all probabilities behind them are finite.
     fn evaluate_once(
         &mut self,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
-    ) -> Result<Option<Evaluation>> {
+    ) -> Result<Option<(Evaluation, bool)>> {
         let total = self.val.loader().dataset().len();
+        let mut fault: io::Result<()> = fault::reach(Point::Evaluate, 0);
         let predictions = predict(&mut self.learner.model, &mut self.val, |done| {
             observer.evaluating(done, total);
-            if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            fault = std::mem::replace(&mut fault, Ok(())).and_then(|()| fault::reach(Point::Evaluate, done));
+            if fault.is_err() || stop.load(Ordering::Relaxed) {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
         })?;
-        Ok(predictions.map(|p| p.evaluate(&self.store.encoders, &[])))
+        fault?;
+        Ok(predictions.map(|predictions| {
+            let finite = predictions.probabilities.values().flatten().all(|p| p.is_finite());
+            (predictions.evaluate(&self.store.encoders, &[]), finite)
+        }))
     }
 
     /// Records and saves an epoch that is trained and evaluated.
@@ -113,39 +135,52 @@ impl Trainer {
         evaluated: Evaluated,
         before: (Seconds, u64),
     ) -> Result<EpochRecord> {
-        let Evaluated { raw, ema } = evaluated;
+        let Evaluated { raw, ema, finite } = evaluated;
+        let step = self.position.step;
+        if !finite {
+            let what = "not all probabilities of the validation split are finite".to_owned();
+            match self.config.train.on_non_finite {
+                OnNonFinite::Stop => return Err(self.store.diverged(step, what)),
+                OnNonFinite::Skip => tracing::warn!("step {step}: {what}; no checkpoint is written"),
+            }
+        }
+        if raw.n == 0 {
+            tracing::warn!("step {step}: no image of the validation split could be used");
+        }
         let deciding = ema.as_ref().unwrap_or(&raw);
         let score = self.config.train.criterion.score(&deciding.tasks);
-        let best = if self.position.best.is_none_or(|b| score > b) { Best::Yes } else { Best::No };
+        // Part of an epoch says nothing about the epochs, nor do answers that are none.
+        let whole = self.length.is_trained(&self.position);
+        let counts = whole && finite && score.is_finite() && raw.n > 0;
+        let best = counts && self.position.best.is_none_or(|best| score > best);
         let (seconds_before, images_before) = before;
         let seconds = self.seconds.since(&seconds_before);
         let record = EpochRecord {
             epoch: self.position.epoch + 1,
-            step: self.position.step,
+            step,
             train_loss: mean_loss(&self.position).unwrap_or(f64::NAN),
             confusion: deciding.confusion.clone(),
             val: raw.tasks,
             ema: ema.map(|average| average.tasks),
-            best: best == Best::Yes,
+            best,
             images_per_s: rate(self.images - images_before, seconds.training()),
             seconds,
         };
-        match best {
-            Best::Yes => (self.position.best, self.position.epochs_since_best) = (Some(score), 0),
-            Best::No => self.position.epochs_since_best += 1,
+        let position = &mut self.position;
+        position.evaluated = true;
+        if best {
+            (position.best, position.best_step, position.epochs_since_best) = (Some(score), Some(step), 0);
+        } else if counts {
+            position.epochs_since_best += 1;
         }
-        if self.position.batch == self.train.loader().n_batches() {
-            let next = Position {
-                epoch: self.position.epoch + 1,
-                batch: 0,
-                images: 0,
-                loss_sum: 0.0,
-                ..self.position
-            };
-            self.position = next;
+        if whole {
+            *position =
+                Position { epoch: position.epoch + 1, batch: 0, images: 0, loss_sum: 0.0, ..*position };
         }
         self.journal.epoch(&record)?;
-        self.store.save(&mut self.learner, self.position, best)?;
+        if finite {
+            self.store.save(&mut self.learner, self.position)?;
+        }
         self.store.report();
         Ok(record)
     }
@@ -154,7 +189,7 @@ impl Trainer {
 /// What is kept of steps that were taken, and who hears of them.
 struct Books<'a> {
     config: &'a Config,
-    store: &'a Store,
+    run_dir: &'a RunDir,
     journal: &'a mut Journal,
     position: &'a mut Position,
     images: &'a mut u64,
@@ -174,7 +209,7 @@ impl Books<'_> {
             let StepRecord { step, loss, grad_norm, .. } = record;
             let give_up = position.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW;
             if self.config.train.on_non_finite == OnNonFinite::Stop || give_up {
-                let last_good = self.store.last_good();
+                let last_good = self.run_dir.last_good();
                 return Err(Error::NonFinite { step, loss, grad_norm, last_good, files });
             }
             self.observer.skipped(&record, &files);
@@ -233,6 +268,8 @@ pub(super) struct Evaluated {
     raw: Evaluation,
     /// Of the weights' average.
     ema: Option<Evaluation>,
+    /// Whether all probabilities of both are finite.
+    finite: bool,
 }
 
 pub(super) fn mean_loss(position: &Position) -> Option<f64> {

@@ -12,9 +12,10 @@ use candle_core::Tensor;
 use ff_data::{Encoders, Loader, PerTask};
 use ff_model::{Dropout, FaceModel};
 
-use super::{steps_per_epoch, total_steps};
+use super::length::Length;
 use crate::Result;
 use crate::average::Average;
+use crate::checkpoint::Position;
 use crate::config::{Config, OnNonFinite};
 use crate::feed::{Batches, Fed};
 use crate::losses::{Objective, StepLosses};
@@ -45,6 +46,9 @@ pub struct Place {
     pub epoch: u64,
     /// The step, from 1.
     pub step: u64,
+    /// Which step it would be, from 1, had all steps before it been of the present size: that is what the schedule goes
+    /// by. The same as `step` unless batch size or accumulation have changed between epochs.
+    pub scheduled: u64,
     /// Training batches of the whole run before it.
     pub batches_before: u64,
 }
@@ -75,8 +79,15 @@ impl Pending {
 }
 
 impl Learner {
-    /// The learner that a configuration asks for, at step 0 of a run over the training split of this loader.
-    pub fn for_split(config: &Config, model: FaceModel, encoders: &Encoders, train: &Loader) -> Result<Self> {
+    /// The learner that a configuration asks for, with the state of step 0, for a run over the training split of this
+    /// loader that goes on at `position`.
+    pub fn for_split(
+        config: &Config,
+        model: FaceModel,
+        encoders: &Encoders,
+        train: &Loader,
+        position: &Position,
+    ) -> Result<Self> {
         let targets = train.dataset().targets();
         let counts = PerTask::from_fn(|task| {
             let mut counts = vec![0; encoders[task].n_classes()];
@@ -84,8 +95,7 @@ impl Learner {
             counts
         });
         let objective = Objective::new(&config.loss, encoders, &counts, model.device())?;
-        let steps = steps_per_epoch(config, train);
-        let schedule = Schedule::new(config.schedule.clone(), steps as u64, total_steps(config, train));
+        let schedule = Length::of(config, train).schedule(config.schedule.clone(), position);
         Self::new(config, model, objective, schedule)
     }
 
@@ -139,7 +149,7 @@ impl Learner {
         let clock = Instant::now();
         let gradient = sum.gradient.take().unwrap_or_else(|| self.model.gradient().clone());
         let mean = 1.0 / sum.losses.batches() as f64;
-        let lr_factor = self.schedule.factor(at.step);
+        let lr_factor = self.schedule.factor(at.scheduled);
         let weights = self.objective.learnt().map(|learnt| learnt.weights());
         let mut measured = self.optimizer.measure(&gradient, mean, &sum.losses)?;
         if skips || weights.is_some() {

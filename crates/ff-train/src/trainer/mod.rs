@@ -6,17 +6,21 @@
 
 mod epoch;
 mod learner;
+mod length;
 mod resume;
 
+use std::cell::Cell;
 use std::sync::atomic::AtomicBool;
 
-use ff_core::files::sha256;
-use ff_data::{Encoders, Loader, Splits};
+use ff_core::files::{link_dir, sha256};
+use ff_data::{Encoders, Splits};
 use ff_model::FaceModel;
 
 use epoch::{mean_loss, rate};
 pub use learner::{Learner, Pending, Place, Taken};
+use length::Length;
 pub use resume::Change;
+use resume::{Resumed, with_absolute_paths};
 
 use crate::checkpoint::{Checkpoint, Position};
 use crate::config::Config;
@@ -64,33 +68,39 @@ struct Store {
     train_split: String,
     /// How many checkpoints are kept.
     keep: usize,
-}
-
-/// Whether a checkpoint is that of the best epoch.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Best {
-    Yes,
-    No,
+    /// The step at which this session took the run on, until its first checkpoint: what there is of later steps is then
+    /// of a future that was left.
+    resumed_at: Cell<Option<u64>>,
+    /// The position of the newest checkpoint.
+    saved: Cell<Position>,
 }
 
 impl Store {
-    fn save(&self, learner: &mut Learner, position: Position, best: Best) -> Result<()> {
+    fn save(&self, learner: &mut Learner, position: Position) -> Result<()> {
+        if position == self.saved.get() {
+            return Ok(());
+        }
         let path = self.run_dir.step_checkpoint(position.step);
-        Checkpoint::write(&path, learner, position, &self.encoders, &self.train_split)?;
-        self.run_dir.publish(position.step, best == Best::Yes, self.keep)
+        let written = Checkpoint::write(&path, learner, position, &self.encoders, &self.train_split);
+        written.map_err(|e| match e {
+            Error::NotFinite { tensor, .. } => {
+                self.diverged(position.step, format!("{tensor} has values that are not finite"))
+            }
+            other => other,
+        })?;
+        self.run_dir.publish(&position, self.keep, self.resumed_at.take())?;
+        self.saved.set(position);
+        Ok(())
+    }
+
+    fn diverged(&self, step: u64, what: String) -> Error {
+        Error::Diverged { step, what, last_good: self.run_dir.last_good() }
     }
 
     /// Renews the report. A run does not die of a page that nobody may read.
     fn report(&self) {
         if let Err(e) = Report::read(&self.run_dir).and_then(|report| report.write()) {
             tracing::warn!("no report: {e}");
-        }
-    }
-
-    fn last_good(&self) -> String {
-        match Checkpoint::open(&self.run_dir.checkpoint(Which::Last)) {
-            Ok(checkpoint) => format!("the last good checkpoint is {}", checkpoint.path().display()),
-            Err(_) => "there is no checkpoint yet".to_owned(),
         }
     }
 }
@@ -105,6 +115,7 @@ struct Trainer {
     changes: Vec<Change>,
     store: Store,
     journal: Journal,
+    length: Length,
     position: Position,
     seconds: Seconds,
     images: u64,
@@ -112,49 +123,52 @@ struct Trainer {
 
 impl Trainer {
     fn new(config: &Config, start: Start) -> Result<Self> {
+        let config = &with_absolute_paths(config)?;
+        // What can be refused at once is, before anything is read or made.
+        let resumed = match &start {
+            Start::Fresh => {
+                config.run.dir.as_deref().map_or(Ok(()), RunDir::check_free)?;
+                None
+            }
+            Start::Resume(checkpoint) => Some(Resumed::open(config, checkpoint)?),
+        };
+        let mut position = resumed.as_ref().map_or(Position::default(), |resumed| resumed.state.position);
         let Splits { train, val, encoders, .. } = Splits::read(&config.data.splits)?;
         let train_split = sha256(&train.to_csv());
         let model = setup::build_model(config, &encoders)?;
         let train = setup::train_feeder(config, train, &encoders, &model)?;
         let val = setup::eval_feeder(config, val, &config.data.images, &encoders, &model)?;
-        let mut learner = Learner::for_split(config, model, &encoders, train.loader())?;
+        let length = Length::of(config, train.loader());
+        let mut learner = Learner::for_split(config, model, &encoders, train.loader(), &position)?;
         let machine = Machine::look().with_gpu(config.train.device)?;
-        let (init, changes, run_dir, lock, position) = match start {
-            Start::Fresh => {
+        let resumed_at = resumed.is_some().then_some(position.step);
+        let (init, changes, run_dir, lock) = match resumed {
+            None => {
                 let init = setup::initialise(&mut learner.model, &config.model.init)?;
                 learner.begin_average()?;
                 let run_dir = RunDir::create(config.run.dir.as_deref(), "train")?;
                 let lock = run_dir.lock()?;
+                RunDir::check_free(run_dir.path())?; // somebody else may have been faster
+                let first = run_dir.step_checkpoint(0);
+                Checkpoint::write(&first, &mut learner, position, &encoders, &train_split)?;
+                link_dir(&first, &run_dir.checkpoint(Which::Last))?;
                 run_dir.describe(config, &init.to_string(), &machine, &encoders)?;
-                (Some(init), Vec::new(), run_dir, lock, Position::default())
+                (Some(init), Vec::new(), run_dir, lock)
             }
-            Start::Resume(name) => {
-                let no_dir = || Error::Config {
-                    origin: "run.dir".into(),
-                    message: "expected the folder to resume".into(),
-                };
-                let run_dir = RunDir::open(config.run.dir.as_deref().ok_or_else(no_dir)?)?;
-                let lock = run_dir.lock()?;
-                let checkpoint = run_dir.checkpoint_to_resume(&name)?;
-                let changes = resume::changes(&run_dir.config()?, config);
-                let state = checkpoint.state()?;
-                if (&state.train_split, &state.encoders) != (&train_split, &encoders) {
-                    let message = format!(
-                        "expected the training split that the run was started with, found another in {}",
-                        config.data.splits.display()
-                    );
-                    return Err(Error::BadFile { path: checkpoint.path().to_owned(), message });
-                }
-                resume::check(&changes, &state.position)?;
+            Some(resumed) => {
+                resumed.check_data(config, &train_split, &encoders, &length)?;
+                let Resumed { run_dir, lock, checkpoint, changes, .. } = resumed;
                 checkpoint.restore(&mut learner)?;
-                if state.position.step < total_steps(config, train.loader()) {
-                    run_dir.rewind(&state.position)?;
-                }
+                run_dir.go_on_from(&checkpoint, &mut position)?;
                 run_dir.write_config(config)?;
-                (None, changes, run_dir, lock, state.position)
+                let changed: Vec<String> = changes.iter().map(ToString::to_string).collect();
+                run_dir.describe_resumption(position.step, &changed, &machine)?;
+                (None, changes, run_dir, lock)
             }
         };
-        let journal = Journal::open(&run_dir, position.step)?;
+        let journal = Journal::after(position, &run_dir);
+        let (resumed_at, saved) = (Cell::new(resumed_at), Cell::new(position));
+        let keep = config.run.keep;
         Ok(Self {
             config: config.clone(),
             machine,
@@ -163,8 +177,9 @@ impl Trainer {
             learner,
             init,
             changes,
-            store: Store { run_dir, _lock: lock, encoders, train_split, keep: config.run.keep },
+            store: Store { run_dir, _lock: lock, encoders, train_split, keep, resumed_at, saved },
             journal,
+            length,
             position,
             seconds: Seconds::default(),
             images: 0,
@@ -183,25 +198,39 @@ impl Trainer {
             parameters: (model.parameters().layout().len(), model.trainable_parameters()),
             run_dir: &self.store.run_dir,
             position: self.position,
-            steps_per_epoch: steps_per_epoch(&self.config, self.train.loader()),
-            total_steps: self.total_steps(),
+            steps_per_epoch: self.length.steps_per_epoch(),
+            total_steps: self.position.step + self.length.steps_left(&self.position),
         }
     }
 
-    fn total_steps(&self) -> u64 {
-        total_steps(&self.config, self.train.loader())
+    /// Whether nothing is left to train or to evaluate.
+    fn is_over(&self) -> bool {
+        let trained = self.length.steps_left(&self.position) == 0;
+        self.out_of_patience() || (trained && self.position.evaluated)
+    }
+
+    fn say_if_nothing_is_left(&self) {
+        if !self.is_over() {
+            return;
+        }
+        let why = match self.length.reached(&self.position) {
+            Some(limit) => limit.to_string(),
+            None => format!("train.patience is {}", self.config.train.patience.unwrap_or(0)),
+        };
+        tracing::warn!("nothing is left to train: {why}");
     }
 
     fn run(mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
         let mut last: Option<EpochRecord> = None;
         let mut interrupted = false;
-        while self.position.step < self.total_steps() && !self.out_of_patience() {
+        self.say_if_nothing_is_left();
+        while !self.is_over() {
             let before = (self.seconds, self.images);
             interrupted = self.train_epoch(observer, stop)?.is_break();
             let evaluated = if interrupted { None } else { self.evaluate(observer, stop)? };
             let Some(evaluated) = evaluated else {
                 interrupted = true;
-                self.store.save(&mut self.learner, self.position, Best::No)?;
+                self.store.save(&mut self.learner, self.position)?;
                 break;
             };
             let record = self.finish_epoch(evaluated, before)?;
@@ -223,21 +252,12 @@ impl Trainer {
             val,
             ema,
             skipped_steps: self.position.skipped,
-            stopped_early: !interrupted && self.position.step < self.total_steps(),
+            stopped_early: !interrupted && self.length.steps_left(&self.position) > 0,
             init: self.init.as_ref().map_or("resumed".to_owned(), Init::to_string),
             seconds: self.seconds,
             interrupted,
         })
     }
-}
-
-fn steps_per_epoch(config: &Config, train: &Loader) -> usize {
-    train.n_batches().div_ceil(config.optimizer.accumulate)
-}
-
-fn total_steps(config: &Config, train: &Loader) -> u64 {
-    let all = config.train.epochs * steps_per_epoch(config, train) as u64;
-    config.train.max_steps.map_or(all, |max| max.min(all))
 }
 
 /// Moves the model's parameters along its gradient, without a schedule.

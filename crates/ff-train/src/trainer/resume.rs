@@ -1,10 +1,93 @@
 //! Going on under a changed configuration: what differs, and what would be unsound.
 
+use std::path::{Path, PathBuf};
+
+use ff_data::Encoders;
 use toml::{Table, Value};
 
-use crate::checkpoint::Position;
+use super::length::Length;
+use crate::checkpoint::{Checkpoint, Position, State};
 use crate::config::Config;
+use crate::run_dir::{Lock, RunDir};
 use crate::{Error, Result};
+
+/// A run that goes on: its folder, which nobody else trains in, and the checkpoint that it goes on from.
+pub struct Resumed {
+    pub run_dir: RunDir,
+    pub lock: Lock,
+    pub checkpoint: Checkpoint,
+    pub state: State,
+    pub changes: Vec<Change>,
+}
+
+impl Resumed {
+    /// Opens the run in `[run] dir`.
+    ///
+    /// # Errors
+    /// There is none, it is in use, its checkpoint is not whole, or the configuration must not change so.
+    pub fn open(config: &Config, checkpoint: &str) -> Result<Self> {
+        let no_dir =
+            || Error::Config { origin: "run.dir".into(), message: "expected the folder to resume".into() };
+        let run_dir = RunDir::open(config.run.dir.as_deref().ok_or_else(no_dir)?)?;
+        let lock = run_dir.lock()?;
+        let before = run_dir.config()?;
+        let checkpoint = run_dir.checkpoint_to_resume(checkpoint)?;
+        let state = checkpoint.state()?;
+        let changes = changes(&with_absolute_paths(&before)?, config);
+        check(&changes, &state.position)?;
+        Ok(Self { run_dir, lock, checkpoint, state, changes })
+    }
+
+    /// Whether these are data that the run can go on with.
+    ///
+    /// # Errors
+    /// Another training split, unless nothing has been trained yet; other labels; a position that these data do not have.
+    pub fn check_data(
+        &self,
+        config: &Config,
+        train_split: &str,
+        encoders: &Encoders,
+        length: &Length,
+    ) -> Result<()> {
+        let position = &self.state.position;
+        let bad = |message| Err(Error::BadFile { path: self.checkpoint.path().to_owned(), message });
+        let splits = config.data.splits.display();
+        if self.state.encoders != *encoders {
+            return bad(format!(
+                "expected the training split's labels that the run was started with, found others in {splits}"
+            ));
+        }
+        if position.step > 0 && self.state.train_split != train_split {
+            return bad(format!(
+                "expected the training split that the run was started with, found another in {splits}"
+            ));
+        }
+        if let Err(message) = length.check(position) {
+            return bad(message);
+        }
+        let lengthened = self.changes.iter().any(|change| change.key == "train.epochs");
+        match length.reached(position) {
+            Some(limit) if lengthened => limit.check_lengthened(position.step),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The configuration as it means the same in every folder.
+///
+/// # Errors
+/// There is no current folder.
+pub fn with_absolute_paths(config: &Config) -> Result<Config> {
+    let absolute = |path: &Path| -> Result<PathBuf> { Ok(std::path::absolute(path)?) };
+    let mut config = config.clone();
+    for path in [&mut config.data.splits, &mut config.data.images, &mut config.data.cache_dir] {
+        *path = absolute(path)?;
+    }
+    if !["auto", "pretrained", "random"].contains(&config.model.init.as_str()) {
+        config.model.init = absolute(Path::new(&config.model.init))?.to_string_lossy().into_owned();
+    }
+    Ok(config)
+}
 
 /// A setting that is not what the run was started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +116,8 @@ pub fn changes(before: &Config, after: &Config) -> Vec<Change> {
     let flat = |config: &Config| {
         let mut settings = Vec::new();
         flatten("", Table::try_from(config).expect("a configuration is valid TOML"), &mut settings);
+        // Where the run lies is no setting of it.
+        settings.retain(|(key, _)| key != "run.dir");
         settings
     };
     let (before, after) = (flat(before), flat(after));

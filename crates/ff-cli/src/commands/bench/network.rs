@@ -7,6 +7,7 @@ use candle_core::{Device, Tensor};
 use ff_data::{Encoders, Manifest, Row, Splits};
 use ff_model::{Dropout, FaceModel};
 use ff_train::Config;
+use ff_train::checkpoint::Position;
 use ff_train::losses::{StepLosses, multi_task};
 use ff_train::machine::{self, Gpu};
 use ff_train::optimizer::{Measured, Optimizer, Step};
@@ -105,11 +106,12 @@ pub fn train_with_loader(config: &Config, splits: Splits, steps: usize) -> Resul
     let rows: Vec<Row> = splits.train.rows().iter().cycle().take(wanted).cloned().collect();
     let manifest = Manifest::new(splits.train.path(), splits.train.extra_columns().to_vec(), rows)?;
     let mut feeder = train_feeder(config, manifest, &splits.encoders, &model)?;
-    let mut learner = Learner::for_split(config, model, &splits.encoders, feeder.loader())?;
+    let mut learner =
+        Learner::for_split(config, model, &splits.encoders, feeder.loader(), &Position::default())?;
     let mut batches = feeder.epoch(0, 0);
     let (mut step, mut seconds, mut open) = (0, Seconds::default(), None);
     blocks(config, &device, steps, || {
-        let at = Place { epoch: 1, step: step + 1, batches_before: step };
+        let at = Place { epoch: 1, step: step + 1, scheduled: step + 1, batches_before: step };
         let begun = learner.step(&mut batches, at, &mut seconds)?.context("the epoch is over too early")?;
         step += 1;
         if let Some(before) = open.replace(begun) {

@@ -2,71 +2,28 @@
 //!
 //! `model.safetensors` (parameters and BatchNorm statistics under torchvision's names, labels in its metadata),
 //! `model_ema.safetensors` (their moving average, where the run keeps one), `state.safetensors` (the optimiser's
-//! tensors), `state.json` ([`State`], with the SHA-256 of the others). A file that is not what was written is refused
-//! by name, before anything changes.
+//! tensors), `state.json` ([`State`], with the SHA-256 of all of them). A file that is not what was written is refused
+//! by name, before anything changes. Before the first step there is nothing but the model to keep.
 
-use std::collections::BTreeMap;
+mod state;
+
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use ff_core::files::{self, sha256};
 use ff_data::Encoders;
 use ff_model::{FaceModel, HeadSpec, weights};
-use serde::{Deserialize, Serialize};
+use safetensors::{Dtype, SafeTensors};
 
-use crate::losses::Uncertainty;
-use crate::optimizer::Steps;
+use state::{FORMAT, STATE};
+pub use state::{Position, State};
+
 use crate::trainer::Learner;
 use crate::{Error, Result};
 
-/// Version of the format; others are refused.
-const FORMAT: u32 = 2;
 const MODEL: &str = "model.safetensors";
 const AVERAGE: &str = "model_ema.safetensors";
 const OPTIMIZER: &str = "state.safetensors";
-const STATE: &str = "state.json";
-
-/// Where a run stands.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Position {
-    /// Optimiser steps taken.
-    pub step: u64,
-    /// Epochs completed.
-    pub epoch: u64,
-    /// Batches of the current epoch already used.
-    pub batch: usize,
-    /// Images of the current epoch already used.
-    pub images: u64,
-    /// Sum over those images of their batch's mean loss.
-    pub loss_sum: f64,
-    /// The best epoch's score so far, by `[train] criterion`.
-    pub best: Option<f64>,
-    /// Epochs since then.
-    pub epochs_since_best: u64,
-    /// Steps that changed nothing, because the loss or gradient was not finite.
-    pub skipped: u64,
-    /// Those of them in a row, up to now.
-    pub skipped_in_a_row: u64,
-}
-
-/// The part of a checkpoint that is not tensors.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct State {
-    format: u32,
-    /// Where the run stands.
-    pub position: Position,
-    /// The labels behind the class ids.
-    pub encoders: Encoders,
-    /// SHA-256 of the training split: a position in an epoch means nothing in another one.
-    pub train_split: String,
-    /// Steps that the optimiser has taken.
-    pub optimizer_steps: Steps,
-    /// Learnt task weights, if any.
-    pub uncertainty: Option<Uncertainty>,
-    /// SHA-256 of the checkpoint's other files.
-    sha256: BTreeMap<String, String>,
-}
 
 /// A checkpoint's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +47,9 @@ impl Checkpoint {
     }
 
     /// Writes one, replacing what is there.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] names a tensor of the model that must not be kept; else the disk.
     pub fn write(
         path: &Path,
         learner: &mut Learner,
@@ -105,15 +65,21 @@ impl Checkpoint {
             path: path.join(OPTIMIZER),
             message: e.to_string(),
         };
-        let mut contents = vec![
-            (MODEL, model(learner)?),
-            (OPTIMIZER, safetensors::serialize(learner.optimizer.state()?, None).map_err(state_error)?),
-        ];
-        if learner.average.is_some() {
-            learner.swap_average()?;
-            let average = model(learner);
-            learner.swap_average()?;
-            contents.push((AVERAGE, average?));
+        let mut contents = vec![(MODEL, model(learner)?)];
+        if position.step > 0 {
+            let state = safetensors::serialize(learner.optimizer.state()?, None).map_err(state_error)?;
+            contents.push((OPTIMIZER, state));
+            if learner.average.is_some() {
+                learner.swap_average()?;
+                let average = model(learner);
+                learner.swap_average()?;
+                contents.push((AVERAGE, average?));
+            }
+        }
+        for (name, bytes) in contents.iter().filter(|(name, _)| *name != OPTIMIZER) {
+            if let Some(tensor) = not_finite(bytes) {
+                return Err(Error::NotFinite { path: path.join(name), tensor });
+            }
         }
         let state = State {
             format: FORMAT,
@@ -124,8 +90,7 @@ impl Checkpoint {
             uncertainty: learner.objective.learnt(),
             sha256: contents.iter().map(|(name, bytes)| ((*name).to_owned(), sha256(bytes))).collect(),
         };
-        let state = serde_json::to_string_pretty(&state).expect("a state is JSON");
-        contents.push((STATE, state.into_bytes()));
+        contents.push((STATE, state.to_text().into_bytes()));
         files::replace_dir(path, |dir| {
             contents.iter().try_for_each(|(name, bytes)| Ok(files::write_atomic(&dir.join(name), bytes)?))
         })
@@ -139,15 +104,10 @@ impl Checkpoint {
     /// Reads the part that is not tensors.
     ///
     /// # Errors
-    /// It is damaged, or of another version.
+    /// It is damaged, of a newer version, or says what cannot be.
     pub fn state(&self) -> Result<State> {
         let path = self.path.join(STATE);
-        let bad = |message| Error::BadFile { path: path.clone(), message };
-        let state: State = serde_json::from_slice(&fs_err::read(&path)?).map_err(|e| bad(e.to_string()))?;
-        if state.format != FORMAT {
-            return Err(bad(format!("expected format {FORMAT}, found {}", state.format)));
-        }
-        Ok(state)
+        State::from_text(&fs_err::read_to_string(&path)?).map_err(|message| Error::BadFile { path, message })
     }
 
     /// Whether every file is as it was written.
@@ -155,7 +115,9 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::BadFile`] names the first that is not.
     pub fn verify(&self) -> Result<()> {
-        self.state()?.sha256.iter().try_for_each(|(name, sha256)| self.verify_file(name, sha256))
+        // The state has vouched for itself when it was read.
+        let files = self.state()?.sha256.into_iter().filter(|(name, _)| name != STATE);
+        files.into_iter().try_for_each(|(name, sha256)| self.verify_file(&name, &sha256))
     }
 
     fn verify_file(&self, name: &str, expected: &str) -> Result<()> {
@@ -189,7 +151,7 @@ impl Checkpoint {
         let parameters = |learner: &mut Learner, name| {
             weights::load(&self.path.join(name), weights::Scope::Model, learner.model.parameters_mut())
         };
-        if self.path.join(AVERAGE).is_file() {
+        if state.sha256.contains_key(AVERAGE) {
             parameters(learner, AVERAGE)?;
             learner.begin_average()?;
             parameters(learner, MODEL)?;
@@ -198,6 +160,9 @@ impl Checkpoint {
             learner.begin_average()?;
         }
         learner.objective.restore(state.uncertainty);
+        if state.position.step == 0 {
+            return Ok(state);
+        }
 
         let path = self.path.join(OPTIMIZER);
         let bad = |message| Error::BadFile { path: path.clone(), message };
@@ -212,6 +177,17 @@ impl Checkpoint {
         })?;
         Ok(state)
     }
+}
+
+/// The first tensor of a safetensors file that has a value which is not finite.
+fn not_finite(bytes: &[u8]) -> Option<String> {
+    let file = SafeTensors::deserialize(bytes).expect("it was serialised here");
+    let finite = |data: &[u8]| {
+        data.chunks_exact(4)
+            .all(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]).is_finite())
+    };
+    let mut floats = file.iter().filter(|(_, tensor)| tensor.dtype() == Dtype::F32);
+    floats.find(|(_, tensor)| !finite(tensor.data())).map(|(name, _)| name.to_owned())
 }
 
 /// One head a task, sized by the encoders.

@@ -1,0 +1,199 @@
+//! `checkpoints/`: which there are, which is the last, which is the best.
+//!
+//! The rename that makes a checkpoint `last` is the moment at which the run has come further. Everything else follows
+//! from it: `last` says at which step the best epoch ended, and [`RunDir::open_checkpoint`] goes by that, so that a kill
+//! before `best` is renewed changes nothing for whoever reads.
+
+use std::path::{Path, PathBuf};
+
+use ff_core::files::{link_dir, remove_dir};
+use fs_err as fs;
+
+use super::RunDir;
+use crate::checkpoint::{Checkpoint, Position};
+use crate::{Error, Result};
+
+/// Which checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The newest.
+    Last,
+    /// The one after the best epoch by `[train] criterion`; the newest, as long as no epoch is evaluated whole.
+    Best,
+}
+
+impl Which {
+    /// The folder's name under `checkpoints/`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Last => "last",
+            Self::Best => "best",
+        }
+    }
+}
+
+impl RunDir {
+    /// The folder of one checkpoint.
+    pub fn checkpoint(&self, which: Which) -> PathBuf {
+        self.named_checkpoint(which.name())
+    }
+
+    /// The folder of the checkpoint with this name: `last`, `best`, `step-N`.
+    pub fn named_checkpoint(&self, name: &str) -> PathBuf {
+        self.path().join("checkpoints").join(name)
+    }
+
+    /// The folder of the checkpoint after `step`.
+    pub fn step_checkpoint(&self, step: u64) -> PathBuf {
+        self.named_checkpoint(&format!("step-{step}"))
+    }
+
+    /// Opens a checkpoint for use.
+    ///
+    /// # Errors
+    /// There is none, or it is damaged.
+    pub fn open_checkpoint(&self, which: Which) -> Result<Checkpoint> {
+        let last = Checkpoint::open(&self.checkpoint(Which::Last));
+        if which == Which::Last {
+            return last;
+        }
+        let best = Checkpoint::open(&self.checkpoint(Which::Best));
+        let Ok(last) = last else { return best };
+        let position = last.state()?.position;
+        match position.best_step {
+            Some(step) if step == position.step => Ok(last),
+            _ => match self.best_at(&position) {
+                Some(checkpoint) => Ok(checkpoint),
+                None if position.best.is_none() => Ok(last),
+                None => best,
+            },
+        }
+    }
+
+    /// The checkpoint that holds what was best when the run was at `position`, if there is one still.
+    fn best_at(&self, position: &Position) -> Option<Checkpoint> {
+        position.best?;
+        let is_best = |checkpoint: &Checkpoint| {
+            let Ok(found) = checkpoint.state() else { return false };
+            let found = found.position;
+            let at_its_step = match position.best_step {
+                Some(step) => found.step == step,
+                None => found.step <= position.step,
+            };
+            at_its_step && found.best == position.best
+        };
+        let folders =
+            [Some(self.checkpoint(Which::Best)), position.best_step.map(|s| self.step_checkpoint(s))];
+        folders.into_iter().flatten().filter_map(|folder| Checkpoint::open(&folder).ok()).find(is_best)
+    }
+
+    /// The checkpoint to go on from: `last`, `best` or `step-N`.
+    ///
+    /// # Errors
+    /// It is missing or damaged; the message names the newest that is whole.
+    pub fn checkpoint_to_resume(&self, name: &str) -> Result<Checkpoint> {
+        let refuse = |message| Err(Error::RunDir { path: self.path().to_owned(), message });
+        let opened = match name {
+            "last" => self.open_checkpoint(Which::Last),
+            "best" => self.open_checkpoint(Which::Best),
+            _ if step_of(name).is_some() => Checkpoint::open(&self.named_checkpoint(name)),
+            _ => return refuse(format!("expected a checkpoint's name, last, best or step-N, found {name}")),
+        };
+        let damage = match opened.and_then(|checkpoint| checkpoint.verify().map(|()| checkpoint)) {
+            Ok(checkpoint) => return Ok(checkpoint),
+            Err(damage) => damage,
+        };
+        let whole = |step: &&u64| {
+            let checkpoint = Checkpoint::open(&self.step_checkpoint(**step));
+            checkpoint.and_then(|checkpoint| checkpoint.verify()).is_ok()
+        };
+        let advice = match self.steps()?.iter().rev().find(whole) {
+            Some(step) => format!("step-{step} is whole; go on from it with --checkpoint step-{step}"),
+            None => "no other checkpoint is whole".to_owned(),
+        };
+        refuse(format!("{damage}; {advice}"))
+    }
+
+    /// Makes a checkpoint the present: `last` from now on, though nothing newer goes before something newer is there to
+    /// replace it ([`RunDir::publish`]). `position`, which was read from it, forgets a best epoch whose weights are gone.
+    pub(crate) fn go_on_from(&self, checkpoint: &Checkpoint, position: &mut Position) -> Result<()> {
+        let last = self.checkpoint(Which::Last);
+        if let Ok(before) = Checkpoint::open(&last)
+            && before.path() != checkpoint.path()
+            && let Ok(state) = before.state()
+            && !self.step_checkpoint(state.position.step).exists()
+        {
+            link_dir(&last, &self.step_checkpoint(state.position.step))?;
+        }
+        if checkpoint.path() != last {
+            link_dir(checkpoint.path(), &last)?;
+        }
+        let best = self.best_at(position).map(|best| best.state()).transpose()?;
+        position.best_step = best.map(|state| state.position.step);
+        if position.best_step.is_none() {
+            position.best = None;
+        }
+        Ok(())
+    }
+
+    /// Makes the checkpoint that was written at `position` the last one, and the best one too if it is; keeps the `keep`
+    /// newest. What an earlier session left of the steps after `resumed_at` is gone before.
+    pub(crate) fn publish(&self, position: &Position, keep: usize, resumed_at: Option<u64>) -> Result<()> {
+        let newest = self.step_checkpoint(position.step);
+        let best = self.checkpoint(Which::Best);
+        if let Some(resumed_at) = resumed_at {
+            let abandoned = |step: &u64| *step > resumed_at && *step != position.step;
+            for step in self.steps()?.into_iter().filter(abandoned) {
+                remove_dir(&self.step_checkpoint(step))?;
+            }
+            if step_in(&best).is_some_and(|step| step > resumed_at) {
+                remove_dir(&best)?;
+            }
+        }
+        link_dir(&newest, &self.checkpoint(Which::Last))?;
+        if let Some(step) = position.best_step
+            && (step == position.step || step_in(&best) != Some(step))
+            && self.step_checkpoint(step).exists()
+        {
+            link_dir(&self.step_checkpoint(step), &best)?;
+        }
+        let steps = self.steps()?;
+        let old = steps.iter().rev().filter(|&&step| step <= position.step).skip(keep);
+        old.copied().try_for_each(|step| Ok(remove_dir(&self.step_checkpoint(step))?))
+    }
+
+    /// Where the last good checkpoint is, in words.
+    pub(crate) fn last_good(&self) -> String {
+        let last = self.open_checkpoint(Which::Last).and_then(|last| last.state());
+        match last {
+            Ok(state) => {
+                let path = self.step_checkpoint(state.position.step);
+                format!("the last good checkpoint is {}", path.display())
+            }
+            Err(_) => "there is no checkpoint yet".to_owned(),
+        }
+    }
+
+    /// Steps that there are checkpoints of, in ascending order.
+    pub(super) fn steps(&self) -> Result<Vec<u64>> {
+        let folder = self.path().join("checkpoints");
+        let mut steps = Vec::new();
+        if folder.is_dir() {
+            for entry in fs::read_dir(folder)? {
+                steps.extend(entry?.file_name().to_str().and_then(step_of));
+            }
+        }
+        steps.sort_unstable();
+        Ok(steps)
+    }
+}
+
+/// N of `step-N`.
+fn step_of(name: &str) -> Option<u64> {
+    name.strip_prefix("step-")?.parse().ok()
+}
+
+/// The step of the checkpoint in a folder, if one is there.
+fn step_in(folder: &Path) -> Option<u64> {
+    Some(Checkpoint::open(folder).ok()?.state().ok()?.position.step)
+}
