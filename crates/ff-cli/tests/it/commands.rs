@@ -20,8 +20,8 @@ fn help_names_every_command_and_usage_errors_exit_with_2() {
         (&["train", "--epoch", "3"][..], "--epochs"),
         (&["train", "--engine", "warp"], "reference"),
         (&["train", "--device", "tpu"], "expected cpu, cuda or cuda:N, found `tpu`"),
-        (&["train", "--epochs", "0"], "train.epochs: expected at least 1, found 0"),
-        (&["train", "--config", "bad.toml"], "unknown field `epoch`"),
+        (&["train", "--epochs", "0"], "train.epochs: expected 1 to 1000000, found 0"),
+        (&["train", "--config", "bad.toml"], "bad.toml: unknown key train.epoch: did you mean train.epochs?"),
         (&["train", "--resume"], "--run-dir"),
         (&["frobnicate"], "frobnicate"),
     ] {
