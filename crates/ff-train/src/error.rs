@@ -77,6 +77,22 @@ pub enum Error {
         /// The batch's files.
         files: Vec<String>,
     },
+    /// There is nothing to judge a model by.
+    #[error("expected samples to evaluate, found {found}")]
+    NoSamples {
+        /// What there was instead.
+        found: String,
+    },
+    /// A model's answer about an image is no number.
+    #[error("{file}: expected finite {what}, found {value}; the weights are damaged or have diverged")]
+    NotFinite {
+        /// The image.
+        file: String,
+        /// What the model gave.
+        what: String,
+        /// The first value of it that is not finite.
+        value: f32,
+    },
     /// The run folder cannot be used as asked.
     #[error("{}: {message}", path.display())]
     RunDir {

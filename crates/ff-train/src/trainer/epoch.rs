@@ -104,7 +104,7 @@ impl Trainer {
             observer.evaluating(done, total);
             if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        Ok(predictions.map(|p| p.evaluate(&self.store.encoders, &[])))
+        predictions.map(|p| p.evaluate(&self.store.encoders, &[])).transpose()
     }
 
     /// Records and saves an epoch that is trained and evaluated.
@@ -122,7 +122,7 @@ impl Trainer {
         let record = EpochRecord {
             epoch: self.position.epoch + 1,
             step: self.position.step,
-            train_loss: mean_loss(&self.position).unwrap_or(f64::NAN),
+            train_loss: mean_loss(&self.position),
             confusion: deciding.confusion.clone(),
             val: raw.tasks,
             ema: ema.map(|average| average.tasks),

@@ -219,7 +219,7 @@ impl Trainer {
             steps: self.position.step,
             epochs: self.position.epoch,
             images_per_s: rate(self.images, self.seconds.training()),
-            train_loss: last.map(|r| r.train_loss).or_else(|| mean_loss(&self.position)),
+            train_loss: last.and_then(|r| r.train_loss).or_else(|| mean_loss(&self.position)),
             val,
             ema,
             skipped_steps: self.position.skipped,
