@@ -91,6 +91,14 @@ impl ModelFlags {
         self.run.as_deref()
     }
 
+    /// The name of the run's checkpoint, where it is not the usual one.
+    pub fn other_checkpoint(&self) -> Option<&'static str> {
+        match self.checkpoint {
+            CheckpointFlag::Best => None,
+            CheckpointFlag::Last => Some("last"),
+        }
+    }
+
     /// Opens the model.
     pub fn open(&self, compute: &Compute) -> Result<Trained> {
         let which = match self.checkpoint {

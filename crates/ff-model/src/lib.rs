@@ -44,7 +44,7 @@ pub use cuda::{Cuda, device_address};
 pub use device::DeviceSpec;
 pub use error::{Error, Result};
 pub use fast::Fast;
-pub use heads::{Dropout, HeadSpec};
+pub use heads::{Dropout, HeadSpec, argmax};
 pub use images::Images;
 pub use layout::ParameterLayout;
 pub use model::{BackboneMode, FaceModel, Prediction, TrainPass};

@@ -79,7 +79,7 @@ pub enum Error {
     },
     /// A model that must not be kept: a parameter or statistic is not a number any more.
     #[error("{}: expected finite values, found others in {tensor}", path.display())]
-    NotFinite {
+    NonFiniteWeights {
         /// The file that would have held it.
         path: PathBuf,
         /// The tensor.
@@ -94,6 +94,22 @@ pub enum Error {
         what: String,
         /// Where the last good checkpoint is, or that there is none.
         last_good: String,
+    },
+    /// There is nothing to judge a model by.
+    #[error("expected samples to evaluate, found {found}")]
+    NoSamples {
+        /// What there was instead.
+        found: String,
+    },
+    /// A model's answer about an image is no number.
+    #[error("{file}: expected finite {what}, found {value}; the weights are damaged or have diverged")]
+    NonFiniteOutput {
+        /// The image.
+        file: String,
+        /// What the model gave.
+        what: String,
+        /// The first value of it that is not finite.
+        value: f32,
     },
     /// The run folder cannot be used as asked.
     #[error("{}: {message}", path.display())]

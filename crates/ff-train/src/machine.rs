@@ -104,6 +104,16 @@ pub fn peak_tflops(name: &str, precision: Precision) -> Option<f64> {
     })
 }
 
+/// Bytes of memory that can be had without swapping: what the machine has free, and no more than a container's limit.
+/// `None` where the system does not say.
+pub fn free_memory() -> Option<u64> {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    let free = Some(system.available_memory()).filter(|&free| free > 0)?;
+    // What a container has used of its limit counts files that were read, which it gives back: the limit alone is sure.
+    Some(system.cgroup_limits().map_or(free, |limits| limits.total_memory.min(free)))
+}
+
 /// The most memory that this process has had resident, MiB; known on Linux only.
 pub fn peak_rss_mib() -> Option<u64> {
     let status = fs_err::read_to_string("/proc/self/status").ok()?;

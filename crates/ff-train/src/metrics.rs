@@ -3,8 +3,15 @@
 //! A [`Tally`] takes one sample at a time and forgets it; [`Tally::metrics`] says what the counts amount to. Definitions
 //! are scikit-learn's where it has them.
 
+mod confusion;
+
 use ff_data::PerTask;
+use ff_model::argmax;
 use serde::{Deserialize, Serialize};
+
+pub use confusion::ConfusionMatrix;
+
+use crate::records::null_as_nan;
 
 /// Confidence bins of the expected calibration error.
 const CALIBRATION_BINS: usize = 15;
@@ -12,11 +19,9 @@ const CALIBRATION_BINS: usize = 15;
 /// What one task's metrics are computed from.
 #[derive(Debug, Clone)]
 pub struct Tally {
-    n_classes: usize,
+    confusion: ConfusionMatrix,
     /// Rank of each class where classes have an order (age); one-off accuracy needs it.
     ranks: Option<Vec<u32>>,
-    /// (classes, classes), row = target, column = prediction.
-    confusion: Vec<u64>,
     n_one_off: u64,
     nll_sum: f64,
     bins: [CalibrationBin; CALIBRATION_BINS],
@@ -44,21 +49,26 @@ pub struct ReliabilityBin {
     pub accuracy: Option<f64>,
 }
 
-/// Figures of one task; `NaN`-free: without samples everything is zero.
+/// Figures of one task, over at least one sample. In files of older versions some may be null: those read as NaN.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskMetrics {
     /// Share of samples whose most probable class is the target.
+    #[serde(deserialize_with = "null_as_nan")]
     pub accuracy: f64,
     /// Share whose prediction is at most one rank from the target; only where classes have an order.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub one_off: Option<f64>,
     /// Mean recall over the classes that occur (`balanced_accuracy_score`).
+    #[serde(deserialize_with = "null_as_nan")]
     pub balanced_accuracy: f64,
     /// Mean F1 over the classes that occur or are predicted (`f1_score(average="macro")`).
+    #[serde(deserialize_with = "null_as_nan")]
     pub macro_f1: f64,
     /// Expected calibration error with 15 equal-width bins (Guo et al. 2017).
+    #[serde(deserialize_with = "null_as_nan")]
     pub ece: f64,
     /// Mean negative log-likelihood, natural logarithm.
+    #[serde(deserialize_with = "null_as_nan")]
     pub nll: f64,
 }
 
@@ -95,19 +105,19 @@ impl Criterion {
 impl Tally {
     /// An empty tally; `ranks[id]` is the place of class `id` in the order of classes, if there is one.
     pub fn new(n_classes: usize, ranks: Option<Vec<u32>>) -> Self {
-        let confusion = vec![0; n_classes * n_classes];
-        Self { n_classes, ranks, confusion, n_one_off: 0, nll_sum: 0.0, bins: Default::default() }
+        let confusion = ConfusionMatrix::new(n_classes);
+        Self { confusion, ranks, n_one_off: 0, nll_sum: 0.0, bins: Default::default() }
     }
 
     /// Counts one sample: its class probabilities (classes) and its target.
     ///
     /// # Panics
-    /// The number of probabilities is not the number of classes, or the target is none of them.
+    /// The number of probabilities is not the number of classes, none of them is a number, or the target is no class.
     pub fn add(&mut self, probabilities: &[f32], target: u32) {
-        assert_eq!(probabilities.len(), self.n_classes, "one probability a class");
+        assert_eq!(probabilities.len(), self.confusion.n_classes(), "one probability a class");
         let target = target as usize;
-        let predicted = argmax(probabilities);
-        self.confusion[target * self.n_classes + predicted] += 1;
+        let predicted = argmax(probabilities).expect("one probability at least is a number");
+        self.confusion.add(target, predicted);
         if let Some(ranks) = &self.ranks {
             self.n_one_off += u64::from(ranks[predicted].abs_diff(ranks[target]) <= 1);
         }
@@ -122,23 +132,8 @@ impl Tally {
         bin.confidence_sum += confidence;
     }
 
-    /// Samples counted.
-    pub fn n(&self) -> u64 {
-        self.confusion.iter().sum()
-    }
-
-    /// Those whose most probable class is the target.
-    pub fn n_correct(&self) -> u64 {
-        self.confusion.iter().step_by(self.n_classes + 1).sum()
-    }
-
-    /// Counts, a row a target, in it a column a prediction.
-    pub fn confusion(&self) -> Vec<Vec<u64>> {
-        self.confusion.chunks_exact(self.n_classes).map(<[u64]>::to_vec).collect()
-    }
-
-    /// The same counts as one slice (classes, classes).
-    pub fn counts(&self) -> &[u64] {
+    /// What was taken for what.
+    pub fn confusion(&self) -> &ConfusionMatrix {
         &self.confusion
     }
 
@@ -153,25 +148,29 @@ impl Tally {
         self.bins.iter().enumerate().map(bin).collect()
     }
 
-    /// The figures.
-    pub fn metrics(&self) -> TaskMetrics {
-        let (n, c) = (self.n(), self.n_classes);
-        let share = |count: u64| ratio(count as f64, n as f64);
-        let diagonal = |k: usize| self.confusion[k * c + k];
-        let n_target = |k: usize| self.confusion[k * c..(k + 1) * c].iter().sum::<u64>();
-        let n_predicted = |k: usize| self.confusion.iter().skip(k).step_by(c).sum::<u64>();
-        let recalls = (0..c).filter(|&k| n_target(k) > 0).map(|k| diagonal(k) as f64 / n_target(k) as f64);
-        let seen = (0..c).filter(|&k| n_target(k) + n_predicted(k) > 0);
-        let f1s = seen.map(|k| 2.0 * diagonal(k) as f64 / (n_target(k) + n_predicted(k)) as f64);
+    /// The figures; `None` without samples.
+    pub fn metrics(&self) -> Option<TaskMetrics> {
+        let n = self.confusion.n();
+        if n == 0 {
+            return None;
+        }
+        let share = |count: u64| count as f64 / n as f64;
+        let [labelled, predicted, hits] =
+            [self.confusion.by_label(), self.confusion.by_prediction(), self.confusion.hits()];
+        let classes =
+            || labelled.iter().zip(&predicted).zip(&hits).map(|((&l, &p), &hits)| (l, p, hits as f64));
+        let recalls = classes().filter(|(labelled, ..)| *labelled > 0).map(|(l, _, hits)| hits / l as f64);
+        let seen = classes().filter(|(labelled, predicted, _)| labelled + predicted > 0);
+        let f1s = seen.map(|(labelled, predicted, hits)| 2.0 * hits / (labelled + predicted) as f64);
         let gaps = self.bins.iter().map(|bin| (bin.confidence_sum - bin.n_correct as f64).abs());
-        TaskMetrics {
-            accuracy: share(self.n_correct()),
+        Some(TaskMetrics {
+            accuracy: share(hits.iter().sum()),
             one_off: self.ranks.is_some().then(|| share(self.n_one_off)),
             balanced_accuracy: mean(recalls),
             macro_f1: mean(f1s),
-            ece: ratio(gaps.sum(), n as f64),
-            nll: ratio(self.nll_sum, n as f64),
-        }
+            ece: gaps.sum::<f64>() / n as f64,
+            nll: self.nll_sum / n as f64,
+        })
     }
 }
 
@@ -183,18 +182,9 @@ pub fn softmax(logits: &[f32]) -> Vec<f32> {
     exps.iter().map(|e| (e / sum) as f32).collect()
 }
 
-/// The first largest value's place.
-pub fn argmax(values: &[f32]) -> usize {
-    (1..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
-}
-
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, n) = values.fold((0.0, 0.0), |(sum, n), x| (sum + x, n + 1.0));
-    ratio(sum, n)
-}
-
-fn ratio(a: f64, b: f64) -> f64 {
-    if b == 0.0 { 0.0 } else { a / b }
+    sum / n
 }
 
 #[cfg(test)]
@@ -217,7 +207,7 @@ mod tests {
         for (probabilities, target) in samples {
             tally.add(&probabilities, target);
         }
-        let m = tally.metrics();
+        let m = tally.metrics().unwrap();
         let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a} vs {b}");
         close(m.accuracy, 0.5);
         close(m.balanced_accuracy, 0.388_888_888_888_888_9);
@@ -230,8 +220,8 @@ mod tests {
     }
 
     #[test]
-    fn without_samples_everything_is_zero() {
-        assert_eq!(Tally::new(2, None).metrics().accuracy, 0.0);
+    fn without_samples_there_are_no_figures() {
+        assert_eq!(Tally::new(2, None).metrics(), None);
     }
 
     proptest! {

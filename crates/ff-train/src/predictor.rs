@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use ff_data::{Dataset, Encoders, FaceBox, LoaderConfig, OnBadImage, PerTask};
-use ff_model::{FaceModel, Images};
+use ff_model::{FaceModel, Images, argmax};
 use serde::{Serialize, Serializer};
 
 use crate::Result;
+use crate::batch_size::{Pass, check_room};
+use crate::evaluation::check_finite;
 use crate::feed::{Augmentation, Fed, Feeder, Samples};
 use crate::metrics::softmax;
 use crate::setup::Trained;
@@ -77,6 +79,9 @@ impl Predictor {
 
     /// Predicts every image, batch by batch in order; `each` gets the answers of a batch and may break off. Gives the
     /// images that could not be used.
+    ///
+    /// # Errors
+    /// [`Error::NonFiniteOutput`](crate::Error::NonFiniteOutput) where the model's answer is no number.
     pub fn predict(
         &mut self,
         images: Dataset,
@@ -87,16 +92,23 @@ impl Predictor {
         let compute = |model: &mut FaceModel, images: Images| Ok(model.predict(images)?.logits);
         for_each_batch(model, images, config, compute, |logits, samples, dataset| {
             let logits = logits.iter().map(|l| Ok(l.to_vec2::<f32>()?)).collect::<Result<Vec<_>>>()?;
-            let row = |(i, file): (usize, &String)| FacePrediction {
-                file: file.clone(),
-                face: dataset.face(samples.sample_indices[i] as usize),
-                tasks: PerTask::from_fn(|task| answer(encoders[task].labels(), &logits[task as usize][i])),
+            let row = |(i, file): (usize, &String)| -> Result<FacePrediction> {
+                let tasks = PerTask::try_from_fn(|task| {
+                    let logits = &logits[task as usize][i];
+                    check_finite(file, &format!("logits of {task}"), logits)?;
+                    Ok::<_, crate::Error>(answer(encoders[task].labels(), logits))
+                })?;
+                let face = dataset.face(samples.sample_indices[i] as usize);
+                Ok(FacePrediction { file: file.clone(), face, tasks })
             };
-            each(samples.files.iter().enumerate().map(row).collect())
+            each(samples.files.iter().enumerate().map(row).collect::<Result<_>>()?)
         })
     }
 
     /// Embeds every image; `progress` hears how many of a batch are done. Gives the images that could not be used too.
+    ///
+    /// # Errors
+    /// [`Error::NonFiniteOutput`](crate::Error::NonFiniteOutput) where an embedding is no number.
     pub fn embed(
         &mut self,
         images: Dataset,
@@ -106,7 +118,11 @@ impl Predictor {
         let (mut files, mut values) = (Vec::new(), Vec::new());
         let compute = |model: &mut FaceModel, images: Images| Ok(model.embed(images)?);
         let failures = for_each_batch(&mut self.model, images, config, compute, |embedding, samples, _| {
-            values.extend(embedding.flatten_all()?.to_vec1::<f32>()?);
+            let batch = embedding.flatten_all()?.to_vec1::<f32>()?;
+            for (row, file) in batch.chunks_exact(ff_model::architecture::EMBEDDING).zip(&samples.files) {
+                check_finite(file, "embedding", row)?;
+            }
+            values.extend(batch);
             files.extend_from_slice(&samples.files);
             progress(samples.len());
             Ok(ControlFlow::Continue(()))
@@ -137,6 +153,9 @@ fn for_each_batch<T>(
     compute: impl Fn(&mut FaceModel, Images<'_>) -> Result<T>,
     mut then: impl FnMut(T, &Samples, &Dataset) -> Result<ControlFlow<()>>,
 ) -> Result<Vec<Failure>> {
+    if model.device().is_cpu() {
+        check_room(Pass::Evaluation, config.batch_size, config.prefetch, images.len())?;
+    }
     let dataset = Arc::new(images);
     let config = config.with_on_bad_image(OnBadImage::Skip);
     let mut feeder = Feeder::new(Arc::clone(&dataset), config, model, Augmentation::OnDevice)?;
@@ -158,10 +177,12 @@ fn for_each_batch<T>(
     Ok(feeder.loader().skipped().iter().map(failure).collect())
 }
 
+/// The answer of finite logits.
 fn answer(labels: &[String], logits: &[f32]) -> TaskPrediction {
-    let probabilities: Vec<(String, f32)> = labels.iter().cloned().zip(softmax(logits)).collect();
-    let best = probabilities.iter().max_by(|a, b| a.1.total_cmp(&b.1)).expect("a task has classes");
-    TaskPrediction { label: best.0.clone(), probability: best.1, probabilities: probabilities.clone() }
+    let probabilities = softmax(logits);
+    let best = argmax(&probabilities).expect("a task has classes, and their logits are finite");
+    let (label, probability) = (labels[best].clone(), probabilities[best]);
+    TaskPrediction { label, probability, probabilities: labels.iter().cloned().zip(probabilities).collect() }
 }
 
 /// Pairs as an object, in their order.

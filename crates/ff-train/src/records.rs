@@ -1,16 +1,17 @@
 //! What a run tells while it runs: to an [`Observer`], and as lines of the run folder's metrics.
 //!
-//! Plain records; nothing here computes but sums and differences of seconds.
+//! Plain records; nothing here computes but sums and differences of seconds. JSON has no NaN and no infinity: they are
+//! written as null, and null is read as NaN.
 
 use std::path::PathBuf;
 
 use ff_data::{Encoders, PerTask};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::checkpoint::Position;
 use crate::config::Config;
 use crate::machine::Machine;
-use crate::metrics::TaskMetrics;
+use crate::metrics::{ConfusionMatrix, TaskMetrics};
 use crate::run_dir::RunDir;
 use crate::setup::Init;
 use crate::trainer::Change;
@@ -76,16 +77,20 @@ pub struct StepRecord {
     pub epoch: u64,
     /// Which step, from 1.
     pub step: u64,
-    /// What is minimised: the weighted sum of the tasks' losses.
+    /// What is minimised: the weighted sum of the tasks' losses. NaN where it is no number.
+    #[serde(deserialize_with = "null_as_nan")]
     pub loss: f64,
     /// Loss a task, before its weight.
+    #[serde(deserialize_with = "nulls_as_nan")]
     pub losses: PerTask<f64>,
     /// Learning rate, before the factors of layers and heads.
+    #[serde(deserialize_with = "null_as_nan")]
     pub lr: f64,
     /// The gradient's l2 norm, before clipping.
+    #[serde(deserialize_with = "null_as_nan")]
     pub grad_norm: f64,
     /// The tasks' weights, where they are learnt.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_nulls_as_nan")]
     pub weights: Option<PerTask<f64>>,
     /// Images in the step's batches.
     pub images: usize,
@@ -100,15 +105,15 @@ pub struct EpochRecord {
     pub epoch: u64,
     /// Steps taken in the whole run.
     pub step: u64,
-    /// Mean over the epoch's images.
-    pub train_loss: f64,
+    /// Mean over the images of the epoch's steps; `None` where every step was skipped.
+    pub train_loss: Option<f64>,
     /// Validation figures a task.
     pub val: PerTask<TaskMetrics>,
     /// The same figures of the weights' moving average, where the run keeps one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema: Option<PerTask<TaskMetrics>>,
-    /// Validation counts a task, of the average where there is one: (classes, classes), row = label, column = prediction.
-    pub confusion: PerTask<Vec<Vec<u64>>>,
+    /// What validation took for what, a task; of the average where there is one.
+    pub confusion: PerTask<ConfusionMatrix>,
     /// Whether it is the best so far, by `[train] criterion`; the moving average's figures count where there is one.
     pub best: bool,
     /// Training images a second, evaluation not counted.
@@ -199,12 +204,70 @@ impl EpochRecord {
 
     /// The epoch as a row of `metrics.csv`.
     pub fn csv_row(&self) -> String {
-        let mut fields = vec![self.epoch.to_string(), self.step.to_string(), self.train_loss.to_string()];
+        let train_loss = self.train_loss.map_or(String::new(), |loss| loss.to_string());
+        let mut fields = vec![self.epoch.to_string(), self.step.to_string(), train_loss];
         fields.extend(self.val.values().map(|m| m.accuracy.to_string()));
         fields.extend(self.val.values().map(|m| m.nll.to_string()));
         fields.extend(
             [self.images_per_s, self.seconds.training(), self.seconds.evaluation].map(|x| x.to_string()),
         );
         fields.join(",")
+    }
+}
+
+/// A number, or null for one that JSON cannot hold.
+pub(crate) fn null_as_nan<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
+}
+
+fn nulls_as_nan<'de, D: Deserializer<'de>>(from: D) -> Result<PerTask<f64>, D::Error> {
+    Ok(PerTask::<Option<f64>>::deserialize(from)?.map(|x| x.unwrap_or(f64::NAN)))
+}
+
+fn some_nulls_as_nan<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PerTask<f64>>, D::Error> {
+    let weights = Option::<PerTask<Option<f64>>>::deserialize(from)?;
+    Ok(weights.map(|weights| weights.map(|x| x.unwrap_or(f64::NAN))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// JSON turns NaN to null, and a reader that wants a number refuses the file for good.
+    #[test]
+    fn figures_that_are_no_numbers_are_written_and_read_back() {
+        let step = StepRecord {
+            epoch: 1,
+            step: 1,
+            loss: f64::INFINITY,
+            losses: PerTask { age: f64::NAN, gender: 1.0, race: f64::NEG_INFINITY },
+            lr: 0.1,
+            grad_norm: f64::NAN,
+            weights: Some(PerTask { age: f64::INFINITY, gender: 1.0, race: 1.0 }),
+            images: 4,
+            seconds: 0.5,
+        };
+        let json = serde_json::to_string(&Record::Step(step)).unwrap();
+        let Record::Step(read) = serde_json::from_str(&json).unwrap() else { panic!("{json}") };
+        assert!(read.loss.is_nan() && read.losses.age.is_nan() && read.grad_norm.is_nan(), "{json}");
+        assert_eq!((read.losses.gender, read.lr, read.weights.unwrap().gender), (1.0, 0.1, 1.0));
+        assert!(read.weights.unwrap().age.is_nan());
+    }
+
+    /// As a version before wrote an epoch of which every step was skipped.
+    #[test]
+    fn an_epoch_without_a_loss_is_read_back() {
+        let metrics = r#"{"accuracy":0.5,"balanced_accuracy":0.5,"macro_f1":null,"ece":0.1,"nll":null}"#;
+        let confusion = "[[1,0],[1,0]]";
+        let json = format!(
+            r#"{{"kind":"epoch","epoch":1,"step":2,"train_loss":null,"val":{{"age":{metrics},"gender":{metrics},"race":{metrics}}},
+            "confusion":{{"age":{confusion},"gender":{confusion},"race":{confusion}}},"best":true,"images_per_s":0.0,
+            "seconds":{{"loader":1.0,"forward":1.0,"backward":1.0,"optimizer":1.0,"evaluation":1.0}}}}"#
+        );
+        let Record::Epoch(read) = serde_json::from_str(&json).unwrap() else { panic!("{json}") };
+        assert_eq!((read.train_loss, read.confusion.age.get(1, 0)), (None, 1));
+        assert!(read.val.age.nll.is_nan() && read.csv_row().starts_with("1,2,,0.5,"), "{}", read.csv_row());
+        let again = serde_json::to_value(Record::Epoch(read)).unwrap();
+        assert!(again["train_loss"].is_null() && again["confusion"]["age"][1][0] == 1, "{again}");
     }
 }

@@ -82,7 +82,8 @@ impl Schedule {
         Self { config, steps_per_epoch, total_steps }
     }
 
-    /// The factor on the learning rate of `step`, counted from 1.
+    /// The factor on the learning rate of `step`, counted from 1: finite and never negative, whatever the step and the
+    /// length of the run.
     pub fn factor(&self, step: u64) -> f64 {
         let ScheduleConfig { kind, warmup_epochs, final_factor, step_epochs, step_factor, peak_at } =
             self.config;
@@ -97,31 +98,38 @@ impl Schedule {
         let done = step - 1.0;
         match kind {
             ScheduleKind::Constant => 1.0,
-            ScheduleKind::Cosine => half_cosine(1.0, final_factor, (done - warmup) / (total - warmup)),
+            ScheduleKind::Cosine => half_cosine(1.0, final_factor, share(done - warmup, total - warmup)),
             ScheduleKind::Step => {
-                let epoch = (done / self.steps_per_epoch as f64).floor();
-                step_factor.powf((epoch / step_epochs as f64).floor())
+                let epoch = (done / self.steps_per_epoch.max(1) as f64).floor();
+                step_factor.powf((epoch / step_epochs.max(1) as f64).floor())
             }
             ScheduleKind::OneCycle => {
                 let (first, last) = (1.0 / 25.0, 1.0 / 25.0 / 1e4);
                 let peak = peak_at * total - 1.0;
                 if done <= peak {
-                    half_cosine(first, 1.0, done / peak)
+                    half_cosine(first, 1.0, share(done, peak))
                 } else {
-                    half_cosine(1.0, last, (done - peak) / (total - 1.0 - peak))
+                    half_cosine(1.0, last, share(done - peak, total - 1.0 - peak))
                 }
             }
         }
     }
 }
 
+/// How much of a way is done; a way of no length is done at once.
+fn share(done: f64, way: f64) -> f64 {
+    if way > 0.0 { (done / way).clamp(0.0, 1.0) } else { 1.0 }
+}
+
 /// From `a` at 0 to `b` at 1.
 fn half_cosine(a: f64, b: f64, at: f64) -> f64 {
-    b + (a - b) * (1.0 + (PI * at.clamp(0.0, 1.0)).cos()) / 2.0
+    b + (a - b) * (1.0 + (PI * at).cos()) / 2.0
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn factors(config: ScheduleConfig, steps_per_epoch: u64, total: u64) -> Vec<f64> {
@@ -182,6 +190,34 @@ mod tests {
             let found = factors(ScheduleConfig { kind, step_epochs: 100, ..base.clone() }, 2, 8);
             assert_close(&found[..4], &[0.25, 0.5, 0.75, 1.0]);
             assert!(found[3..].windows(2).all(|pair| pair[1] <= pair[0]), "{kind:?}: {found:?}");
+        }
+    }
+
+    /// A peak at the very first step is no way up: zero steps of zero were NaN, and so was every weight after them.
+    #[test]
+    fn one_cycle_that_peaks_at_the_first_step_starts_at_the_full_rate() {
+        for (peak_at, total) in [(0.5, 2), (0.25, 4), (0.1, 10)] {
+            let config =
+                ScheduleConfig { kind: ScheduleKind::OneCycle, peak_at, ..ScheduleConfig::default() };
+            let found = factors(config, total, total);
+            assert_close(&[found[0], found[total as usize - 1]], &[1.0, 4e-6]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_factor_is_finite_and_not_negative(
+            kind in prop::sample::select(ScheduleKind::ALL.to_vec()),
+            (total, steps_per_epoch) in (0u64..50, 0u64..20),
+            step in 0u64..60,
+            warmup_epochs in prop_oneof![Just(0.0), 0.0f64..10.0, Just(1e300)],
+            peak_at in prop_oneof![(1u64..50).prop_map(|n| 1.0 / n as f64), 0.0f64..1.0, Just(1.0 - f64::EPSILON)],
+            (final_factor, step_factor) in (0.0f64..2.0, 0.0f64..=1.0),
+            step_epochs in 0u64..4,
+        ) {
+            let config = ScheduleConfig { kind, warmup_epochs, final_factor, step_epochs, step_factor, peak_at };
+            let factor = Schedule::new(config, steps_per_epoch, total).factor(step);
+            prop_assert!(factor.is_finite() && factor >= 0.0, "{factor}");
         }
     }
 }

@@ -9,6 +9,7 @@ use ff_data::{
 };
 use ff_model::{BackboneMode, Compute, DeviceSpec, FaceModel, TaskLabels, weights};
 
+use crate::batch_size::{Pass, check_room};
 use crate::checkpoint::heads;
 use crate::config::{CacheKind, Config};
 use crate::feed::{Augmentation, Feeder};
@@ -161,6 +162,9 @@ pub fn train_feeder(
     encoders: &Encoders,
     model: &FaceModel,
 ) -> Result<Feeder> {
+    if config.train.device == DeviceSpec::Cpu {
+        check_room(Pass::Training, config.data.batch_size, config.data.prefetch, manifest.len())?;
+    }
     let dataset = train_dataset(config, manifest, encoders)?;
     let mixes = config.data.mixup > 0.0 || config.data.cutmix > 0.0;
     let augmentation = if mixes { Augmentation::OnHost } else { Augmentation::OnDevice };
@@ -175,6 +179,9 @@ pub fn eval_feeder(
     encoders: &Encoders,
     model: &FaceModel,
 ) -> Result<Feeder> {
+    if config.train.device == DeviceSpec::Cpu {
+        check_room(Pass::Evaluation, config.data.batch_size, config.data.prefetch, manifest.len())?;
+    }
     let dataset = Dataset::open(manifest, images, encoders, Mode::Eval)?.with_cache(&cache_spec(config))?;
     let loader_config = loader_config(config, LastBatch::Keep);
     Feeder::new(Arc::new(dataset), loader_config, model, Augmentation::OnDevice)

@@ -62,7 +62,7 @@ fn assert_close(found: impl Into<Option<f64>>, expected: &Value, what: &str) {
 #[test]
 fn metrics_agree_with_scikit_learn() {
     let Golden { predictions, encoders, expected } = golden();
-    let evaluation = predictions.evaluate(&encoders, &[]);
+    let evaluation = predictions.evaluate(&encoders, &[]).unwrap();
     assert_eq!(evaluation.display_order.age, [0, 2, 1, 3], "0-2, 3-9, 10-19, more than 70");
     for (task, found) in evaluation.tasks.iter() {
         let expected = &expected["tasks"][task.name()];
@@ -87,7 +87,7 @@ fn metrics_agree_with_scikit_learn() {
 #[test]
 fn groups_agree_with_fairlearn_and_their_intervals_with_scipy() {
     let Golden { predictions, encoders, expected } = golden();
-    let evaluation = predictions.evaluate(&encoders, &Task::ALL);
+    let evaluation = predictions.evaluate(&encoders, &Task::ALL).unwrap();
     let find = |expected: &Value| -> &GroupMetrics {
         let same = |g: &&GroupMetrics| g.by.to_string() == expected["by"] && g.group == expected["group"];
         evaluation.groups.iter().find(same).unwrap()
@@ -101,8 +101,9 @@ fn groups_agree_with_fairlearn_and_their_intervals_with_scipy() {
         assert_eq!(group.small, group.n < SMALL_GROUP, "{name}");
         for (task, found) in group.tasks.iter() {
             let expected = &expected["tasks"][task.name()];
-            assert_close(found.metrics.accuracy, &expected["accuracy"], &name);
-            assert_close(found.metrics.macro_f1, &expected["macro_f1"], &name);
+            let metrics = found.metrics.as_ref().unwrap();
+            assert_close(metrics.accuracy, &expected["accuracy"], &name);
+            assert_close(metrics.macro_f1, &expected["macro_f1"], &name);
             let interval = found.accuracy_interval.unwrap();
             assert_close(interval.low, &expected["accuracy_interval"][0], &name);
             assert_close(interval.high, &expected["accuracy_interval"][1], &name);
@@ -160,10 +161,34 @@ fn disparities_agree_with_fairlearn() {
     }
 }
 
+/// Nothing evaluated once read as 0 % right, and as the best epoch so far.
+#[test]
+fn an_evaluation_of_no_samples_is_an_error_and_not_zero_percent() {
+    let Golden { encoders, .. } = golden();
+    let message = Predictions::default().evaluate(&encoders, &[]).unwrap_err().to_string();
+    assert_eq!(message, "expected samples to evaluate, found none");
+}
+
+#[test]
+fn a_group_without_samples_has_no_figures() {
+    let Golden { predictions, encoders, .. } = golden();
+    let groups = predictions.evaluate(&encoders, &Task::ALL).unwrap().groups;
+    let empty = groups.iter().find(|group| group.n == 0).unwrap();
+    let mut json = serde_json::to_value(empty).unwrap();
+    for figure in ["accuracy", "balanced_accuracy", "macro_f1", "ece", "nll", "accuracy_interval"] {
+        assert!(json["tasks"]["age"][figure].is_null(), "{figure}: {json}");
+    }
+    // Versions before wrote zeros.
+    for figure in ["accuracy", "balanced_accuracy", "macro_f1", "ece", "nll"] {
+        json["tasks"]["age"][figure] = 0.0.into();
+    }
+    assert_eq!(&serde_json::from_value::<GroupMetrics>(json).unwrap(), empty);
+}
+
 #[test]
 fn small_groups_are_compared_with_and_without() {
     let Golden { predictions, encoders, .. } = golden();
-    let groups = predictions.evaluate(&encoders, &[Task::Age]).groups;
+    let groups = predictions.evaluate(&encoders, &[Task::Age]).unwrap().groups;
     let small: Vec<_> = groups.iter().filter(|g| g.small).map(|g| g.group.as_str()).collect();
     assert_eq!(small, ["more than 70"], "listed all the same");
     let found = disparities(&predictions, &encoders, &[Task::Age], &NO_INTERVALS);
@@ -218,7 +243,7 @@ fn suspected_labels_agree_with_the_paper_and_cleanlab() {
 fn the_surest_mistakes_come_first() {
     let Golden { predictions, encoders, .. } = golden();
     let all = mistakes(&predictions, &encoders, Task::Race, usize::MAX);
-    let evaluation = predictions.evaluate(&encoders, &[]);
+    let evaluation = predictions.evaluate(&encoders, &[]).unwrap();
     let wrong = (1.0 - evaluation.tasks.race.accuracy) * predictions.len() as f64;
     assert_eq!(all.len(), wrong.round() as usize);
     assert!(all.windows(2).all(|pair| pair[0].probability >= pair[1].probability));
@@ -248,7 +273,7 @@ fn a_record_is_read_back_as_it_was_written() {
     };
     let bootstrap = Bootstrap { resamples: 20, seed: 1 };
     let settings = Settings { group_by: Task::ALL.to_vec(), bootstrap, ..Settings::default() };
-    let mut record = EvaluationRecord::new(&predictions, &encoders, source, &settings);
+    let mut record = EvaluationRecord::new(&predictions, &encoders, source, &settings).unwrap();
     record.calibration = Some(Calibration::new("ff_val.csv".into(), &predictions, &predictions, &encoders));
     let dir = tempfile::tempdir().unwrap();
     let path = EvaluationRecord::path(dir.path(), "test");
@@ -354,19 +379,18 @@ proptest! {
 
     #[test]
     fn groups_of_every_grouping_sum_to_the_whole(predictions in any_predictions()) {
-        let evaluation = predictions.evaluate(&small_encoders(), &Task::ALL);
+        let evaluation = predictions.evaluate(&small_encoders(), &Task::ALL).unwrap();
         for by in Grouping::with_intersections(&Task::ALL) {
             let groups: Vec<_> = evaluation.groups.iter().filter(|g| g.by == by).collect();
             prop_assert_eq!(groups.iter().map(|g| g.n).sum::<u64>(), predictions.len() as u64);
             for task in Task::ALL {
-                let mut sum = evaluation.confusion[task].clone();
-                sum.iter_mut().flatten().for_each(|n| *n = 0);
-                for group in &groups {
-                    let counts = group.tasks[task].confusion.iter().flatten();
-                    sum.iter_mut().flatten().zip(counts).for_each(|(sum, n)| *sum += n);
+                let whole = &evaluation.confusion[task];
+                for (label, prediction) in (0..whole.n_classes()).flat_map(|l| (0..whole.n_classes()).map(move |p| (l, p))) {
+                    let sum: u64 = groups.iter().map(|g| g.tasks[task].confusion.get(label, prediction)).sum();
+                    prop_assert_eq!(sum, whole.get(label, prediction));
                 }
-                prop_assert_eq!(&sum, &evaluation.confusion[task]);
-                let right: f64 = groups.iter().map(|g| g.n as f64 * g.tasks[task].metrics.accuracy).sum();
+                let accuracy = |g: &GroupMetrics| g.tasks[task].metrics.as_ref().map_or(0.0, |m| m.accuracy);
+                let right: f64 = groups.iter().map(|g| g.n as f64 * accuracy(g)).sum();
                 prop_assert!((right / predictions.len() as f64 - evaluation.tasks[task].accuracy).abs() < 1e-12);
             }
         }
@@ -421,7 +445,7 @@ proptest! {
     #[test]
     fn a_temperature_never_raises_the_loss_that_it_was_fitted_on(predictions in any_predictions()) {
         let encoders = small_encoders();
-        let before = predictions.evaluate(&encoders, &[]);
+        let before = predictions.evaluate(&encoders, &[]).unwrap();
         for task in Task::ALL {
             let temperature = Temperature::fit(&predictions, task);
             let after = temperature.judge(&predictions, &encoders, task);
@@ -434,8 +458,8 @@ proptest! {
         for task in Task::ALL {
             let found = label_errors(&predictions, &small_encoders(), task, usize::MAX);
             let joint = &found.confident_joint;
-            let off = joint.iter().enumerate().flat_map(|(i, row)| row.iter().enumerate().filter(move |(j, _)| *j != i));
-            prop_assert_eq!(off.map(|(_, n)| n).sum::<u64>(), found.n_suspects);
+            let off = joint.cells().filter(|(label, class, _)| label != class);
+            prop_assert_eq!(off.map(|(.., n)| n).sum::<u64>(), found.n_suspects);
             prop_assert_eq!(found.suspects.len() as u64, found.n_suspects);
             prop_assert!(found.suspects.windows(2).all(|pair| pair[0].margin <= pair[1].margin));
             prop_assert!(found.suspects.iter().all(|s| s.label != s.suggested));

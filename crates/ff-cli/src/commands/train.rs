@@ -263,9 +263,9 @@ impl Observer for Display {
 
     fn epoch(&mut self, epoch: &EpochRecord) {
         let line = format!(
-            "epoch {}: train loss {:.3}, {:.1} images/s, {:.0} s training ({:.1} % waiting), {:.0} s validation{}",
+            "epoch {}: train loss {}, {:.1} images/s, {:.0} s training ({:.1} % waiting), {:.0} s validation{}",
             epoch.epoch,
-            epoch.train_loss,
+            epoch.train_loss.map_or("none".to_owned(), |loss| format!("{loss:.3}")),
             epoch.images_per_s,
             epoch.seconds.training(),
             100.0 * epoch.seconds.loader / epoch.seconds.training().max(1e-9),

@@ -21,7 +21,7 @@ fn help_names_every_command_and_usage_errors_exit_with_2() {
         (&["train", "--engine", "warp"], "reference"),
         (&["train", "--device", "tpu"], "expected cpu, cuda or cuda:N, found `tpu`"),
         (&["train", "--epochs", "0"], "expected a whole number from 1 to 1000000"),
-        (&["train", "--config", "bad.toml"], "unknown field `epoch`"),
+        (&["train", "--config", "bad.toml"], "bad.toml: unknown key train.epoch: did you mean train.epochs?"),
         (&["train", "--resume"], "--run-dir"),
         (&["frobnicate"], "frobnicate"),
     ] {

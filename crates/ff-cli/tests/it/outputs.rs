@@ -160,7 +160,7 @@ fn a_place_that_cannot_be_written_to_is_told_before_the_work() {
     fs::write(place.path("splits/notes.txt"), "the user's").unwrap();
     let output = place.train(&["--run-dir", "splits"]);
     assert_exit(&output, 1);
-    assert!(stderr(&output).contains("splits: expected a new or empty folder"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("splits: expected an empty folder or none"), "{}", stderr(&output));
     assert!(!place.path("splits/config.toml").exists());
 }
 

@@ -8,8 +8,9 @@ use ff_train::evaluation::{
     Bootstrap, EvaluationRecord, Predictions, Settings, Source, TestTimeAugmentation,
 };
 use ff_train::machine::Machine;
-use ff_train::metrics::TaskMetrics;
+use ff_train::metrics::{ConfusionMatrix, TaskMetrics};
 use ff_train::records::{EpochRecord, Record, Seconds, StepRecord};
+use ff_train::report::Report;
 use ff_train::run_dir::{RunDir, Which};
 use ff_train::{ConfigBuilder, Preset};
 use fs_err as fs;
@@ -78,7 +79,7 @@ fn epoch_record(epoch: u64, step: u64) -> EpochRecord {
     EpochRecord {
         epoch,
         step,
-        train_loss: 4.8 - epoch as f64,
+        train_loss: Some(4.8 - epoch as f64),
         val: figures(accuracy),
         ema: Some(figures(accuracy + 0.05)),
         confusion: encoders().n_classes().map(confusion),
@@ -88,9 +89,10 @@ fn epoch_record(epoch: u64, step: u64) -> EpochRecord {
     }
 }
 
-fn confusion(n_classes: usize) -> Vec<Vec<u64>> {
+fn confusion(n_classes: usize) -> ConfusionMatrix {
     let cell = |row: usize, column: usize| if row == column { 9 } else { (row + 2 * column) as u64 % 4 };
-    (0..n_classes).map(|row| (0..n_classes).map(|column| cell(row, column)).collect()).collect()
+    let row = |row| (0..n_classes).map(|column| cell(row, column)).collect();
+    ConfusionMatrix::from_rows(&(0..n_classes).map(row).collect::<Vec<_>>()).unwrap()
 }
 
 /// Writes an evaluation of 120 of the sample's faces into the run: everything right, but for every other gender among
@@ -125,7 +127,7 @@ fn evaluate(run: &RunDir, name: &str) {
     };
     let bootstrap = Bootstrap { resamples: 20, seed: 1 };
     let settings = Settings { group_by: Task::ALL.to_vec(), bootstrap, ..Settings::default() };
-    let record = EvaluationRecord::new(&predictions, &encoders, source, &settings);
+    let record = EvaluationRecord::new(&predictions, &encoders, source, &settings).unwrap();
     record.write(&EvaluationRecord::path(run.path(), name)).unwrap();
 }
 
@@ -240,6 +242,141 @@ fn faces_that_moved_away_leave_their_names() {
     record.write(&path).unwrap();
     let page = fs::read_to_string(make_report(&run).0).unwrap();
     assert!(page.contains("not readable") && page.contains("val/639.jpg") && !page.contains("base64,"));
+}
+
+/// The counts of another run's labels were a panic.
+#[test]
+fn a_record_that_does_not_fit_the_run_is_an_error_of_its_file_and_line() {
+    let (_dir, run) = run_folder(1);
+    let path = run.path().join("metrics.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    let second: Value = serde_json::from_str(text.lines().nth(3).unwrap()).unwrap();
+    for (confusion, expected) in [
+        (
+            serde_json::json!([[1, 0], [0, 1]]),
+            "confusion of race: expected 3 classes, as the run has labels, found 2",
+        ),
+        (serde_json::json!([[1, 0], [0]]), "expected 2 counts in each of 2 rows, found 1 in row 2"),
+    ] {
+        let mut damaged = second.clone();
+        damaged["confusion"]["race"] = confusion;
+        fs::write(&path, text.replace(&second.to_string(), &damaged.to_string())).unwrap();
+        let output = fairface(&["report", "--run", run.path().to_str().unwrap()]);
+        assert_exit(&output, 1);
+        let message = stderr(&output);
+        assert!(message.contains("metrics.jsonl: line 4: ") && message.contains(expected), "{message}");
+    }
+    fs::write(&path, text).unwrap();
+    evaluate(&run, "val");
+    let path = EvaluationRecord::path(run.path(), "val");
+    let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    record["labels"]["age"].as_array_mut().unwrap().pop();
+    fs::write(&path, record.to_string()).unwrap();
+    let message = Report::read(&run).unwrap_err().to_string();
+    assert!(
+        message.ends_with("val.json: confusion of age: expected 3 classes, as there are labels, found 4"),
+        "{message}"
+    );
+}
+
+/// A run of which every step of an epoch was skipped has a loss of null; it could not be reported for good.
+#[test]
+fn an_epoch_without_a_loss_has_a_report() {
+    let (_dir, run) = run_folder(20);
+    let path = run.path().join("metrics.jsonl");
+    let lines = fs::read_to_string(&path).unwrap();
+    let lines = lines.lines().enumerate().map(|(i, line)| {
+        let mut record: Value = serde_json::from_str(line).unwrap();
+        match record["kind"] == "epoch" {
+            true if record["epoch"] == 2 => record["train_loss"] = Value::Null,
+            false if (5..9).contains(&i) => {
+                (record["loss"], record["losses"]["age"]) = (Value::Null, Value::Null)
+            }
+            _ => {}
+        }
+        format!("{record}\n")
+    });
+    fs::write(&path, lines.collect::<String>()).unwrap();
+    let (page, data) = make_report(&run);
+    let report: Value = serde_json::from_slice(&fs::read(data).unwrap()).unwrap();
+    assert!(report["epochs"][1]["train_loss"].is_null() && report["series"][5]["loss"]["mean"].is_null());
+    let page = fs::read_to_string(page).unwrap();
+    let curve = page.split("id=\"fig-loss\"").nth(1).unwrap().split("</figure>").next().unwrap();
+    let path = curve.split("<path d=\"").find(|path| path.contains("line solid all")).unwrap();
+    assert_eq!(path.split('"').next().unwrap().matches('M').count(), 2, "the curve has a gap: {path}");
+    assert!(!page.contains("NaN"));
+}
+
+/// Whatever value of whatever record is damaged: a report, or an error that names the file.
+#[test]
+fn no_damaged_value_of_a_record_is_a_panic() {
+    let (_dir, run) = run_folder(1);
+    evaluate(&run, "val");
+    let metrics = run.path().join("metrics.jsonl");
+    let audit = EvaluationRecord::path(run.path(), "val");
+    let mut record: Value = serde_json::from_slice(&fs::read(&audit).unwrap()).unwrap();
+    // Decoding faces takes the time here, and is not what this is about.
+    record["source"]["images"] = "moved".into();
+    fs::write(&audit, record.to_string()).unwrap();
+    let text = fs::read_to_string(&metrics).unwrap();
+    for (i, line) in text.lines().take(2).enumerate() {
+        damage(&serde_json::from_str(line).unwrap(), 1, |damaged| {
+            let lines = text.lines().enumerate().map(|(j, line)| match j == i {
+                true => format!("{damaged}\n"),
+                false => format!("{line}\n"),
+            });
+            fs::write(&metrics, lines.collect::<String>()).unwrap();
+            report_or_named(&run, "metrics.jsonl");
+        });
+    }
+    fs::write(&metrics, &text).unwrap();
+    damage(&record, 29, |damaged| {
+        fs::write(&audit, damaged.to_string()).unwrap();
+        report_or_named(&run, "val.json");
+    });
+}
+
+fn report_or_named(run: &RunDir, file: &str) {
+    match Report::read(run) {
+        Ok(report) => {
+            let page = report.html();
+            assert!(!page.contains("NaN") && !page.contains("\"inf"), "{page}");
+        }
+        Err(e) => assert!(e.to_string().contains(file), "{e}"),
+    }
+}
+
+/// Calls `each` with `record`, one of its values replaced: of the values every `step`-th, by every kind of value.
+fn damage(record: &Value, step: usize, mut each: impl FnMut(&Value)) {
+    let replacements = serde_json::json!([
+        null, true, "x", -1, 0, 1.5, u64::MAX, 1e308, -1e308, [], [[1, 2], [3, 4]], {"classes": u64::MAX, "cells": []}
+    ]);
+    let mut pointers = Vec::new();
+    collect("", record, &mut pointers);
+    for (i, pointer) in pointers.iter().step_by(step).enumerate() {
+        for (j, replacement) in replacements.as_array().unwrap().iter().enumerate() {
+            // Of a large record a third of the kinds a value do.
+            if step == 1 || (i + j) % 3 == 0 {
+                let mut damaged = record.clone();
+                *damaged.pointer_mut(pointer).unwrap() = replacement.clone();
+                each(&damaged);
+            }
+        }
+    }
+}
+
+/// The pointers of all values in a value.
+fn collect(prefix: &str, value: &Value, pointers: &mut Vec<String>) {
+    let mut go_on = |key: &str, value: &Value| {
+        let pointer = format!("{prefix}/{}", key.replace('~', "~0").replace('/', "~1"));
+        pointers.push(pointer.clone());
+        collect(&pointer, value, pointers);
+    };
+    match value {
+        Value::Object(object) => object.iter().for_each(|(key, value)| go_on(key, value)),
+        Value::Array(array) => array.iter().enumerate().for_each(|(i, value)| go_on(&i.to_string(), value)),
+        _ => {}
+    }
 }
 
 #[test]

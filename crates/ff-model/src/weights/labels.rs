@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Error, HeadSpec, Result};
+use crate::{Error, HeadSpec, Result, argmax};
 
 /// The metadata entry that holds the labels.
 pub(super) const KEY: &str = "labels";
@@ -26,10 +26,9 @@ impl TaskLabels {
         HeadSpec::new(self.task.clone(), self.labels.len())
     }
 
-    /// The most probable class of a row of logits or probabilities.
+    /// The most probable class of a row of logits or probabilities, as [`argmax`] says it; empty where none is.
     pub fn most_probable(&self, row: &[f32]) -> &str {
-        let best = (0..self.labels.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
-        best.map_or("", |i| &self.labels[i])
+        argmax(row).and_then(|i| self.labels.get(i)).map_or("", String::as_str)
     }
 }
 

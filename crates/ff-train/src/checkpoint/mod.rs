@@ -49,7 +49,7 @@ impl Checkpoint {
     /// Writes one, replacing what is there.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] names a tensor of the model that must not be kept; else the disk.
+    /// [`Error::NonFiniteWeights`] names a tensor of the model that must not be kept; else the disk.
     pub fn write(
         path: &Path,
         learner: &mut Learner,
@@ -78,7 +78,7 @@ impl Checkpoint {
         }
         for (name, bytes) in contents.iter().filter(|(name, _)| *name != OPTIMIZER) {
             if let Some(tensor) = not_finite(bytes) {
-                return Err(Error::NotFinite { path: path.join(name), tensor });
+                return Err(Error::NonFiniteWeights { path: path.join(name), tensor });
             }
         }
         let state = State {

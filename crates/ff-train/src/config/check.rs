@@ -2,27 +2,52 @@
 
 use ff_model::{DeviceSpec, Engine, Precision};
 
+use std::ops::RangeInclusive;
+
 use super::{Config, TrainConfig};
 use crate::{Error, Result};
+
+/// Epochs times the steps of any epoch, at most 2^32, stay below 2^63: no count of steps wraps.
+const MOST_EPOCHS: u64 = 1_000_000;
+/// Exact in a float, as the schedule needs it.
+const MOST_STEPS: u64 = 1 << 52;
+/// Images in a batch, and batches in a step: sizes of tensors stay far from wrapping. Memory is the narrower limit.
+const MOST_BATCHES: u64 = 65_536;
+const MOST_THREADS: u64 = 1024;
+const MOST_PREFETCH: u64 = 1024;
+/// TOML's whole numbers end here.
+const MOST_SEED: u64 = i64::MAX as u64;
+const MOST_DROPOUT: f64 = 0.999;
 
 /// # Errors
 /// A value out of range; the message names the key, what was expected and what was found.
 pub fn check(config: &Config) -> Result<()> {
     let Config { data, model, train, optimizer, schedule, loss, run } = config;
-    let at_least_one = |key: &str, n: u64| require(n >= 1, key, "at least 1", n);
-    at_least_one("data.batch_size", data.batch_size as u64)?;
-    at_least_one("data.workers", data.workers as u64)?;
-    at_least_one("data.prefetch", data.prefetch as u64)?;
-    at_least_one("train.epochs", train.epochs)?;
-    at_least_one("train.max_steps", train.max_steps.unwrap_or(1))?;
-    at_least_one("train.threads", train.threads as u64)?;
-    at_least_one("train.patience", train.patience.unwrap_or(1))?;
-    at_least_one("optimizer.accumulate", optimizer.accumulate as u64)?;
-    at_least_one("schedule.step_epochs", schedule.step_epochs)?;
-    at_least_one("run.keep", run.keep as u64)?;
-    at_least_one("run.checkpoint_steps", run.checkpoint_steps.unwrap_or(1))?;
+    let within = |key: &str, range: RangeInclusive<u64>, n: u64| {
+        require(range.contains(&n), key, &format!("{} to {}", range.start(), range.end()), n)
+    };
+    within("data.batch_size", 1..=MOST_BATCHES, data.batch_size as u64)?;
+    within("data.workers", 1..=MOST_THREADS, data.workers as u64)?;
+    within("data.prefetch", 1..=MOST_PREFETCH, data.prefetch as u64)?;
+    within("model.freeze_epochs", 0..=MOST_EPOCHS, model.freeze_epochs)?;
+    within("train.epochs", 1..=MOST_EPOCHS, train.epochs)?;
+    within("train.max_steps", 1..=MOST_STEPS, train.max_steps.unwrap_or(1))?;
+    within("train.patience", 1..=MOST_EPOCHS, train.patience.unwrap_or(1))?;
+    within("train.seed", 0..=MOST_SEED, train.seed)?;
+    within("train.threads", 1..=MOST_THREADS, train.threads as u64)?;
+    within("optimizer.accumulate", 1..=MOST_BATCHES, optimizer.accumulate as u64)?;
+    within("schedule.step_epochs", 1..=MOST_EPOCHS, schedule.step_epochs)?;
+    within("run.keep", 1..=MOST_EPOCHS, run.keep as u64)?;
+    within("run.checkpoint_steps", 1..=MOST_STEPS, run.checkpoint_steps.unwrap_or(1))?;
     let in_unit = |key: &str, x: f64| require((0.0..1.0).contains(&x), key, "a number in [0, 1)", x);
     in_unit("model.dropout", model.dropout)?;
+    // It is computed with in f32, where 1 - 1e-9 is 1: everything would be dropped, and the rest scaled to infinity.
+    require(
+        model.dropout <= MOST_DROPOUT,
+        "model.dropout",
+        &format!("at most {MOST_DROPOUT}"),
+        model.dropout,
+    )?;
     in_unit("optimizer.beta1", optimizer.beta1)?;
     in_unit("optimizer.beta2", optimizer.beta2)?;
     in_unit("optimizer.momentum", optimizer.momentum)?;
@@ -36,12 +61,20 @@ pub fn check(config: &Config) -> Result<()> {
     positive("optimizer.layer_decay", optimizer.layer_decay)?;
     positive("schedule.step_factor", schedule.step_factor)?;
     positive("schedule.peak_at", schedule.peak_at)?;
+    require(schedule.step_factor <= 1.0, "schedule.step_factor", "at most 1", schedule.step_factor)?;
     require(schedule.peak_at < 1.0, "schedule.peak_at", "less than 1", schedule.peak_at)?;
     let not_negative =
         |key: &str, x: f64| require(x >= 0.0 && x.is_finite(), key, "a number of at least 0", x);
     not_negative("optimizer.weight_decay", optimizer.weight_decay)?;
     not_negative("optimizer.head_lr", optimizer.head_lr)?;
     not_negative("schedule.warmup_epochs", schedule.warmup_epochs)?;
+    let most = MOST_EPOCHS as f64;
+    require(
+        schedule.warmup_epochs <= most,
+        "schedule.warmup_epochs",
+        &format!("at most {most}"),
+        schedule.warmup_epochs,
+    )?;
     not_negative("schedule.final_factor", schedule.final_factor)?;
     not_negative("data.mixup", data.mixup)?;
     not_negative("data.cutmix", data.cutmix)?;

@@ -1,12 +1,16 @@
 //! The configuration of a run: every key has a default, and layers override each other.
 //!
 //! Defaults < preset < file < flags. A layer is a TOML table; the layers are merged key by key and only then read into
-//! [`Config`], so an unknown key or a wrong type is an error wherever it comes from. A resolved [`Config`] is complete:
-//! written to the run folder it repeats the run.
+//! [`Config`], so a bad value is an error wherever it comes from, and an unknown key is one in what a user writes. A
+//! resolved [`Config`] is complete: written to the run folder it repeats the run. Later versions read it too.
 
 mod check;
+mod file;
+mod keys;
 mod layers;
 pub mod ranges;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 
@@ -16,11 +20,11 @@ use serde::{Deserialize, Serialize};
 
 pub use layers::{ConfigBuilder, Preset};
 
+use crate::Result;
 use crate::losses::LossConfig;
 use crate::metrics::Criterion;
 use crate::optimizer::OptimizerConfig;
 use crate::schedule::ScheduleConfig;
-use crate::{Error, Result};
 
 /// Everything that decides a run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -228,19 +232,26 @@ impl TrainConfig {
 impl Config {
     /// The configuration as a TOML file.
     pub fn to_toml(&self) -> String {
-        toml::to_string_pretty(self).expect("a configuration is valid TOML")
+        let keys = toml::to_string_pretty(self).expect("a configuration is valid TOML");
+        format!("{} = {}\n\n{keys}", file::FORMAT_KEY, file::FORMAT)
     }
 
-    /// Reads a complete configuration, as a run folder holds it.
+    /// Reads a run's own configuration, of this version or an older one: missing keys have their defaults. Keys of
+    /// another version are passed over with a warning.
     ///
     /// # Errors
-    /// The file cannot be read or is no complete configuration.
+    /// The file cannot be read, is no TOML, or has a value that cannot be used.
     pub fn read(path: &Path) -> Result<Self> {
-        toml::from_str(&fs_err::read_to_string(path)?)
-            .map_err(|e| config_error(path.display().to_string(), &e))
+        layers::read_run(path)
     }
-}
 
-fn config_error(origin: String, error: &toml::de::Error) -> Error {
-    Error::Config { origin, message: error.to_string().trim_end().to_owned() }
+    /// From a table with every key and no other; the error names the key.
+    fn deserialize_strictly(table: toml::Table) -> Result<Self, String> {
+        table.try_into().map_err(|e: toml::de::Error| {
+            // The second line is "in `section.key`".
+            let text = e.to_string();
+            let key = text.lines().find_map(|line| line.strip_prefix("in `")?.strip_suffix('`'));
+            key.map_or_else(|| e.message().to_owned(), |key| format!("{key}: {}", e.message()))
+        })
+    }
 }

@@ -133,8 +133,8 @@ struct Crossing {
     /// The choices of groups to compare: for each group, whether it is chosen.
     compared: Vec<(Over, Vec<bool>)>,
     n_classes: PerTask<usize>,
-    /// Each sample's place in the counts (groups, classes, classes), (n,).
-    cells: PerTask<Vec<usize>>,
+    /// Each sample's places in the counts (groups, classes): that of its label and that of its prediction, (n,).
+    cells: PerTask<Vec<[usize; 2]>>,
 }
 
 impl Crossing {
@@ -144,7 +144,7 @@ impl Crossing {
         let cells = PerTask::from_fn(|task| {
             let outcomes = predictions.targets[task].iter().zip(predictions.predicted(task));
             let cell = |(&group, (&target, predicted)): (&usize, (&u32, u32))| {
-                (group * n_classes[task] + target as usize) * n_classes[task] + predicted as usize
+                [target, predicted].map(|class| group * n_classes[task] + class as usize)
             };
             members.group_of.iter().zip(outcomes).map(cell).collect()
         });
@@ -162,9 +162,9 @@ impl Crossing {
     fn measure(&self, times: &[u32]) -> Vec<Measured> {
         let counts = PerTask::from_fn(|task| self.count(task, times));
         let measure = |chosen: &[bool], task| {
-            let confusions = counts[task].chunks_exact(self.n_classes[task].pow(2)).enumerate();
-            let groups = confusions.filter(|&(group, _)| chosen[group]);
-            let groups = groups.map(|(group, c)| GroupCounts::new(group, c, self.n_classes[task]));
+            let groups = counts[task].chunks_exact(self.n_classes[task]).enumerate();
+            let groups = groups.filter(|&(group, _)| chosen[group]);
+            let groups = groups.map(|(group, classes)| GroupCounts::new(group, classes.to_vec()));
             // A resample may miss a group.
             let groups: Vec<_> = groups.filter(|group| group.n > 0).collect();
             Measured::new(&groups, self.by.relation_to(task))
@@ -172,11 +172,14 @@ impl Crossing {
         self.compared.iter().flat_map(|(_, chosen)| Task::ALL.map(|task| measure(chosen, task))).collect()
     }
 
-    /// Counts (groups, classes, classes).
-    fn count(&self, task: Task, times: &[u32]) -> Vec<u64> {
-        let mut counts = vec![0; self.members.names.len() * self.n_classes[task].pow(2)];
-        for (&cell, &times) in self.cells[task].iter().zip(times) {
-            counts[cell] += u64::from(times);
+    /// Counts (groups, classes).
+    fn count(&self, task: Task, times: &[u32]) -> Vec<ClassCounts> {
+        let mut counts = vec![ClassCounts::default(); self.members.names.len() * self.n_classes[task]];
+        for (&[label, prediction], &times) in self.cells[task].iter().zip(times) {
+            let times = u64::from(times);
+            counts[label].positives += times;
+            counts[prediction].selected += times;
+            counts[label].hits += if label == prediction { times } else { 0 };
         }
         counts
     }
@@ -191,9 +194,9 @@ struct GroupCounts {
 }
 
 impl GroupCounts {
-    fn new(group: usize, confusion: &[u64], n_classes: usize) -> Self {
-        let classes: Vec<_> = ClassCounts::of_confusion(confusion, n_classes).collect();
+    fn new(group: usize, mut classes: Vec<ClassCounts>) -> Self {
         let n = classes.iter().map(|c| c.positives).sum();
+        classes.iter_mut().for_each(|class| class.n = n);
         let hits: u64 = classes.iter().map(|c| c.hits).sum();
         Self { group, n, accuracy: hits as f64 / n as f64, classes }
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rates::{Interval, Rates, wilson};
 use super::{Predictions, display_order, empty_tally};
-use crate::metrics::{Tally, TaskMetrics};
+use crate::metrics::{ConfusionMatrix, Tally, TaskMetrics};
 
 /// Groups with fewer samples are marked as small: a share of 30 has a 95 % interval up to 35 points wide.
 pub const SMALL_GROUP: u64 = 30;
@@ -38,17 +38,77 @@ pub struct GroupMetrics {
 
 /// One task's figures in one group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub struct GroupTask {
-    /// The usual figures; zero where the group has no samples.
-    #[serde(flatten)]
-    pub metrics: TaskMetrics,
+    /// The usual figures; `None` where the group has no samples.
+    pub metrics: Option<TaskMetrics>,
     /// 95 % Wilson interval of the accuracy; `None` without samples.
     pub accuracy_interval: Option<Interval>,
     /// Rates of every class, one against the rest.
-    #[serde(flatten)]
     pub rates: Rates,
-    /// Counts (classes, classes), row = label, column = prediction.
-    pub confusion: Vec<Vec<u64>>,
+    /// What was taken for what.
+    pub confusion: ConfusionMatrix,
+}
+
+/// As files have it: the figures beside the others, each null where the group has no samples.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    accuracy: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    one_off: Option<f64>,
+    balanced_accuracy: Option<f64>,
+    macro_f1: Option<f64>,
+    ece: Option<f64>,
+    nll: Option<f64>,
+    accuracy_interval: Option<Interval>,
+    #[serde(flatten)]
+    rates: Rates,
+    confusion: ConfusionMatrix,
+}
+
+impl From<GroupTask> for Written {
+    fn from(group: GroupTask) -> Self {
+        let GroupTask { metrics, accuracy_interval, rates, confusion } = group;
+        let figure = |figure: fn(&TaskMetrics) -> f64| metrics.as_ref().map(figure);
+        Self {
+            accuracy: figure(|m| m.accuracy),
+            one_off: metrics.as_ref().and_then(|m| m.one_off),
+            balanced_accuracy: figure(|m| m.balanced_accuracy),
+            macro_f1: figure(|m| m.macro_f1),
+            ece: figure(|m| m.ece),
+            nll: figure(|m| m.nll),
+            accuracy_interval,
+            rates,
+            confusion,
+        }
+    }
+}
+
+impl From<Written> for GroupTask {
+    fn from(written: Written) -> Self {
+        let Written {
+            accuracy,
+            one_off,
+            balanced_accuracy,
+            macro_f1,
+            ece,
+            nll,
+            accuracy_interval,
+            rates,
+            confusion,
+        } = written;
+        let number = |figure: Option<f64>| figure.unwrap_or(f64::NAN);
+        let metrics = TaskMetrics {
+            accuracy: number(accuracy),
+            one_off,
+            balanced_accuracy: number(balanced_accuracy),
+            macro_f1: number(macro_f1),
+            ece: number(ece),
+            nll: number(nll),
+        };
+        // Older versions wrote zeros for a group without samples.
+        Self { metrics: (confusion.n() > 0).then_some(metrics), accuracy_interval, rates, confusion }
+    }
 }
 
 impl Grouping {
@@ -168,7 +228,7 @@ pub(super) fn group_metrics(
         }
     }
     let group = |(i, (name, n)): (usize, (String, u64))| {
-        let tasks = PerTask::from_fn(|task| GroupTask::new(&tallies[task][i], encoders[task].n_classes()));
+        let tasks = PerTask::from_fn(|task| GroupTask::new(&tallies[task][i]));
         GroupMetrics { by: by.clone(), group: name, n, small: n < SMALL_GROUP, tasks }
     };
     let sizes = members.sizes();
@@ -176,12 +236,13 @@ pub(super) fn group_metrics(
 }
 
 impl GroupTask {
-    fn new(tally: &Tally, n_classes: usize) -> Self {
+    fn new(tally: &Tally) -> Self {
+        let confusion = tally.confusion();
         Self {
             metrics: tally.metrics(),
-            accuracy_interval: wilson(tally.n_correct(), tally.n()),
-            rates: Rates::of_confusion(tally.counts(), n_classes),
-            confusion: tally.confusion(),
+            accuracy_interval: wilson(confusion.n_correct(), confusion.n()),
+            rates: Rates::of_confusion(confusion),
+            confusion: confusion.clone(),
         }
     }
 }

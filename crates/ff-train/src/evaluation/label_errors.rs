@@ -6,9 +6,11 @@
 //! method wants probabilities of a model that has not seen the sample: on the training split it finds little.
 
 use ff_data::{Encoders, Task};
+use ff_model::argmax;
 use serde::{Deserialize, Serialize};
 
 use super::Predictions;
+use crate::metrics::ConfusionMatrix;
 
 /// The suspected labels of one task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,7 +18,7 @@ pub struct LabelErrors {
     /// Threshold of every class, by id; `None` for a class without samples, which no sample is confidently of.
     pub thresholds: Vec<Option<f64>>,
     /// Confident joint (classes, classes): row = label, column = class that a sample is confidently of.
-    pub confident_joint: Vec<Vec<u64>>,
+    pub confident_joint: ConfusionMatrix,
     /// Number of suspected labels: the joint's sum off the diagonal.
     pub n_suspects: u64,
     /// The most suspect ones, the lowest margin first.
@@ -44,12 +46,12 @@ pub struct Suspect {
 pub fn label_errors(predictions: &Predictions, encoders: &Encoders, task: Task, n: usize) -> LabelErrors {
     let labels = encoders[task].labels();
     let thresholds = thresholds(predictions, task, labels.len());
-    let mut confident_joint = vec![vec![0; labels.len()]; labels.len()];
+    let mut confident_joint = ConfusionMatrix::new(labels.len());
     let mut suspects = Vec::new();
     for ((row, target), file) in predictions.rows(task).zip(&predictions.files) {
         let target = target as usize;
         let Some(class) = confident_class(row, &thresholds) else { continue };
-        confident_joint[target][class] += 1;
+        confident_joint.add(target, class);
         if class == target {
             continue;
         }
@@ -83,8 +85,9 @@ fn thresholds(predictions: &Predictions, task: Task, n_classes: usize) -> Vec<Op
 
 /// The most probable class among those whose threshold is reached.
 fn confident_class(row: &[f32], thresholds: &[Option<f64>]) -> Option<usize> {
-    let reached =
-        |&class: &usize| thresholds[class].is_some_and(|threshold| f64::from(row[class]) >= threshold);
-    // Reversed: of equals, the first.
-    (0..row.len()).rev().filter(reached).max_by(|&a, &b| row[a].total_cmp(&row[b]))
+    let reached = |(&p, threshold): (&f32, &Option<f64>)| match threshold {
+        Some(threshold) if f64::from(p) >= *threshold => p,
+        _ => f32::NAN,
+    };
+    argmax(&row.iter().zip(thresholds).map(reached).collect::<Vec<_>>())
 }

@@ -4,7 +4,7 @@ use ff_data::{Encoders, Task};
 use serde::{Deserialize, Serialize};
 
 use super::Predictions;
-use crate::metrics::argmax;
+use crate::metrics::ConfusionMatrix;
 
 /// A sample whose prediction is not its label.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,7 +39,8 @@ pub fn mistakes(predictions: &Predictions, encoders: &Encoders, task: Task, n: u
     let labels = encoders[task].labels();
     let mut wrong: Vec<_> = predictions
         .rows(task)
-        .map(|(row, target)| (row, argmax(row), target as usize))
+        .zip(predictions.predicted(task))
+        .map(|((row, target), predicted)| (row, predicted as usize, target as usize))
         .zip(&predictions.files)
         .filter(|((_, predicted, target), _)| predicted != target)
         .collect();
@@ -54,17 +55,15 @@ pub fn mistakes(predictions: &Predictions, encoders: &Encoders, task: Task, n: u
     wrong.into_iter().take(n).map(mistake).collect()
 }
 
-/// The pairs of label and wrong prediction that occur most often, from counts (classes, classes); at most `n`.
-pub fn top_confusions(counts: &[Vec<u64>], labels: &[String], n: usize) -> Vec<Confusion> {
-    let pairs = counts.iter().zip(labels).enumerate().flat_map(|(target, (row, label))| {
-        let of_label: u64 = row.iter().sum();
-        let wrong = row.iter().zip(labels).enumerate().filter(move |&(i, (&n, _))| i != target && n > 0);
-        wrong.map(move |(_, (&n, predicted))| Confusion {
-            label: label.clone(),
-            predicted: predicted.clone(),
-            n,
-            share: n as f64 / of_label as f64,
-        })
+/// The pairs of label and wrong prediction that occur most often, from counts; at most `n`.
+pub fn top_confusions(counts: &ConfusionMatrix, labels: &[String], n: usize) -> Vec<Confusion> {
+    let of_label = counts.by_label();
+    let wrong = counts.cells().filter(|(label, predicted, _)| label != predicted);
+    let pairs = wrong.map(|(label, predicted, n)| Confusion {
+        label: labels[label].clone(),
+        predicted: labels[predicted].clone(),
+        n,
+        share: n as f64 / of_label[label] as f64,
     });
     let mut pairs: Vec<_> = pairs.collect();
     pairs.sort_by_key(|pair| std::cmp::Reverse(pair.n));

@@ -26,12 +26,14 @@ pub use disparity::{ClassDisparity, Disparities, Estimate, Over, ParityAndOdds, 
 pub use groups::{GroupMetrics, GroupTask, Grouping, SMALL_GROUP};
 pub use label_errors::{LabelErrors, Suspect, label_errors};
 pub use mistakes::{Confusion, Mistake, mistakes, top_confusions};
+pub(crate) use predictions::check_finite;
 pub use predictions::{Predictions, TestTimeAugmentation, predict, predict_with};
 pub use rates::{ClassCounts, Interval, Rates, wilson};
 pub use record::{EvaluationRecord, Settings, Source};
 pub use temperature::{Calibrated, Calibration, Temperature};
 
-use crate::metrics::{ReliabilityBin, Tally, TaskMetrics};
+use crate::metrics::{ConfusionMatrix, ReliabilityBin, Tally, TaskMetrics};
+use crate::{Error, Result};
 
 /// The figures of an evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,8 +46,8 @@ pub struct Evaluation {
     pub display_order: PerTask<Vec<usize>>,
     /// Figures a task.
     pub tasks: PerTask<TaskMetrics>,
-    /// Counts a task: (classes, classes), row = label, column = prediction.
-    pub confusion: PerTask<Vec<Vec<u64>>>,
+    /// What was taken for what, a task.
+    pub confusion: PerTask<ConfusionMatrix>,
     /// Reliability curve a task.
     pub reliability: PerTask<Vec<ReliabilityBin>>,
     /// Figures a group, grouping after grouping; empty groups too.
@@ -56,22 +58,28 @@ impl Predictions {
     /// Figures over all samples, and over those of every group that `group_by` and its intersections make.
     ///
     /// One-off accuracy of age is left out where its labels are no age bins.
-    pub fn evaluate(&self, encoders: &Encoders, group_by: &[Task]) -> Evaluation {
+    ///
+    /// # Errors
+    /// [`Error::NoSamples`]: nothing is not 0 % of it.
+    pub fn evaluate(&self, encoders: &Encoders, group_by: &[Task]) -> Result<Evaluation> {
         let all = PerTask::from_fn(|task| {
             let mut tally = empty_tally(encoders, task);
             self.rows(task).for_each(|(row, target)| tally.add(row, target));
             tally
         });
+        let tasks = PerTask::try_from_fn(|task| {
+            all[task].metrics().ok_or_else(|| Error::NoSamples { found: "none".to_owned() })
+        })?;
         let groupings = Grouping::with_intersections(group_by);
-        Evaluation {
+        Ok(Evaluation {
             n: self.len(),
             labels: encoders.as_ref().map(|encoder| encoder.labels().to_vec()),
             display_order: PerTask::from_fn(|task| display_order(encoders, task)),
-            tasks: all.as_ref().map(Tally::metrics),
-            confusion: all.as_ref().map(Tally::confusion),
+            tasks,
+            confusion: all.as_ref().map(|tally| tally.confusion().clone()),
             reliability: all.as_ref().map(Tally::reliability),
             groups: groupings.iter().flat_map(|by| groups::group_metrics(self, encoders, by)).collect(),
-        }
+        })
     }
 }
 

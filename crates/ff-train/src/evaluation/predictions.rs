@@ -6,12 +6,12 @@ use std::ops::ControlFlow;
 
 use candle_core::Tensor;
 use ff_data::{PerTask, Task};
-use ff_model::FaceModel;
+use ff_model::{FaceModel, argmax};
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
 use crate::feed::{Fed, Feeder};
-use crate::metrics::{argmax, softmax};
+use crate::metrics::softmax;
+use crate::{Error, Result};
 
 /// Class probabilities and targets of some samples, in order.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +36,10 @@ pub enum TestTimeAugmentation {
 }
 
 /// Runs the model over every batch. `progress` hears the number of samples done and may break off: `None` then.
+///
+/// # Errors
+/// [`Error::NoSamples`] where no image could be used, [`Error::NonFiniteOutput`] where an answer is no number; a broken image,
+/// unless they are skipped.
 pub fn predict(
     model: &mut FaceModel,
     feeder: &mut Feeder,
@@ -62,9 +66,9 @@ pub fn predict_with(
             TestTimeAugmentation::Flip => Some(model.predict(batches.mirrored(&images)?.images())?.logits),
         };
         batches.look_ahead();
-        let mut probabilities = class_probabilities(&logits)?;
+        let mut probabilities = class_probabilities(&logits, &samples.files)?;
         if let Some(mirrored) = mirrored {
-            let mirrored = class_probabilities(&mirrored)?;
+            let mirrored = class_probabilities(&mirrored, &samples.files)?;
             for (task, rows) in probabilities.iter_mut() {
                 rows.iter_mut().zip(&mirrored[task]).for_each(|(p, q)| *p = 0.5 * (*p + q));
             }
@@ -78,18 +82,37 @@ pub fn predict_with(
             return Ok(None);
         }
     }
+    drop(batches);
+    if predictions.is_empty() {
+        let loader = feeder.loader();
+        let found = match loader.skipped().values().next() {
+            Some(reason) => format!("none of {} that can be used; {reason}", loader.dataset().len()),
+            None => "none".to_owned(),
+        };
+        return Err(Error::NoSamples { found });
+    }
     Ok(Some(predictions))
 }
 
-/// Logits (B, classes) a task -> (B * classes) a task.
-fn class_probabilities(logits: &[Tensor]) -> Result<PerTask<Vec<f32>>> {
+/// Logits (B, classes) a task of these files (B,) -> (B * classes) a task.
+fn class_probabilities(logits: &[Tensor], files: &[String]) -> Result<PerTask<Vec<f32>>> {
     let mut probabilities = PerTask::<Vec<f32>>::default();
-    for ((_, rows), logits) in probabilities.iter_mut().zip(logits) {
-        for row in logits.to_vec2::<f32>()? {
-            rows.extend(softmax(&row));
+    for ((task, rows), logits) in probabilities.iter_mut().zip(logits) {
+        for (row, file) in logits.to_vec2::<f32>()?.iter().zip(files) {
+            check_finite(file, &format!("logits of {task}"), row)?;
+            rows.extend(softmax(row));
         }
     }
     Ok(probabilities)
+}
+
+/// Refuses what a model says about a file where it is no number: such an answer looks like any other once it is a
+/// label.
+pub(crate) fn check_finite(file: &str, what: &str, values: &[f32]) -> Result<()> {
+    match values.iter().find(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(&value) => Err(Error::NonFiniteOutput { file: file.to_owned(), what: what.to_owned(), value }),
+    }
 }
 
 impl Predictions {
@@ -111,7 +134,36 @@ impl Predictions {
     }
 
     /// The most probable class of every sample, (n,).
+    ///
+    /// # Panics
+    /// All probabilities of a sample are NaN, which [`predict`] does not give.
     pub fn predicted(&self, task: Task) -> Vec<u32> {
-        self.rows(task).map(|(row, _)| argmax(row) as u32).collect()
+        let class = |row| argmax(row).expect("one probability at least is a number") as u32;
+        self.rows(task).map(|(row, _)| class(row)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    /// A NaN once became the answer 0-2 with a probability, and exit code 0.
+    #[test]
+    fn answers_that_are_no_numbers_are_refused_by_the_name_of_their_file() {
+        let files = ["a.jpg".to_owned(), "b.jpg".to_owned()];
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let good = Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &Device::Cpu).unwrap();
+            let bad = Tensor::new(&[[1f32, 2.0], [value, 4.0]], &Device::Cpu).unwrap();
+            class_probabilities(&[good.clone(), good.clone(), good.clone()], &files).unwrap();
+            let message = class_probabilities(&[good.clone(), bad, good], &files).unwrap_err().to_string();
+            assert_eq!(
+                message,
+                format!(
+                    "b.jpg: expected finite logits of gender, found {value}; the weights are damaged or have diverged"
+                )
+            );
+        }
     }
 }

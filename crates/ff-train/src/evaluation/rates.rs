@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::metrics::ConfusionMatrix;
+
 /// Both ends of an interval that covers 95 %.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(from = "[f64; 2]", into = "[f64; 2]")]
@@ -57,15 +59,11 @@ pub struct ClassCounts {
 }
 
 impl ClassCounts {
-    /// The counts of every class from a group's (classes, classes) counts, row = label, column = prediction.
-    pub fn of_confusion(counts: &[u64], n_classes: usize) -> impl Iterator<Item = Self> {
-        let n = counts.iter().sum();
-        (0..n_classes).map(move |class| Self {
-            n,
-            positives: counts[class * n_classes..(class + 1) * n_classes].iter().sum(),
-            selected: counts.iter().skip(class).step_by(n_classes).sum(),
-            hits: counts[class * n_classes + class],
-        })
+    /// The counts of every class of a group.
+    pub fn of_confusion(matrix: &ConfusionMatrix) -> Vec<Self> {
+        let n = matrix.n();
+        let counts = matrix.by_label().into_iter().zip(matrix.by_prediction()).zip(matrix.hits());
+        counts.map(|((positives, selected), hits)| Self { n, positives, selected, hits }).collect()
     }
 
     /// Share of the samples that are predicted as the class.
@@ -100,13 +98,14 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// The rates of a group with these (classes, classes) counts.
-    pub fn of_confusion(counts: &[u64], n_classes: usize) -> Self {
-        let classes = || ClassCounts::of_confusion(counts, n_classes);
+    /// The rates of a group.
+    pub fn of_confusion(matrix: &ConfusionMatrix) -> Self {
+        let classes = ClassCounts::of_confusion(matrix);
+        let rates = |rate: fn(&ClassCounts) -> Option<f64>| classes.iter().map(rate).collect();
         Self {
-            selection_rate: classes().map(|c| c.selection_rate()).collect(),
-            true_positive_rate: classes().map(|c| c.true_positive_rate()).collect(),
-            false_positive_rate: classes().map(|c| c.false_positive_rate()).collect(),
+            selection_rate: rates(ClassCounts::selection_rate),
+            true_positive_rate: rates(ClassCounts::true_positive_rate),
+            false_positive_rate: rates(ClassCounts::false_positive_rate),
         }
     }
 }

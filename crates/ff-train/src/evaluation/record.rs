@@ -7,7 +7,7 @@ use ff_data::{Encoders, PerTask, Task};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bootstrap, Calibration, Confusion, Disparities, Evaluation, LabelErrors, Mistake, Predictions,
+    Bootstrap, Calibration, Confusion, Disparities, Evaluation, GroupTask, LabelErrors, Mistake, Predictions,
     TestTimeAugmentation, disparities, label_errors, mistakes, top_confusions,
 };
 use crate::{Error, Result};
@@ -75,12 +75,20 @@ impl Default for Settings {
 
 impl EvaluationRecord {
     /// Finds out all there is to know about some predictions. A calibration is the caller's to make, from other samples.
-    pub fn new(predictions: &Predictions, encoders: &Encoders, source: Source, settings: &Settings) -> Self {
+    ///
+    /// # Errors
+    /// There are no predictions.
+    pub fn new(
+        predictions: &Predictions,
+        encoders: &Encoders,
+        source: Source,
+        settings: &Settings,
+    ) -> Result<Self> {
         let Settings { group_by, bootstrap, n_confusions, n_mistakes, n_suspects } = settings;
-        let evaluation = predictions.evaluate(encoders, group_by);
+        let evaluation = predictions.evaluate(encoders, group_by)?;
         let confusions =
             |task| top_confusions(&evaluation.confusion[task], encoders[task].labels(), *n_confusions);
-        Self {
+        Ok(Self {
             source,
             top_confusions: PerTask::from_fn(confusions),
             disparities: disparities(predictions, encoders, group_by, bootstrap),
@@ -89,10 +97,10 @@ impl EvaluationRecord {
             mistakes: PerTask::from_fn(|task| mistakes(predictions, encoders, task, *n_mistakes)),
             label_errors: PerTask::from_fn(|task| label_errors(predictions, encoders, task, *n_suspects)),
             evaluation,
-        }
+        })
     }
 
-    /// Where a run keeps the record of the samples called `name`: a split, or a CSV without its ending.
+    /// Where a run keeps the record called `name`.
     pub fn path(run: &Path, name: &str) -> PathBuf {
         run.join("evaluation").join(format!("{name}.json"))
     }
@@ -100,10 +108,39 @@ impl EvaluationRecord {
     /// Reads a record.
     ///
     /// # Errors
-    /// The file cannot be read or is no record.
+    /// The file cannot be read, is no record, or its parts do not fit each other.
     pub fn read(path: &Path) -> Result<Self> {
-        let bad = |e: serde_json::Error| Error::BadFile { path: path.to_owned(), message: e.to_string() };
-        serde_json::from_slice(&fs_err::read(path)?).map_err(bad)
+        let bad = |message: String| Error::BadFile { path: path.to_owned(), message };
+        let record: Self = serde_json::from_slice(&fs_err::read(path)?).map_err(|e| bad(e.to_string()))?;
+        record.check().map_err(bad)?;
+        Ok(record)
+    }
+
+    /// Whether whatever is indexed by class has the size that the labels say.
+    fn check(&self) -> Result<(), String> {
+        let Evaluation { labels, display_order, confusion, groups, .. } = &self.evaluation;
+        for task in Task::ALL {
+            let n = labels[task].len();
+            let fits = |what: &str, found: usize| {
+                let message =
+                    || format!("{what} of {task}: expected {n} classes, as there are labels, found {found}");
+                if found == n { Ok(()) } else { Err(message()) }
+            };
+            fits("confusion", confusion[task].n_classes())?;
+            let mut order = display_order[task].clone();
+            order.sort_unstable();
+            if !order.into_iter().eq(0..n) {
+                return Err(format!("display_order of {task}: expected each of {n} classes once"));
+            }
+            for group in groups {
+                let GroupTask { rates, confusion, .. } = &group.tasks[task];
+                fits("confusion of a group", confusion.n_classes())?;
+                for rates in [&rates.selection_rate, &rates.true_positive_rate, &rates.false_positive_rate] {
+                    fits("rates of a group", rates.len())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Writes it, and the folder if need be.

@@ -82,16 +82,22 @@ impl Temperature {
     }
 
     /// Judges this temperature on samples of one task.
+    ///
+    /// # Panics
+    /// There are no samples.
     pub fn judge(self, predictions: &Predictions, encoders: &Encoders, task: Task) -> Calibrated {
         let mut tally = empty_tally(encoders, task);
         predictions.rows(task).for_each(|(row, target)| tally.add(&self.scale(row), target));
-        let TaskMetrics { ece, nll, .. } = tally.metrics();
+        let TaskMetrics { ece, nll, .. } = tally.metrics().expect("there are samples to judge by");
         Calibrated { temperature: self.0, ece, nll, reliability: tally.reliability() }
     }
 }
 
 impl Calibration {
     /// Fits on one set of samples, from the CSV `fitted_on`, and judges on another.
+    ///
+    /// # Panics
+    /// There are no samples to judge by.
     pub fn new(fitted_on: PathBuf, fit: &Predictions, judged: &Predictions, encoders: &Encoders) -> Self {
         let tasks = PerTask::from_fn(|task| Temperature::fit(fit, task).judge(judged, encoders, task));
         Self { fitted_on, n: fit.len(), tasks }

@@ -10,7 +10,10 @@ use crate::records::EpochRecord;
 
 /// Losses, learning rate, gradient, speed, accuracies.
 pub fn section_of(report: &Report) -> String {
-    let size = report.series.first().map_or(1, |bucket| bucket.last_step - bucket.first_step + 1);
+    let size = report
+        .series
+        .first()
+        .map_or(1, |bucket| bucket.last_step.saturating_sub(bucket.first_step).saturating_add(1));
     let band = match size {
         1 => String::new(),
         _ => format!(
@@ -149,7 +152,7 @@ fn line<'a>(name: &'a str, color: Color, stroke: Stroke, points: Vec<Point>) -> 
 fn point(bucket: &Bucket, y: f64, value: String) -> Point {
     let Bucket { first_step: first, last_step: last, .. } = *bucket;
     let steps = if first == last { format!("step {first}") } else { format!("steps {first} to {last}") };
-    Point { x: (first + last) as f64 / 2.0, y, range: None, note: format!("{steps}: {value}") }
+    Point { x: (first as f64 + last as f64) / 2.0, y, range: None, note: format!("{steps}: {value}") }
 }
 
 /// A bucket's mean, with its smallest and largest value as the band.

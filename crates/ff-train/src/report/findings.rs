@@ -58,7 +58,7 @@ fn overfitting(report: &Report) -> Option<String> {
         report.epochs.iter().map(|epoch| epoch.val.values().map(|m| m.nll).sum()).collect();
     let (last, epoch) = (losses.last()?, report.epochs.last()?);
     let (at, lowest) = losses.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1))?;
-    let (then, now) = (report.epochs[at].train_loss, epoch.train_loss);
+    let (then, now) = (report.epochs[at].train_loss?, epoch.train_loss?);
     (*last > lowest * MUCH_RISE && now < then).then(|| {
         format!(
             "Overfitting: the validation loss was lowest in epoch {} ({}) and is {} now, while the training loss went \

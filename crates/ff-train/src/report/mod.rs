@@ -21,7 +21,7 @@ mod series;
 mod summary;
 mod thumbnails;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ff_core::files::write_atomic;
 use ff_data::{Encoders, LabelEncoder, PerTask};
@@ -34,9 +34,9 @@ pub use summary::TaskSummary;
 
 use thumbnails::Thumbnails;
 
-use crate::Result;
 use crate::records::{EpochRecord, Seconds};
 use crate::run_dir::RunDir;
+use crate::{Error, Result};
 
 /// A run, gathered for a reader.
 #[derive(Debug, Clone, Serialize)]
@@ -97,13 +97,15 @@ impl Report {
         let folder = run.path().to_owned();
         let provenance = read::provenance(&folder)?;
         let (config_text, config) = read::config(&folder)?;
-        let (steps, epochs) = read::records(&folder)?;
+        let records = read::records(&folder)?;
         let audits = Audit::read_all(&folder)?;
         let mut thumbnails = Thumbnails::default();
         for audit in &audits {
             audit.files().for_each(|file| thumbnails.add(&audit.record.source.images, file));
         }
-        let encoders = encoders(&provenance, epochs.last())?;
+        let encoders = encoders(&folder, &provenance, records.epochs.last())?;
+        records.check(&folder, &encoders)?;
+        let read::Records { steps, epochs, .. } = records;
         // As `evaluate` has it: where no whole epoch is evaluated, the last checkpoint.
         let best = epochs.iter().rposition(|epoch| epoch.best).or_else(|| epochs.len().checked_sub(1));
         let tasks = best.map(|best| TaskSummary::of_epoch(&epochs[best], &encoders));
@@ -112,7 +114,7 @@ impl Report {
             name: folder.canonicalize()?.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             findings: Vec::new(),
             steps: steps.last().map_or(0, |step| step.step),
-            images: steps.iter().map(|step| step.images as u64).sum(),
+            images: steps.iter().fold(0, |sum, step| sum.saturating_add(step.images as u64)),
             wall_seconds: steps.iter().map(|step| step.seconds).chain(evaluations).sum(),
             best,
             tasks,
@@ -149,13 +151,14 @@ impl Report {
 }
 
 /// The run's labels. Runs of before `run.json` had them get numbers for names.
-fn encoders(provenance: &Provenance, epoch: Option<&EpochRecord>) -> Result<Encoders> {
+fn encoders(run: &Path, provenance: &Provenance, epoch: Option<&EpochRecord>) -> Result<Encoders> {
     let labels = match (&provenance.labels, epoch) {
         (Some(labels), _) => labels.clone(),
-        (None, Some(epoch)) => epoch.confusion.as_ref().map(|counts| numbered(counts.len())),
+        (None, Some(epoch)) => epoch.confusion.as_ref().map(|counts| numbered(counts.n_classes())),
         (None, None) => PerTask::from_fn(|_| numbered(1)),
     };
-    Ok(PerTask::try_from_fn(|task| LabelEncoder::from_sorted(task, labels[task].clone()))?)
+    PerTask::try_from_fn(|task| LabelEncoder::from_sorted(task, labels[task].clone()))
+        .map_err(|e| Error::BadFile { path: run.join("run.json"), message: e.to_string() })
 }
 
 fn numbered(n: usize) -> Vec<String> {

@@ -1,9 +1,12 @@
 //! Numbers as people read them.
 
-/// A share as a percentage with one decimal: `51.2 %`.
+/// A share as a percentage with one decimal: `51.2 %`; `-` for what is no number.
 pub fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
+    if share.is_finite() { format!("{:.1} %", 100.0 * share) } else { NONE.to_owned() }
 }
+
+/// Stands where there is no number.
+pub const NONE: &str = "-";
 
 /// An integer with thousands separated: `21,556,562`.
 pub fn grouped(n: u64) -> String {
@@ -28,12 +31,13 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// Three significant digits, with an exponent where zeros would hide them: `4.88`, `0.0125`, `1.5e-5`, `12,300`.
+/// Three significant digits, with an exponent where zeros would hide them: `4.88`, `0.0125`, `1.5e-5`, `12,300`; `-` for
+/// what is no number.
 pub fn figure(x: f64) -> String {
     let magnitude = x.abs();
     match magnitude {
         0.0 => "0".to_owned(),
-        _ if !x.is_finite() => x.to_string(),
+        _ if !x.is_finite() => NONE.to_owned(),
         _ if magnitude < 1e-3 => format!("{}e{}", trimmed(&format!("{:.2}", x / power(x))), exponent(x)),
         _ if magnitude >= 1000.0 => {
             let sign = if x < 0.0 { "-" } else { "" };
@@ -79,6 +83,7 @@ mod tests {
         let figures = [0.0, 4.8812, 0.012_51, 1.5e-5, 12_345.6, -2500.0, 99.0].map(figure);
         assert_eq!(figures, ["0", "4.88", "0.0125", "1.5e-5", "12,346", "-2,500", "99.0"]);
         assert_eq!(percent(0.5123), "51.2 %");
+        assert_eq!([percent(f64::NAN), figure(f64::INFINITY)], ["-", "-"]);
     }
 
     #[test]

@@ -45,7 +45,8 @@ pub fn epochs(report: &Report) -> String {
     }
     let rows = report.epochs.iter().enumerate().map(|(i, epoch)| {
         let best = if report.best == Some(i) { " (best)" } else { "" };
-        let mut row = vec![format!("{}{best}", epoch.epoch), grouped(epoch.step), number(epoch.train_loss)];
+        let mut row = vec![format!("{}{best}", epoch.epoch), grouped(epoch.step)];
+        row.push(number(epoch.train_loss.unwrap_or(f64::NAN)));
         row.push(number(epoch.val.values().map(|m| m.nll).sum()));
         row.extend(epoch.val.values().map(|m| percent(m.accuracy)));
         row.extend([

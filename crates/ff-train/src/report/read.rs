@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ff_data::PerTask;
+use ff_data::{Encoders, PerTask};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -38,18 +38,51 @@ pub fn provenance(run: &Path) -> Result<Provenance> {
         .map_err(|e| Error::BadFile { path, message: e.to_string() })
 }
 
+/// The lines of `metrics.jsonl`.
+#[derive(Debug, Default, PartialEq)]
+pub struct Records {
+    pub steps: Vec<StepRecord>,
+    pub epochs: Vec<EpochRecord>,
+    /// Where each epoch stands, counted from 1.
+    lines: Vec<usize>,
+}
+
+impl Records {
+    /// Whether every epoch's counts are of the classes that the run has.
+    ///
+    /// # Errors
+    /// The message names the file and the line.
+    pub fn check(&self, run: &Path, encoders: &Encoders) -> Result<()> {
+        for (epoch, line) in self.epochs.iter().zip(&self.lines) {
+            for (task, confusion) in epoch.confusion.iter() {
+                let (expected, found) = (encoders[task].n_classes(), confusion.n_classes());
+                if expected != found {
+                    let message = format!(
+                        "line {line}: confusion of {task}: expected {expected} classes, as the run has labels, found {found}"
+                    );
+                    return Err(Error::BadFile { path: run.join("metrics.jsonl"), message });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Reads `metrics.jsonl`. A run that has not begun has none, and one that is going on may have half a last line.
-pub fn records(run: &Path) -> Result<(Vec<StepRecord>, Vec<EpochRecord>)> {
+pub fn records(run: &Path) -> Result<Records> {
     let path = run.join("metrics.jsonl");
-    let (mut steps, mut epochs) = (Vec::new(), Vec::new());
+    let Records { mut steps, mut epochs, mut lines } = Records::default();
     if !path.exists() {
-        return Ok((steps, epochs));
+        return Ok(Records { steps, epochs, lines });
     }
     let text = fs::read_to_string(&path)?;
     for (i, line) in text.split_inclusive('\n').enumerate() {
         match serde_json::from_str(line) {
             Ok(Record::Step(record)) => steps.push(record),
-            Ok(Record::Epoch(record)) => epochs.push(*record),
+            Ok(Record::Epoch(record)) => {
+                epochs.push(*record);
+                lines.push(i + 1);
+            }
             Err(_) if !line.ends_with('\n') => {}
             Err(e) => {
                 let message = format!("line {}: expected a record, found {e}", i + 1);
@@ -57,7 +90,7 @@ pub fn records(run: &Path) -> Result<(Vec<StepRecord>, Vec<EpochRecord>)> {
             }
         }
     }
-    Ok((steps, epochs))
+    Ok(Records { steps, epochs, lines })
 }
 
 /// Reads `config.toml` as it stands, keys of other versions included.
@@ -81,9 +114,9 @@ mod tests {
     fn half_a_last_line_is_a_run_that_goes_on_and_half_another_is_damage() {
         let dir = tempfile::tempdir().unwrap();
         let write = |text: &str| fs::write(dir.path().join("metrics.jsonl"), text).unwrap();
-        assert_eq!(records(dir.path()).unwrap(), (vec![], vec![]), "not begun");
+        assert_eq!(records(dir.path()).unwrap(), Records::default(), "not begun");
         write(&format!("{STEP}\n{}", &STEP[..40]));
-        assert_eq!(records(dir.path()).unwrap().0.len(), 1);
+        assert_eq!(records(dir.path()).unwrap().steps.len(), 1);
         write(&format!("{STEP}\n{}\n{STEP}\n", &STEP[..40]));
         let message = records(dir.path()).unwrap_err().to_string();
         assert!(message.contains("metrics.jsonl: line 2: expected a record"), "{message}");

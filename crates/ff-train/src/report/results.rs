@@ -67,6 +67,7 @@ fn card(task: Task, summary: &TaskSummary, plain: Option<f64>) -> String {
 
 /// A bar from 0 to 100 % with the accuracy, its interval, and the line to hold it against.
 fn gauge(accuracy: f64, (low, high): (f64, f64), reference: f64) -> String {
+    let accuracy = if accuracy.is_finite() { accuracy } else { 0.0 };
     format!(
         "<svg class=\"gauge\" viewBox=\"0 0 100 6\" preserveAspectRatio=\"none\" aria-hidden=\"true\">\
          <rect width=\"100\" height=\"6\" class=\"track\"/><rect width=\"{:.1}\" height=\"6\" class=\"bar\"/>\

@@ -36,7 +36,7 @@ pub struct Bucket {
 /// Values of some steps.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Spread {
-    /// Mean over the images.
+    /// Mean over the images; it and the others are NaN where no step's value is a number.
     pub mean: f64,
     /// Smallest of the steps' values.
     pub min: f64,
@@ -67,9 +67,14 @@ fn bucket(steps: &[StepRecord]) -> Bucket {
 }
 
 fn spread(steps: &[StepRecord], value: impl Fn(&StepRecord) -> f64) -> Spread {
-    let images: f64 = steps.iter().map(|step| step.images as f64).sum();
-    let sum: f64 = steps.iter().map(|step| value(step) * step.images as f64).sum();
-    let values = || steps.iter().map(&value);
+    // Steps whose value is no number do not count; where all are such, neither is the mean, and the curve has a gap.
+    let finite = || steps.iter().filter(|step| value(step).is_finite());
+    let images: f64 = finite().map(|step| step.images as f64).sum();
+    let sum: f64 = finite().map(|step| value(step) * step.images as f64).sum();
+    let values = || finite().map(&value);
+    if values().next().is_none() {
+        return Spread { mean: f64::NAN, min: f64::NAN, max: f64::NAN };
+    }
     Spread {
         mean: sum / images.max(1.0),
         min: values().fold(f64::INFINITY, f64::min),
@@ -123,6 +128,15 @@ mod tests {
             let expected: f64 = steps.iter().map(|s| s.loss * s.images as f64).sum();
             prop_assert!((total - expected).abs() < 1e-6 * expected);
         }
+    }
+
+    #[test]
+    fn steps_without_a_number_leave_a_gap_and_no_other_step_out() {
+        let buckets = thin(&[step(1, f64::NAN, 4), step(2, 2.0, 4), step(3, f64::INFINITY, 4)]);
+        let means: Vec<f64> = buckets.iter().map(|bucket| bucket.loss.mean).collect();
+        assert!(means[0].is_nan() && means[1] == 2.0 && means[2].is_nan(), "{means:?}");
+        let together = bucket(&[step(1, f64::NAN, 4), step(2, 2.0, 4), step(3, 4.0, 4)]);
+        assert_eq!(together.loss, Spread { mean: 3.0, min: 2.0, max: 4.0 });
     }
 
     #[test]

@@ -4,7 +4,7 @@ use ff_data::{Encoders, LabelEncoder, PerTask};
 use serde::Serialize;
 
 use crate::evaluation::{Interval, wilson};
-use crate::metrics::TaskMetrics;
+use crate::metrics::{ConfusionMatrix, TaskMetrics};
 use crate::records::EpochRecord;
 
 /// Validation figures of a task.
@@ -33,23 +33,22 @@ impl TaskSummary {
         PerTask::from_fn(|task| Self::new(&figures[task], &epoch.confusion[task], &encoders[task]))
     }
 
-    /// From figures and counts (classes, classes), row = label, column = prediction.
-    fn new(metrics: &TaskMetrics, confusion: &[Vec<u64>], encoder: &LabelEncoder) -> Self {
-        let labelled: Vec<u64> = confusion.iter().map(|row| row.iter().sum()).collect();
-        let predicted = |class: usize| confusion.iter().map(|row| row[class]).sum::<u64>();
+    fn new(metrics: &TaskMetrics, confusion: &ConfusionMatrix, encoder: &LabelEncoder) -> Self {
+        let (labelled, predicted) = (confusion.by_label(), confusion.by_prediction());
         let name = |class: usize| encoder.decode(class as u32).unwrap_or("?").to_owned();
         let n: u64 = labelled.iter().sum();
-        let n_correct = (metrics.accuracy * n as f64).round() as u64;
+        // A file may claim more than all.
+        let n_correct = ((metrics.accuracy * n as f64).round() as u64).min(n);
         let (majority, count) =
             labelled.iter().copied().enumerate().rev().max_by_key(|&(_, count)| count).unwrap_or((0, 0));
-        let classes = 0..confusion.len();
+        let classes = 0..confusion.n_classes();
         Self {
             metrics: metrics.clone(),
             n,
             accuracy_interval: wilson(n_correct, n),
             majority_label: name(majority),
             majority_share: if n == 0 { 0.0 } else { count as f64 / n as f64 },
-            never_predicted: classes.filter(|&c| labelled[c] > 0 && predicted(c) == 0).map(name).collect(),
+            never_predicted: classes.filter(|&c| labelled[c] > 0 && predicted[c] == 0).map(name).collect(),
         }
     }
 }
@@ -71,6 +70,7 @@ mod tests {
         };
         let encoder = LabelEncoder::fit(Task::Race, ["a", "b", "c", "d"]).unwrap();
         let confusion = [vec![1, 2, 0, 0], vec![1, 4, 0, 0], vec![2, 0, 0, 0], vec![0, 0, 0, 0]];
+        let confusion = ConfusionMatrix::from_rows(&confusion).unwrap();
         let summary = TaskSummary::new(&metrics, &confusion, &encoder);
         assert_eq!((summary.n, summary.majority_label.as_str(), summary.majority_share), (10, "b", 0.5));
         assert_eq!(summary.never_predicted, ["c"], "d does not occur");

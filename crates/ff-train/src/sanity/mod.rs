@@ -12,13 +12,12 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use engines::Pair;
 use ff_data::{Batch, Dataset, ImageSize, Loader, LoaderConfig, Mode, PerTask, Splits, Task};
-use ff_model::{BackboneMode, DeviceSpec, Dropout, Engine, FaceModel};
+use ff_model::{BackboneMode, DeviceSpec, Dropout, Engine, FaceModel, argmax};
 use serde::Serialize;
 
 use crate::checkpoint::{Checkpoint, Position};
 use crate::config::Config;
 use crate::losses::{Objective, multi_task};
-use crate::metrics::argmax;
 use crate::optimizer::{Optimizer, OptimizerConfig};
 use crate::schedule::{Schedule, ScheduleConfig};
 use crate::setup::build_model;
@@ -293,7 +292,8 @@ fn n_wrong(logits: &[Tensor], targets: &PerTask<Vec<u32>>) -> Result<usize> {
     let mut wrong = 0;
     for (logits, targets) in logits.iter().zip(targets.values()) {
         let rows = logits.to_vec2::<f32>()?;
-        wrong += rows.iter().zip(targets).filter(|(row, target)| argmax(row) != **target as usize).count();
+        wrong +=
+            rows.iter().zip(targets).filter(|(row, target)| argmax(row) != Some(**target as usize)).count();
     }
     Ok(wrong)
 }

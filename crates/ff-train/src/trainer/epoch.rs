@@ -92,26 +92,24 @@ impl Trainer {
         stop: &AtomicBool,
     ) -> Result<Option<Evaluated>> {
         let started = Instant::now();
-        let Some((raw, mut finite)) = self.evaluate_once(observer, stop)? else { return Ok(None) };
+        let Some(raw) = self.evaluate_once(observer, stop)? else { return Ok(None) };
         let mut ema = None;
         if self.learner.average.is_some() {
             self.learner.swap_average()?;
             let average = self.evaluate_once(observer, stop);
             self.learner.swap_average()?;
-            let Some((average, average_finite)) = average? else { return Ok(None) };
+            let Some(average) = average? else { return Ok(None) };
             ema = Some(average);
-            finite &= average_finite;
         }
         self.seconds.evaluation += started.elapsed().as_secs_f64();
-        Ok(Some(Evaluated { raw, ema, finite }))
+        Ok(Some(Evaluated { raw, ema }))
     }
 
-    /// The figures, and whether all probabilities behind them are finite.
     fn evaluate_once(
         &mut self,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
-    ) -> Result<Option<(Evaluation, bool)>> {
+    ) -> Result<Option<Evaluation>> {
         let total = self.val.loader().dataset().len();
         let mut fault: io::Result<()> = fault::reach(Point::Evaluate, 0);
         let predictions = predict(&mut self.learner.model, &mut self.val, |done| {
@@ -123,10 +121,7 @@ impl Trainer {
             ControlFlow::Continue(())
         })?;
         fault?;
-        Ok(predictions.map(|predictions| {
-            let finite = predictions.probabilities.values().flatten().all(|p| p.is_finite());
-            (predictions.evaluate(&self.store.encoders, &[]), finite)
-        }))
+        predictions.map(|p| p.evaluate(&self.store.encoders, &[])).transpose()
     }
 
     /// Records and saves an epoch that is trained and evaluated.
@@ -135,30 +130,19 @@ impl Trainer {
         evaluated: Evaluated,
         before: (Seconds, u64),
     ) -> Result<EpochRecord> {
-        let Evaluated { raw, ema, finite } = evaluated;
+        let Evaluated { raw, ema } = evaluated;
         let step = self.position.step;
-        if !finite {
-            let what = "not all probabilities of the validation split are finite".to_owned();
-            match self.config.train.on_non_finite {
-                OnNonFinite::Stop => return Err(self.store.diverged(step, what)),
-                OnNonFinite::Skip => tracing::warn!("step {step}: {what}; no checkpoint is written"),
-            }
-        }
-        if raw.n == 0 {
-            tracing::warn!("step {step}: no image of the validation split could be used");
-        }
         let deciding = ema.as_ref().unwrap_or(&raw);
         let score = self.config.train.criterion.score(&deciding.tasks);
-        // Part of an epoch says nothing about the epochs, nor do answers that are none.
-        let whole = self.length.is_trained(&self.position);
-        let counts = whole && finite && score.is_finite() && raw.n > 0;
+        // Part of an epoch says nothing about the epochs.
+        let counts = self.length.is_trained(&self.position) && score.is_finite();
         let best = counts && self.position.best.is_none_or(|best| score > best);
         let (seconds_before, images_before) = before;
         let seconds = self.seconds.since(&seconds_before);
         let record = EpochRecord {
             epoch: self.position.epoch + 1,
             step,
-            train_loss: mean_loss(&self.position).unwrap_or(f64::NAN),
+            train_loss: mean_loss(&self.position),
             confusion: deciding.confusion.clone(),
             val: raw.tasks,
             ema: ema.map(|average| average.tasks),
@@ -167,22 +151,40 @@ impl Trainer {
             seconds,
         };
         let position = &mut self.position;
-        position.evaluated = true;
         if best {
             (position.best, position.best_step, position.epochs_since_best) = (Some(score), Some(step), 0);
         } else if counts {
             position.epochs_since_best += 1;
         }
-        if whole {
+        self.close_epoch();
+        self.journal.epoch(&record)?;
+        self.store.save(&mut self.learner, self.position)?;
+        self.store.report();
+        Ok(record)
+    }
+
+    /// Passes over an evaluation in which the model's answers are no numbers: nothing of it is recorded or saved.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`], unless such steps are to be skipped.
+    pub(super) fn pass_over(&mut self, why: &Error) -> Result<()> {
+        let step = self.position.step;
+        match self.config.train.on_non_finite {
+            OnNonFinite::Stop => return Err(self.store.diverged(step, why.to_string())),
+            OnNonFinite::Skip => tracing::warn!("step {step}: {why}; no checkpoint is written"),
+        }
+        self.close_epoch();
+        Ok(())
+    }
+
+    /// The position after an evaluation: where the epoch is trained to its end, the beginning of the next.
+    fn close_epoch(&mut self) {
+        let position = &mut self.position;
+        position.evaluated = true;
+        if self.length.is_trained(position) {
             *position =
                 Position { epoch: position.epoch + 1, batch: 0, images: 0, loss_sum: 0.0, ..*position };
         }
-        self.journal.epoch(&record)?;
-        if finite {
-            self.store.save(&mut self.learner, self.position)?;
-        }
-        self.store.report();
-        Ok(record)
     }
 }
 
@@ -268,8 +270,6 @@ pub(super) struct Evaluated {
     raw: Evaluation,
     /// Of the weights' average.
     ema: Option<Evaluation>,
-    /// Whether all probabilities of both are finite.
-    finite: bool,
 }
 
 pub(super) fn mean_loss(position: &Position) -> Option<f64> {

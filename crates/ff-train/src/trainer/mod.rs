@@ -83,7 +83,7 @@ impl Store {
         let path = self.run_dir.step_checkpoint(position.step);
         let written = Checkpoint::write(&path, learner, position, &self.encoders, &self.train_split);
         written.map_err(|e| match e {
-            Error::NotFinite { tensor, .. } => {
+            Error::NonFiniteWeights { tensor, .. } => {
                 self.diverged(position.step, format!("{tensor} has values that are not finite"))
             }
             other => other,
@@ -227,7 +227,12 @@ impl Trainer {
         while !self.is_over() {
             let before = (self.seconds, self.images);
             interrupted = self.train_epoch(observer, stop)?.is_break();
-            let evaluated = if interrupted { None } else { self.evaluate(observer, stop)? };
+            let evaluated = if interrupted { Ok(None) } else { self.evaluate(observer, stop) };
+            if let Err(why @ Error::NonFiniteOutput { .. }) = evaluated {
+                self.pass_over(&why)?;
+                continue;
+            }
+            let evaluated = evaluated?;
             let Some(evaluated) = evaluated else {
                 interrupted = true;
                 self.store.save(&mut self.learner, self.position)?;
@@ -248,7 +253,7 @@ impl Trainer {
             steps: self.position.step,
             epochs: self.position.epoch,
             images_per_s: rate(self.images, self.seconds.training()),
-            train_loss: last.map(|r| r.train_loss).or_else(|| mean_loss(&self.position)),
+            train_loss: last.and_then(|r| r.train_loss).or_else(|| mean_loss(&self.position)),
             val,
             ema,
             skipped_steps: self.position.skipped,

@@ -1,5 +1,6 @@
 //! `evaluate`: how good a trained model is, over all and by group, and where it goes wrong.
 
+mod name;
 mod print;
 
 use std::ops::ControlFlow;
@@ -29,9 +30,9 @@ use crate::{Context, Ending};
 /// Evaluate a trained model: metrics for every task and group, how far groups lie apart, and the likely mistakes.
 ///
 /// Every sample counts once; a partial last batch is not dropped. Groups are made by the true labels, each attribute
-/// alone and all of them crossed. What is found is also saved to RUN/evaluation/NAME.json, NAME being the split or the
-/// CSV's name, and the subset's if there is one: with the surest mistakes and suspected labels by file name. The run's
-/// report shows it.
+/// alone and all of them crossed. What is found is also saved to RUN/evaluation/NAME.json, with the surest mistakes and
+/// suspected labels by file name; the run's report shows it. NAME is the split or the CSV's name with a hash, and every
+/// option that is not the usual one, so that no evaluation replaces another.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     evaluate --run runs/train-001                                   best checkpoint, validation split\n  \
@@ -56,7 +57,7 @@ pub struct Args {
     #[arg(long, value_name = "COLUMN", value_parser = NonEmptyStringValueParser::new())]
     subset: Option<String>,
     /// Attributes to group by; their intersections follow.
-    #[arg(long, value_delimiter = ',', value_name = "race,gender,age", default_value = "race,gender")]
+    #[arg(long, value_delimiter = ',', value_name = "race,gender,age", default_value = DEFAULT_GROUPS)]
     group_by: Vec<Task>,
     /// Average the probabilities of several views of each image.
     #[arg(long, value_enum, default_value_t)]
@@ -64,6 +65,10 @@ pub struct Args {
     /// Fit one temperature a task on the run's validation split, and report what it does to the evaluated rows.
     #[arg(long)]
     calibrate: bool,
+    /// Fit the temperatures on this CSV instead: for --weights, or a CSV of other data than the run's. Its files are
+    /// relative to --images too.
+    #[arg(long, value_name = "FILE")]
+    calibrate_on: Option<PathBuf>,
     /// Resamples for the intervals of gaps between groups; 0 leaves them out.
     #[arg(long, value_name = "N", default_value_t = Bootstrap::default().resamples,
           value_parser = whole::<u32>(ranges::RESAMPLES))]
@@ -78,6 +83,9 @@ pub struct Args {
     #[command(flatten)]
     pace: PaceFlags,
 }
+
+/// What `--group-by` is without being given.
+const DEFAULT_GROUPS: &str = "race,gender";
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 enum SplitFlag {
@@ -100,6 +108,12 @@ enum TtaFlag {
 }
 
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
+    // The sample's validation split is not of the data of a file that comes from elsewhere.
+    if args.calibrate && args.calibrate_on.is_none() && args.model.run().is_none() && args.csv.is_some() {
+        let message = "with --weights and --csv there is no validation split to fit temperatures on; give labelled images \
+                       of the same data that are not evaluated, with --calibrate-on FILE";
+        return Err(ff_train::Error::Config { origin: "--calibrate".into(), message: message.into() }.into());
+    }
     let run_dir = args.model.run().map(RunDir::open).transpose()?;
     let builder = match &run_dir {
         Some(run_dir) => ConfigBuilder::from_config(&run_dir.config()?),
@@ -118,6 +132,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
 
     let csv = args.csv.clone().unwrap_or_else(|| args.split.split().path(&config.data.splits));
     let manifest = Manifest::read(&csv)?;
+    let labels = args.csv.as_ref().map(|_| manifest.to_csv());
     let manifest = match &args.subset {
         Some(column) => manifest.subset(column)?,
         None => manifest,
@@ -137,21 +152,25 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     };
     let bootstrap = Bootstrap { resamples: args.bootstrap, seed: args.seed };
     let settings = Settings { group_by: args.group_by.clone(), bootstrap, ..Settings::default() };
-    let mut record = EvaluationRecord::new(&evaluated, &encoders, source, &settings);
-    if args.calibrate {
-        let val = Split::Val.path(&config.data.splits);
-        note!("fitting temperatures on {}", val.display());
-        if val == record.source.csv {
+    let mut record = EvaluationRecord::new(&evaluated, &encoders, source, &settings)?;
+    if args.calibrate || args.calibrate_on.is_some() {
+        let (csv, images) = match &args.calibrate_on {
+            Some(csv) => (csv.clone(), &record.source.images),
+            None => (Split::Val.path(&config.data.splits), &config.data.images),
+        };
+        note!("fitting temperatures on {}", csv.display());
+        if is_same_file(&csv, &record.source.csv) {
             tracing::warn!(
                 "temperatures are judged on the samples that they are fitted on: take another split"
             );
         }
-        let fit = predict(Manifest::read(&val)?, &config.data.images)?;
-        record.calibration = Some(Calibration::new(val, &fit, &evaluated, &encoders));
+        let fit = predict(Manifest::read(&csv)?, images)?;
+        record.calibration = Some(Calibration::new(csv, &fit, &evaluated, &encoders));
     }
 
+    // Saved before it is printed: whoever reads may have gone.
     if let Some(run_dir) = run_dir.filter(|_| !args.no_save) {
-        let path = EvaluationRecord::path(run_dir.path(), &args.name());
+        let path = EvaluationRecord::path(run_dir.path(), &name::name(args, labels.as_deref()));
         record.write(&path)?;
         note!("mistakes and suspected labels by file name, and all figures: {}", path.display());
         let report = Report::read(&run_dir)?.write()?;
@@ -178,15 +197,17 @@ fn predictions(model: &mut FaceModel, mut feeder: Feeder, tta: TestTimeAugmentat
     Ok(predictions.expect("nothing breaks it off"))
 }
 
-impl Args {
-    /// What the record is called.
-    fn name(&self) -> String {
-        let csv =
-            self.csv.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
-        let rows = csv.unwrap_or_else(|| self.split.split().name().to_owned());
-        match &self.subset {
-            Some(column) => format!("{rows}-{column}"),
-            None => rows,
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    let real = |path| fs_err::canonicalize(path).ok();
+    a == b || real(a).zip(real(b)).is_some_and(|(a, b)| a == b)
+}
+
+impl TtaFlag {
+    /// What it adds to a record's name.
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Flip => Some("flip"),
         }
     }
 }

@@ -73,12 +73,12 @@ fn print_groups(groups: &[GroupMetrics]) {
     }
     let rows = groups.iter().map(|group| {
         let name = if group.small { format!("{} (small)", group.group) } else { group.group.clone() };
-        let accuracy = group.tasks.as_ref().map(|task| match task.accuracy_interval {
-            Some(interval) => {
+        let accuracy = group.tasks.as_ref().map(|task| match (&task.metrics, task.accuracy_interval) {
+            (Some(metrics), Some(interval)) => {
                 let [low, high] = [interval.low, interval.high].map(|x| format!("{:.1}", 100.0 * x));
-                format!("{} ({low}-{high})", percent(task.metrics.accuracy))
+                format!("{} ({low}-{high})", percent(metrics.accuracy))
             }
-            None => "-".to_owned(),
+            _ => "-".to_owned(),
         });
         let PerTask { age, gender, race } = accuracy;
         vec![name, group.n.to_string(), age, gender, race]

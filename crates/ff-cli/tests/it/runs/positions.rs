@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use fs_err as fs;
 
-use super::{bytes, checkpoints, fresh, losses, place, position, records, resume, with_fault};
+use super::{checkpoints, fresh, losses, place, position, records, resume, with_fault};
 use crate::workplace::{Workplace, assert_exit, json, stderr};
 
 #[test]
@@ -151,7 +151,7 @@ fn a_run_that_diverges_in_its_last_step_leaves_the_checkpoint_before() {
     fs::write(place.path("often.toml"), "[run]\ncheckpoint_steps = 1\n").unwrap();
     let args = ["--batch-size", "8", "--epochs", "1", "--lr"];
     for (run, rate, more, cause) in [
-        ("answers", "1e30", &[][..], "step 1: not all probabilities of the validation split are finite"),
+        ("answers", "1e30", &[][..], "expected finite logits of age, found"),
         ("weights", "1e39", &["--config", "often.toml"][..], "has values that are not finite"),
     ] {
         let args = [&args[..], &[rate, "--run-dir", run], more].concat();

@@ -6,7 +6,7 @@ use super::Audit;
 use crate::evaluation::{Disparities, Estimate, GroupMetrics, Grouping, Interval, Over, SMALL_GROUP};
 use crate::report::charts::{Bar, BarChart, Color, Unit};
 use crate::report::findings::capital;
-use crate::report::numbers::{grouped, percent};
+use crate::report::numbers::{NONE, grouped, percent};
 use crate::report::page::{figure, grid, more, table};
 
 /// Intersections listed a task.
@@ -29,7 +29,7 @@ pub fn findings(audit: &Audit) -> Vec<String> {
                 continue;
             };
             let share = |group: &GroupMetrics, interval: &Interval| {
-                let accuracy = percent(group.tasks[task].metrics.accuracy);
+                let accuracy = accuracy(group, task).map_or_else(|| NONE.to_owned(), percent);
                 format!(
                     "{accuracy} ({} to {}) for {}",
                     percent(interval.low),
@@ -132,7 +132,7 @@ fn bar(group: &GroupMetrics, task: Task) -> Bar {
     let star = if group.small { "*" } else { "" };
     Bar {
         label: group.group.clone(),
-        value: figures.metrics.accuracy,
+        value: accuracy(group, task).unwrap_or(0.0),
         interval: figures.accuracy_interval.map(|i| (i.low, i.high)),
         note: format!("n {}{star}", grouped(group.n)),
     }
@@ -148,7 +148,8 @@ pub fn worst_intersections(audit: &Audit) -> String {
     let rows = Task::ALL.into_iter().flat_map(|task| {
         let mut worst: Vec<_> =
             crossed.iter().filter(|group| !group.by.attributes().contains(&task)).copied().collect();
-        worst.sort_by(|a, b| a.tasks[task].metrics.accuracy.total_cmp(&b.tasks[task].metrics.accuracy));
+        let share = |group: &GroupMetrics| accuracy(group, task).unwrap_or(f64::INFINITY);
+        worst.sort_by(|a, b| share(a).total_cmp(&share(b)));
         worst.truncate(N_WORST);
         worst.into_iter().map(move |group| row(group, task))
     });
@@ -161,7 +162,7 @@ pub fn worst_intersections(audit: &Audit) -> String {
 fn row(group: &GroupMetrics, task: Task) -> Vec<String> {
     let figures = &group.tasks[task];
     let interval = figures.accuracy_interval.map(|i| format!("{} to {}", percent(i.low), percent(i.high)));
-    let accuracy = percent(figures.metrics.accuracy);
+    let accuracy = accuracy(group, task).map_or_else(|| NONE.to_owned(), percent);
     vec![task.to_string(), group.group.clone(), grouped(group.n), accuracy, interval.unwrap_or_default()]
 }
 
@@ -192,6 +193,11 @@ fn groups<'a>(
     wanted: impl Fn(&Grouping) -> bool + 'a,
 ) -> impl Iterator<Item = &'a GroupMetrics> {
     audit.record.evaluation.groups.iter().filter(move |group| wanted(&group.by))
+}
+
+/// A group's accuracy in a task, if the group has samples.
+fn accuracy(group: &GroupMetrics, task: Task) -> Option<f64> {
+    group.tasks[task].metrics.as_ref().map(|metrics| metrics.accuracy)
 }
 
 fn is_single(by: &Grouping) -> bool {

@@ -20,6 +20,7 @@ use super::numbers::{figure as number, grouped, percent};
 use super::page::{figure, grid, section, table};
 use crate::Result;
 use crate::evaluation::{EvaluationRecord, TestTimeAugmentation};
+use crate::metrics::ConfusionMatrix;
 
 /// An evaluation and what it is called: a split, or a CSV's name.
 #[derive(Debug, Clone, Serialize)]
@@ -139,7 +140,7 @@ fn confusions(audit: &Audit) -> String {
     format!("<h3>What is taken for what</h3>\n{}", grid(&figures))
 }
 
-fn heat_map<'a>(audit: &'a Audit, task: Task, title: &'a str, counts: &[Vec<u64>]) -> HeatMap<'a> {
+fn heat_map<'a>(audit: &'a Audit, task: Task, title: &'a str, counts: &ConfusionMatrix) -> HeatMap<'a> {
     let evaluation = &audit.record.evaluation;
     HeatMap::new(title, Color::Task(task), &evaluation.labels[task], &evaluation.display_order[task], counts)
 }

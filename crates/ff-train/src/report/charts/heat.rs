@@ -1,6 +1,7 @@
 //! A confusion matrix as a heat map: each row's shares, which sum to the whole row.
 
 use super::{CHARACTER, Color, WIDTH, note, shortened, svg, text, width_of};
+use crate::metrics::ConfusionMatrix;
 use crate::report::numbers::{grouped, percent};
 
 const TOP: f64 = 18.0;
@@ -19,31 +20,45 @@ pub struct HeatMap<'a> {
     pub color: Color,
     labels: Vec<&'a str>,
     counts: Vec<Vec<u64>>,
+    n_classes: usize,
 }
 
+/// More classes than this make a picture that no screen has room for.
+const MOST_CLASSES: usize = 100;
+
 impl<'a> HeatMap<'a> {
-    /// From labels and counts (classes, classes) by class id, row = label, column = prediction; `order` has the ids in
-    /// the order to show them.
+    /// From labels and counts by class id; `order` has the ids in the order to show them.
+    ///
+    /// # Panics
+    /// They are of different numbers of classes.
     pub fn new(
         title: &'a str,
         color: Color,
         labels: &'a [String],
         order: &[usize],
-        counts: &[Vec<u64>],
+        counts: &ConfusionMatrix,
     ) -> Self {
+        let n_classes = counts.n_classes();
+        assert_eq!((labels.len(), order.len()), (n_classes, n_classes), "one label and one place a class");
+        let order = if n_classes > MOST_CLASSES { &[] } else { order };
         Self {
             title,
             color,
+            n_classes,
             labels: order.iter().map(|&class| labels[class].as_str()).collect(),
             counts: order
                 .iter()
-                .map(|&row| order.iter().map(|&column| counts[row][column]).collect())
+                .map(|&row| order.iter().map(|&column| counts.get(row, column)).collect())
                 .collect(),
         }
     }
 
     /// The chart.
     pub fn svg(&self) -> String {
+        if self.n_classes > MOST_CLASSES {
+            let words = format!("{} classes are too many to draw", grouped(self.n_classes as u64));
+            return svg(self.title, WIDTH, 48.0, &text(WIDTH / 2.0, 28.0, "label middle", &words));
+        }
         let labels: Vec<String> = self.labels.iter().map(|label| shortened(label, MAX_LABEL)).collect();
         let label_width = width_of(labels.iter().map(String::as_str));
         let totals: Vec<u64> = self.counts.iter().map(|row| row.iter().sum()).collect();
@@ -127,11 +142,19 @@ mod tests {
 
     #[test]
     fn cells_show_shares_of_their_row() {
-        let counts = [vec![0, 0], vec![1, 3]];
+        let counts = ConfusionMatrix::from_rows(&[vec![0, 0], vec![1, 3]]).unwrap();
         let svg = HeatMap::new("t", Color::All, &["b".into(), "a".into()], &[1, 0], &counts).svg();
         assert!(svg.contains("a taken for b: 1 of 4 (25.0 %)"), "{svg}");
         assert!(svg.contains("b taken for b: 0 of 0 (0.0 %)"), "an empty row is no error");
         assert_eq!(svg.matches("class=\"cell").count(), 3, "zeros off the diagonal are left out");
         assert_eq!(svg.matches("class=\"share").count(), 2);
+    }
+
+    #[test]
+    fn too_many_classes_are_said_and_not_drawn() {
+        let labels: Vec<String> = (0..1000).map(|i| i.to_string()).collect();
+        let order: Vec<usize> = (0..1000).collect();
+        let svg = HeatMap::new("t", Color::All, &labels, &order, &ConfusionMatrix::new(1000)).svg();
+        assert!(svg.contains("1,000 classes are too many to draw") && svg.len() < 1000, "{svg}");
     }
 }

@@ -42,7 +42,7 @@ pub struct Line<'a> {
     pub color: Color,
     /// How it is drawn.
     pub stroke: Stroke,
-    /// From left to right. Values that are not finite are left out.
+    /// From left to right. Where a value is not finite the line has a gap.
     pub points: Vec<Point>,
 }
 
@@ -104,7 +104,7 @@ impl LineChart<'_> {
         points().next()?;
         let xs = points().map(|p| p.x);
         let ys = points().flat_map(|p| p.range.map_or(vec![p.y], |(low, high)| vec![p.y, low, high]));
-        let ys = ys.chain(self.cover.iter().copied());
+        let ys = ys.filter(|&y| can_be_drawn(y)).chain(self.cover.iter().copied());
         let right = WIDTH - 8.0 - width_of(self.lines.iter().map(|line| line.name)).max(14.0);
         let x = Axis::new(extent(xs), (LEFT, right), self.x_unit, Fit::Tight, 5);
         let y = Axis::new(extent(ys), (BOTTOM, TOP), self.y_unit, Fit::ToTicks, 5);
@@ -157,7 +157,7 @@ impl LineChart<'_> {
 
 impl Line<'_> {
     fn finite(&self) -> impl Iterator<Item = &Point> {
-        self.points.iter().filter(|point| point.x.is_finite() && point.y.is_finite())
+        self.points.iter().filter(|point| point.is_finite())
     }
 
     /// Band, line and dots.
@@ -165,21 +165,23 @@ impl Line<'_> {
         let class = self.color.class();
         let place = |px: f64, py: f64| format!("{:.1} {:.1}", x.place(px), y.place(py));
         let points: Vec<&Point> = self.finite().collect();
+        let pieces = || self.points.split(|point| !point.is_finite()).filter(|piece| !piece.is_empty());
         let mut parts = String::new();
-        if points.len() > 1 && points.iter().all(|point| point.range.is_some()) {
+        for piece in pieces().filter(|piece| piece.len() > 1 && piece.iter().all(|p| p.range.is_some())) {
             let range = |point: &Point| point.range.unwrap_or((point.y, point.y));
-            let upper = points.iter().map(|p| place(p.x, range(p).1));
-            let lower = points.iter().rev().map(|p| place(p.x, range(p).0));
+            let upper = piece.iter().map(|p| place(p.x, range(p).1));
+            let lower = piece.iter().rev().map(|p| place(p.x, range(p).0));
             let outline: Vec<_> = upper.chain(lower).collect();
             parts += &format!("<path d=\"M{}Z\" class=\"band {class}\"/>", outline.join("L"));
         }
-        let path: Vec<_> = points.iter().map(|p| place(p.x, p.y)).collect();
+        let path = pieces().map(|piece| piece.iter().map(|p| place(p.x, p.y)).collect::<Vec<_>>().join("L"));
+        let path: Vec<String> = path.collect();
         let stroke = match self.stroke {
             Stroke::Solid => "solid",
             Stroke::Dashed => "dashed",
             Stroke::Dotted => "dotted",
         };
-        parts += &format!("<path d=\"M{}\" class=\"line {stroke} {class}\"/>", path.join("L"));
+        parts += &format!("<path d=\"M{}\" class=\"line {stroke} {class}\"/>", path.join("M"));
         if self.stroke == Stroke::Dotted {
             return parts;
         }
@@ -203,6 +205,17 @@ impl Line<'_> {
         }
         parts
     }
+}
+
+impl Point {
+    fn is_finite(&self) -> bool {
+        can_be_drawn(self.x) && can_be_drawn(self.y)
+    }
+}
+
+/// Whether a value is a number, and one whose differences are numbers too.
+fn can_be_drawn(value: f64) -> bool {
+    value.abs() < 1e100
 }
 
 fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
@@ -236,6 +249,12 @@ mod tests {
         let svg = chart(vec![point(1.0, 2.0), point(2.0, f64::NAN), point(3.0, 1.0)]).svg();
         assert_eq!(svg.matches("<circle").count(), 2, "{svg}");
         assert!(svg.contains("<title>step 3: 1</title>") && !svg.contains("NaN"), "{svg}");
+        let path = svg.split("<path d=\"").find(|path| path.contains("class=\"line")).unwrap();
+        assert_eq!(
+            path.split('"').next().unwrap().matches('M').count(),
+            2,
+            "a gap, not a line across: {path}"
+        );
         let svg = chart((0..100).map(|i| point(f64::from(i), 1.0)).collect()).svg();
         assert_eq!((svg.matches("<circle").count(), svg.matches("<title>").count()), (0, 100));
     }

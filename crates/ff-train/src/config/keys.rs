@@ -1,0 +1,207 @@
+//! Which keys there are, and what somebody meant who wrote another.
+//!
+//! What a user writes is strict: an unknown key or a value of another kind is an error that names the key. A run's own
+//! file may be of another version: what it has too much is set aside.
+
+use toml::{Table, Value};
+
+use super::{Config, RunConfig};
+use crate::optimizer::OptimizerConfig;
+use crate::{Error, Result};
+
+/// Every key with a value of its kind, those included that are left out where they are not set.
+fn known() -> Table {
+    let mut config = Config {
+        optimizer: OptimizerConfig {
+            clip_norm: Some(1.0),
+            ema_decay: Some(0.5),
+            ..OptimizerConfig::default()
+        },
+        run: RunConfig {
+            dir: Some("runs/train-001".into()),
+            checkpoint_steps: Some(1),
+            ..RunConfig::default()
+        },
+        ..Config::default()
+    };
+    config.train.max_steps = Some(1);
+    config.train.patience = Some(1);
+    Table::try_from(config).expect("a configuration is valid TOML")
+}
+
+/// Refuses keys that there are not and values of the wrong kind.
+///
+/// # Errors
+/// [`Error::Config`] of this origin names the first such key, and the one that was probably meant.
+pub fn check(layer: &Table, origin: &str) -> Result<()> {
+    let known = known();
+    check_section(layer, &known, "", &known)
+        .map_err(|message| Error::Config { origin: origin.to_owned(), message })
+}
+
+fn check_section(layer: &Table, known: &Table, prefix: &str, all: &Table) -> Result<(), String> {
+    for (name, value) in layer {
+        let key = join(prefix, name);
+        match (known.get(name), value) {
+            (None, Value::Table(_)) if prefix.is_empty() => {
+                let sections = || known.keys().map(String::as_str);
+                let all = || sections().map(|section| format!("[{section}]")).collect::<Vec<_>>().join(", ");
+                let hint = nearest(name, sections()).map_or_else(
+                    || format!("; there are {}", all()),
+                    |section| format!(": did you mean [{section}]?"),
+                );
+                return Err(format!("unknown section [{name}]{hint}"));
+            }
+            (None, _) => return Err(format!("unknown key {key}{}", hint(name, known, prefix, all))),
+            (Some(Value::Table(known)), Value::Table(layer)) => check_section(layer, known, &key, all)?,
+            (Some(expected), found) => check_kind(&key, expected, found)?,
+        }
+    }
+    Ok(())
+}
+
+/// What to say about an unknown key: the nearest one of its section, else the same one of another section, else all.
+fn hint(name: &str, section: &Table, prefix: &str, all: &Table) -> String {
+    if !prefix.is_empty()
+        && let Some(near) = nearest(name, section.keys().map(String::as_str))
+    {
+        return format!(": did you mean {}?", join(prefix, near));
+    }
+    let mut elsewhere = Vec::new();
+    flatten("", all, &mut elsewhere);
+    let last = |key: &String| key.rsplit('.').next() == Some(name);
+    if let Some(key) = elsewhere.into_iter().find(last) {
+        return format!(": did you mean {key}?");
+    }
+    match prefix {
+        "" => "; keys stand in sections, as epochs in [train]".to_owned(),
+        _ => format!("; [{prefix}] has {}", section.keys().cloned().collect::<Vec<_>>().join(", ")),
+    }
+}
+
+fn check_kind(key: &str, expected: &Value, found: &Value) -> Result<(), String> {
+    let (fits, expected) = match (expected, found) {
+        (Value::Integer(_), Value::Integer(n)) => (*n >= 0, "a whole number of at least 0"),
+        (Value::Integer(_), _) => (false, "a whole number"),
+        (Value::Float(_), found) => (matches!(found, Value::Float(_) | Value::Integer(_)), "a number"),
+        (Value::Boolean(_), found) => (found.is_bool(), "true or false"),
+        (Value::Table(_), _) => (false, "a section"),
+        (_, found) => (found.is_str(), "a text in quotes"),
+    };
+    if fits {
+        return Ok(());
+    }
+    let found = match found {
+        Value::Table(_) => "a section".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        found => found.to_string(),
+    };
+    Err(format!("{key}: expected {expected}, found {found}"))
+}
+
+/// Takes out what is no key of this version, and gives the names.
+pub fn set_aside(table: &mut Table) -> Vec<String> {
+    let mut aside = Vec::new();
+    take_unknown(table, &known(), "", &mut aside);
+    aside
+}
+
+fn take_unknown(table: &mut Table, known: &Table, prefix: &str, aside: &mut Vec<String>) {
+    table.retain(|name, value| {
+        let key = join(prefix, name);
+        match (known.get(name), value) {
+            (Some(Value::Table(known)), Value::Table(section)) => {
+                take_unknown(section, known, &key, aside);
+                true
+            }
+            (Some(_), _) => true,
+            (None, _) => {
+                aside.push(key);
+                false
+            }
+        }
+    });
+}
+
+fn flatten(prefix: &str, table: &Table, keys: &mut Vec<String>) {
+    for (name, value) in table {
+        match value {
+            Value::Table(section) => flatten(&join(prefix, name), section, keys),
+            _ => keys.push(join(prefix, name)),
+        }
+    }
+}
+
+fn join(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") }
+}
+
+/// The name that is the fewest slips away, if they are few for its length.
+fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let close = names.map(|known| (slips(name, known), known));
+    let (n, known) = close.min_by_key(|(slips, _)| *slips)?;
+    (n <= 1.max(known.chars().count() / 3)).then_some(known)
+}
+
+/// Letters to add, drop, change, or swap with their neighbour, to get from one word to another (the optimal string
+/// alignment distance).
+fn slips(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().collect());
+    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = change.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A key that is left out while it is not set would else be refused as unknown.
+    #[test]
+    fn every_key_that_can_be_read_is_known() {
+        let known = known();
+        let sections = std::iter::once(("", &known))
+            .chain(known.iter().map(|(name, value)| (name.as_str(), value.as_table().unwrap())));
+        for (section, table) in sections {
+            let mut wrong = Table::try_from(Config::default()).unwrap();
+            let target = match section {
+                "" => &mut wrong,
+                section => wrong[section].as_table_mut().unwrap(),
+            };
+            target.insert("?".to_owned(), Value::Boolean(true));
+            // Serde lists every field: "unknown field `?`, expected one of `epochs`, ...".
+            let message = Config::deserialize_strictly(wrong).unwrap_err();
+            let fields = message.split("expected").nth(1).unwrap().split('`').skip(1).step_by(2);
+            let mut fields: Vec<&str> = fields.collect();
+            let mut keys: Vec<&str> = table.keys().map(String::as_str).collect();
+            fields.sort_unstable();
+            keys.sort_unstable();
+            fields.retain(|field| *field != "?" && *field != section);
+            assert_eq!(fields, keys, "[{section}]");
+        }
+    }
+
+    #[test]
+    fn slips_are_counted_as_people_make_them() {
+        for (a, b, n) in [
+            ("epoch", "epochs", 1),
+            ("trian", "train", 1),
+            ("", "lr", 2),
+            ("lr", "lr", 0),
+            ("seeed", "seed", 1),
+        ] {
+            assert_eq!(slips(a, b), n, "{a} {b}");
+        }
+    }
+}
