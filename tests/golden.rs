@@ -5,6 +5,7 @@
 //! there; of bf16 are asked a cosine of the embeddings above 0.999 and losses of ten steps within 3 %.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::print_stderr, reason = "a test says what it skips")]
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -2,6 +2,8 @@
 //!
 //! `FAIRFACE_TEST_DATA` names a folder with `weights/` and `golden/`; tests that need it say what they skip without it.
 
+#![expect(clippy::print_stderr, reason = "a test says what it skips")]
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 

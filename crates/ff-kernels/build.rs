@@ -1,6 +1,8 @@
 //! With feature `cuda`: compiles the GPU kernels to one fat binary, `OUT_DIR/kernels.fatbin`, and passes on the
 //! toolkit's version as `FF_CUDA_VERSION`. Without it: nothing.
 
+#![expect(clippy::print_stderr, reason = "cargo shows it")]
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};

@@ -45,6 +45,10 @@ enum Ending {
 /// Trains and audits face-attribute models: one ResNet-34 backbone, heads for age, gender and race.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true, max_term_width = 110)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed or the answer is no, 2 a flag or setting that cannot be used, \
+    101 a bug, 130 stopped by Ctrl-C with everything saved."
+)]
 struct Cli {
     /// Print the result as one JSON object on stdout.
     #[arg(long, global = true)]

@@ -4,6 +4,8 @@
 //! here, N pictures of 32 x 32 are made that vary as the sample's do: its mean face and, of twenty faces drawn, each
 //! one's difference from the mean, added or taken away. Pixels then have the sample's mean and covariance.
 
+#![expect(clippy::print_stdout, reason = "an example says what it found")]
+
 use std::{error::Error, time::Instant};
 
 use ff_data::{

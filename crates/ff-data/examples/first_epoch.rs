@@ -4,6 +4,8 @@
 //! A loader that does nothing else goes through the sample once, in turns without a cache, with one in memory and with
 //! an empty one on disk. Ratios are of medians.
 
+#![expect(clippy::print_stdout, reason = "an example says what it found")]
+
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use ff_data::{Augment, CacheSpec, Dataset, Encoders, Loader, LoaderConfig, Manifest, Mode, Split};

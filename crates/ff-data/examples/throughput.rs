@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p ff-data --example throughput [WORKERS...]`
 
+#![expect(clippy::print_stdout, reason = "an example says what it found")]
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},

@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p ff-kernels --example image`
 
+#![expect(clippy::print_stdout, reason = "an example says what it found")]
+
 use std::time::Instant;
 
 use ff_kernels::{

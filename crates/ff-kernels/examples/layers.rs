@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release -p ff-kernels --example layers -- [threads] [batch] [layers|net|all]`
 
+#![expect(clippy::print_stdout, reason = "an example says what it found")]
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;

@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release -p ff-kernels --example winograd_error`
 
+#![expect(clippy::print_stdout, reason = "an example says what it found")]
+
 #[path = "../tests/common/mod.rs"]
 mod common;
 

@@ -1,6 +1,8 @@
 //! How alike the embeddings of two faces are, by the backbone alone, with any ResNet-34's weights (ImageNet's will do):
 //! `cargo run --release --package ff-model --example compare_faces -- resnet34.safetensors a.png b.png`
 
+#![expect(clippy::print_stdout, reason = "an example says what it found")]
+
 use std::path::Path;
 
 use candle_core::{Device, Tensor};

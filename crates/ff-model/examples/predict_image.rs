@@ -1,6 +1,8 @@
 //! Age, gender and race of one face, from a project that has only this crate and `image`:
 //! `cargo run --release --package ff-model --example predict_image -- model.safetensors face.png`
 
+#![expect(clippy::print_stdout, reason = "an example says what it found")]
+
 use std::path::Path;
 
 use candle_core::Device;

@@ -1,6 +1,7 @@
 //! Event files as TensorBoard's own Python package reads them; skipped where there is none.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::print_stderr, reason = "a test says what it skips")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -7,8 +7,11 @@ use std::process::Output;
 use crate::workplace::{Workplace, assert_exit, stderr};
 use fs_err as fs;
 
-/// A command that fails soon when its flags are right, and its numeric flags: the largest value, for those of a range.
-const FLAGS: [(&[&str], &[(&str, &str)]); 8] = [
+/// A numeric flag, and its largest value.
+type Flag = (&'static str, &'static str);
+
+/// A command that fails soon when its flags are right, and its numeric flags.
+const FLAGS: [(&[&str], &[Flag]); 8] = [
     (
         &["train", "--splits", "nowhere"],
         &[

@@ -1,6 +1,7 @@
 //! The command line as a user meets it: the binary `fairface` on a handful of the sample's faces.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::print_stderr, reason = "a test says what it skips")]
 
 #[cfg(unix)]
 mod arguments;

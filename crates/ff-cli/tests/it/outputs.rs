@@ -164,6 +164,41 @@ fn a_place_that_cannot_be_written_to_is_told_before_the_work() {
     assert!(!place.path("splits/config.toml").exists());
 }
 
+/// The log of a full disk is one message, not one a panic of the panic.
+#[test]
+fn a_panic_says_in_one_line_that_it_is_a_bug() {
+    let place = Workplace::new();
+    let panic = |stderr: Stdio| {
+        let mut command =
+            place.command(&["export", "--run", "run", "--format", "onnx", "--out", "face.onnx"]);
+        command.env("FAIRFACE_FAULT", "panic@create:face.onnx").env("RUST_BACKTRACE", "0").stderr(stderr);
+        command.spawn().unwrap().wait_with_output().unwrap()
+    };
+    let output = panic(Stdio::piped());
+    assert_exit(&output, 101);
+    let said = stderr(&output);
+    assert!(said.starts_with("error: this is a bug in fairface: a test asked for it at Create"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_exit(&panic(closed()), 101);
+}
+
+/// It was taken for images that are broken.
+#[test]
+fn a_process_without_file_descriptors_says_so() {
+    let place = place_with_a_run();
+    for (fault, args) in [
+        (
+            "emfile@create:face.onnx",
+            &["export", "--run", "run", "--format", "onnx", "--out", "face.onnx"][..],
+        ),
+        ("emfile@create:run/evaluation", &["evaluate", "--run", "run", "--bootstrap", "0"]),
+    ] {
+        let output = place.command(args).env("FAIRFACE_FAULT", fault).output().unwrap();
+        assert_exit(&output, 1);
+        assert!(stderr(&output).contains("Too many open files"), "{args:?}: {}", stderr(&output));
+    }
+}
+
 /// What a machine may lack: each is told by its name, or not needed.
 #[test]
 fn bare_surroundings_are_told_or_not_needed() {

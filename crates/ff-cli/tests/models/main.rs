@@ -2,6 +2,7 @@
 //! that it links once.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a test says what it skips and measures")]
 
 mod hub;
 mod interop;

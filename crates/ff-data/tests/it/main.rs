@@ -1,6 +1,7 @@
 //! ff-data's tests: one binary, so that it links once.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper fails its test")]
+#![expect(clippy::print_stderr, reason = "a test says what it skips")]
 
 mod audit;
 mod augment;

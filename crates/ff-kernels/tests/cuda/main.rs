@@ -2,6 +2,7 @@
 //! the processor. `.ci/cuda-on-cpu` makes the stand-ins and runs this on them.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::print_stderr, reason = "a test says what it skips")]
 
 mod engine;
 mod errors;

@@ -3,6 +3,7 @@
 //! It needs a C++ compiler (`c++` or `CXX`); where there is none the test says so and passes.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a test says what it skips and measures")]
 
 mod convolution;
 mod emulator;

@@ -168,20 +168,24 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         record.calibration = Some(Calibration::new(csv, &fit, &evaluated, &encoders));
     }
 
-    // Saved before it is printed: whoever reads may have gone.
-    if let Some(run_dir) = run_dir.filter(|_| !args.no_save) {
-        let path = EvaluationRecord::path(run_dir.path(), &name::name(args, labels.as_deref()));
-        record.write(&path)?;
-        note!("mistakes and suspected labels by file name, and all figures: {}", path.display());
-        let report = Report::read(&run_dir)?.write()?;
-        note!("report {}", report.path.display());
-    }
+    // What is found is saved before it is printed, and printed even if it cannot be saved.
+    let name = name::name(args, labels.as_deref());
+    let saved = run_dir.filter(|_| !args.no_save).map_or(Ok(()), |run_dir| save(&record, &run_dir, &name));
     if json {
         output::print_json(&record)?;
     } else {
         print::print(&record);
     }
-    Ok(Ending::Success)
+    saved.map(|()| Ending::Success)
+}
+
+fn save(record: &EvaluationRecord, run_dir: &RunDir, name: &str) -> Result<()> {
+    let path = EvaluationRecord::path(run_dir.path(), name);
+    record.write(&path)?;
+    note!("mistakes and suspected labels by file name, and all figures: {}", path.display());
+    let report = Report::read(run_dir)?.write()?;
+    note!("report {}", report.path.display());
+    Ok(())
 }
 
 fn predictions(model: &mut FaceModel, mut feeder: Feeder, tta: TestTimeAugmentation) -> Result<Predictions> {
