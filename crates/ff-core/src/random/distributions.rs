@@ -10,7 +10,7 @@ use super::elementary::{exp, ln};
 const LAYERS: usize = 256;
 /// Where the tail begins, and the area of a layer (Marsaglia and Tsang, "The ziggurat method for generating random
 /// variables", 2000).
-const TAIL: f64 = 3.654_152_885_361_008_8;
+const TAIL: f64 = 3.654_152_885_361_009;
 const AREA: f64 = 0.004_928_673_233_99;
 
 /// Right ends of the layers, the lowest first, and the density there: `x[LAYERS]` is 0.
