@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use fs_err as fs;
 
-use super::{bytes, checkpoints, fresh, losses, place, position, records, resume, with_fault};
+use super::{checkpoints, fresh, losses, place, position, records, resume, with_fault};
 use crate::workplace::{Workplace, assert_exit, json, stderr};
 
 #[test]
