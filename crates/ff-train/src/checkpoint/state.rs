@@ -90,13 +90,17 @@ impl State {
                 "expected format {OLDEST} to {FORMAT}, found {format}: {whose} version of this program wrote it"
             ));
         }
-        if format > 2 {
-            let expected = value["sha256"][STATE].as_str().ok_or("expected its own SHA-256, found none")?;
-            let unsealed = text.replacen(&format!("\"{expected}\""), &format!("\"{UNSEALED}\""), 1);
-            let found = sha256(unsealed.as_bytes());
-            if found != expected {
-                return Err(format!("expected SHA-256 {expected}, found {found}: the file is damaged"));
+        match value["sha256"][STATE].as_str() {
+            Some(expected) => {
+                let unsealed = text.replacen(&format!("\"{expected}\""), &format!("\"{UNSEALED}\""), 1);
+                let found = sha256(unsealed.as_bytes());
+                if found != expected {
+                    return Err(format!("expected SHA-256 {expected}, found {found}: the file is damaged"));
+                }
             }
+            // It had none yet.
+            None if format == 2 => {}
+            None => return Err("expected its own SHA-256, found none".to_owned()),
         }
         let mut state: Self = serde_json::from_value(value).map_err(|e| e.to_string())?;
         let position = &mut state.position;

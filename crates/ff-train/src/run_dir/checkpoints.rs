@@ -197,3 +197,129 @@ fn step_of(name: &str) -> Option<u64> {
 fn step_in(folder: &Path) -> Option<u64> {
     Some(Checkpoint::open(folder).ok()?.state().ok()?.position.step)
 }
+
+#[cfg(test)]
+mod tests {
+    use ff_core::fault::during;
+    use ff_core::files::sweep;
+
+    use super::*;
+
+    /// A position at the end of an epoch of two steps, with the best so far at `best_step`.
+    fn at(step: u64, best_step: u64) -> Position {
+        Position {
+            step,
+            epoch: step / 2,
+            evaluated: true,
+            best: Some(best_step as f64 / 8.0),
+            best_step: Some(best_step),
+            ..Position::default()
+        }
+    }
+
+    fn save(run: &RunDir, position: Position, resumed_at: Option<u64>) -> Result<()> {
+        Checkpoint::write_position(&run.step_checkpoint(position.step), position)?;
+        run.publish(&position, 2, resumed_at)
+    }
+
+    fn run_of(positions: &[Position]) -> (tempfile::TempDir, RunDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::create(Some(dir.path()), "x").unwrap();
+        positions.iter().for_each(|&position| save(&run, position, None).unwrap());
+        (dir, run)
+    }
+
+    fn names(run: &RunDir) -> Vec<String> {
+        let entries = fs::read_dir(run.path().join("checkpoints")).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn opened(run: &RunDir, which: Which) -> Position {
+        run.open_checkpoint(which).unwrap().state().unwrap().position
+    }
+
+    fn go_back_to(run: &RunDir, step: u64) -> Position {
+        let checkpoint = run.checkpoint_to_resume(&format!("step-{step}")).unwrap();
+        let mut position = checkpoint.state().unwrap().position;
+        run.go_on_from(&checkpoint, &mut position).unwrap();
+        position
+    }
+
+    /// `best` and `last` disagreed when the second of them could not be renewed, or a kill came between.
+    #[test]
+    fn whatever_fails_while_a_checkpoint_is_published_the_best_is_what_the_last_says() {
+        let mut faults = 0;
+        for point in ["create", "write", "sync", "rename", "link", "remove"] {
+            for nth in 1.. {
+                let (_dir, run) = run_of(&[at(2, 2), at(4, 2)]);
+                let result = during(&format!("eio@{point}#{nth}"), || save(&run, at(6, 6), None));
+                sweep(&run.path().join("checkpoints")).unwrap();
+                let last = opened(&run, Which::Last);
+                assert!(last == at(4, 2) || last == at(6, 6), "eio@{point}#{nth}: {last:?}");
+                assert_eq!(Some(opened(&run, Which::Best).step), last.best_step, "eio@{point}#{nth}");
+                // The next session mends what this one left.
+                let checkpoint = run.checkpoint_to_resume("last").unwrap();
+                let mut position = last;
+                run.go_on_from(&checkpoint, &mut position).unwrap();
+                assert_eq!(position, last, "eio@{point}#{nth}: the best is still there");
+                save(&run, Position { best: last.best, ..at(8, last.best_step.unwrap()) }, Some(last.step))
+                    .unwrap();
+                assert_eq!(Some(opened(&run, Which::Best).step), last.best_step, "eio@{point}#{nth}");
+                if result.is_ok() {
+                    break;
+                }
+                faults += 1;
+            }
+        }
+        assert!(faults > 15, "{faults} faults");
+    }
+
+    /// The abandoned future stayed `last`, and `best`.
+    #[test]
+    fn an_earlier_checkpoint_becomes_the_present_and_the_later_ones_go_when_they_are_replaced() {
+        let (_dir, run) = run_of(&[at(2, 2), at(4, 2), at(6, 6)]);
+        let before = names(&run);
+        assert_eq!(before, ["best", "last", "step-4", "step-6"]);
+        let position = go_back_to(&run, 4);
+        assert_eq!(
+            (position.step, position.best, position.best_step),
+            (4, None, None),
+            "its weights are gone"
+        );
+        assert_eq!(opened(&run, Which::Last).step, 4);
+        assert_eq!(names(&run), before, "nothing is gone before something is there to replace it");
+        assert_eq!(go_back_to(&run, 6), at(6, 6), "there is a way back");
+
+        go_back_to(&run, 4);
+        let next = Position { best: None, best_step: None, ..at(5, 0) };
+        save(&run, next, Some(4)).unwrap();
+        assert_eq!(names(&run), ["last", "step-4", "step-5"]);
+        assert_eq!(opened(&run, Which::Best).step, 5, "as long as there is no best");
+        save(&run, at(7, 7), None).unwrap();
+        assert_eq!((opened(&run, Which::Best).step, names(&run).len()), (7, 4));
+    }
+
+    #[test]
+    fn an_earlier_checkpoint_has_its_own_best_again_where_that_is_still_there() {
+        let (_dir, run) = run_of(&[at(2, 2), at(4, 2)]);
+        // Three are kept here.
+        Checkpoint::write_position(&run.step_checkpoint(6), at(6, 6)).unwrap();
+        run.publish(&at(6, 6), 3, None).unwrap();
+        assert_eq!(go_back_to(&run, 4), at(4, 2));
+        save(&run, Position { best: at(4, 2).best, ..at(8, 2) }, Some(4)).unwrap();
+        assert_eq!(opened(&run, Which::Best).step, 2);
+        assert_eq!(names(&run), ["best", "last", "step-4", "step-8"]);
+    }
+
+    #[test]
+    fn names_that_are_no_checkpoints_are_refused() {
+        let (_dir, run) = run_of(&[at(2, 2)]);
+        for name in ["../checkpoints/last", "step-x", "first"] {
+            let message = run.checkpoint_to_resume(name).unwrap_err().to_string();
+            assert!(message.ends_with(&format!("last, best or step-N, found {name}")), "{message}");
+        }
+    }
+}
