@@ -5,7 +5,7 @@
 //! so either direction is one fused multiply-add an element, which convolutions do as they load (see
 //! [`crate::Source`]), and only the additions of residual branches need passes of their own.
 
-use crate::shape::{MapShape, check_at_least, check_len};
+use crate::shape::{MapShape, check_at_least, check_channels, check_len};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::sums::{ChannelSums, SumRows};
 use crate::threads::{SharedMut, ThreadPool, split};
@@ -127,6 +127,9 @@ pub enum Residual<'a> {
 }
 
 /// `out = relu(raw * scale + shift + residual)`
+///
+/// # Panics
+/// Channels that are no multiple of 16; a length that does not fit the shape.
 pub fn add_relu(
     pool: &ThreadPool,
     shape: MapShape,
@@ -135,6 +138,7 @@ pub fn add_relu(
     residual: Residual<'_>,
     out: &mut [f32],
 ) {
+    check_channels("BatchNorm", shape.channels);
     check_len("BatchNorm input", raw, shape.len());
     check_len("BatchNorm output", out, shape.len());
     check_len("BatchNorm scale", &norm.scale, shape.channels);
@@ -168,6 +172,9 @@ pub fn add_relu(
 }
 
 /// `grad = a * grad + b * raw + c`: the gradient of a BatchNorm's input, in place of that of its output.
+///
+/// # Panics
+/// As [`add_relu`].
 pub fn apply_backward(
     pool: &ThreadPool,
     shape: MapShape,
@@ -175,6 +182,7 @@ pub fn apply_backward(
     coefficients: &Coefficients,
     grad: &mut [f32],
 ) {
+    check_channels("BatchNorm", shape.channels);
     check_len("BatchNorm input", raw, shape.len());
     check_len("BatchNorm gradient", grad, shape.len());
     let Coefficients { on_grad, on_raw, constant } = coefficients;
@@ -198,6 +206,9 @@ pub fn apply_backward(
 }
 
 /// Gathers `(sum grad, sum grad (raw - mean))`.
+///
+/// # Panics
+/// As [`add_relu`]; sums that were not made for these channels and threads.
 pub fn gather_backward(
     pool: &ThreadPool,
     shape: MapShape,
@@ -209,6 +220,7 @@ pub fn gather_backward(
     /// Pixels summed in `f32` before they are carried to `f64`.
     const RUN: usize = 256;
     let channels = shape.channels;
+    check_channels("BatchNorm", channels);
     check_len("BatchNorm input", raw, shape.len());
     check_len("BatchNorm gradient", grad, shape.len());
     check_len("BatchNorm mean", mean, channels);

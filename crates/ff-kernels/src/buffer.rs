@@ -8,6 +8,8 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
+use crate::shape::product;
+
 const CACHE_LINE: usize = 64;
 const HUGE_PAGE: usize = 2 << 20;
 
@@ -24,6 +26,9 @@ unsafe impl Sync for Buffer {}
 
 impl Buffer {
     /// `len` zeros.
+    ///
+    /// # Panics
+    /// More bytes than the address space has.
     pub fn zeroed(len: usize) -> Self {
         if len == 0 {
             return Self { data: NonNull::dangling(), len };
@@ -41,13 +46,14 @@ impl Buffer {
     }
 
     fn layout(len: usize) -> Layout {
-        let size = len * size_of::<f32>();
+        let size = product("a buffer's bytes", &[len, size_of::<f32>()]);
         let align = if size >= 2 * HUGE_PAGE { HUGE_PAGE } else { CACHE_LINE };
         Layout::from_size_align(size, align).expect("a buffer is smaller than the address space")
     }
 }
 
-#[cfg(target_os = "linux")]
+// Miri runs no foreign functions.
+#[cfg(all(target_os = "linux", not(miri)))]
 fn advise_huge_pages(data: *mut f32, size: usize) {
     const MADV_HUGEPAGE: i32 = 14;
     unsafe extern "C" {
@@ -57,7 +63,7 @@ fn advise_huge_pages(data: *mut f32, size: usize) {
     unsafe { madvise(data.cast(), size, MADV_HUGEPAGE) };
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(miri))))]
 fn advise_huge_pages(_data: *mut f32, _size: usize) {}
 
 impl Drop for Buffer {

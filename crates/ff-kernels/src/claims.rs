@@ -5,7 +5,9 @@
 
 use std::ops::{Deref, DerefMut};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+use crate::shape::product;
+use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
 
 /// Memory that somebody allocated: a vector, or what a device can read by itself.
 pub type Memory<T> = Box<dyn DerefMut<Target = [T]> + Send + Sync>;
@@ -31,13 +33,18 @@ impl<T> Claims<T> {
     /// `n_parts` parts at the beginning of `memory`.
     ///
     /// # Panics
-    /// `memory` is too short.
+    /// `memory` is too short, or the parts are more than can be counted.
     pub fn new(memory: Memory<T>, part_len: usize, n_parts: usize) -> Self {
+        let expected = product("parts", &[part_len, n_parts]);
         // Its owner gets a place of its own: `start` stays right wherever the claims are moved to.
         let memory = Box::into_raw(Box::new(memory));
         // SAFETY: just made, so nobody else has it.
         let values: &mut [T] = unsafe { &mut *memory };
-        assert!(part_len * n_parts <= values.len(), "expected room for {n_parts} parts of {part_len}");
+        assert!(
+            expected <= values.len(),
+            "expected room for {n_parts} parts of {part_len}, found {}",
+            values.len()
+        );
         Claims {
             start: values.as_mut_ptr(),
             memory: AtomicPtr::new(memory),

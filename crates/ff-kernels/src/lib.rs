@@ -24,6 +24,7 @@
 //! | [`claims`] | memory whose parts are handed out to threads, each once |
 //! | [`pool_nchw`] | the reference path's max-pool |
 //! | [`process`] | thread limits of the whole process |
+//! | `sync` | what threads synchronise by, and models of it |
 
 #![expect(
     clippy::needless_range_loop,
@@ -52,6 +53,7 @@ pub mod shape;
 pub mod simd;
 pub mod source;
 pub mod sums;
+mod sync;
 pub mod threads;
 pub mod winograd;
 

@@ -5,7 +5,7 @@
 
 use crate::batchnorm::Gather;
 use crate::epilogue::{Epilogue, GRADIENT, INFERENCE, RawEpilogue, STATISTICS, STORE};
-use crate::shape::{MapShape, check_channels, check_len};
+use crate::shape::{MapShape, check_channels, check_len, product};
 use crate::simd::{Kernel, Level, Simd, dispatch};
 use crate::source::{BN_BACKWARD, BN_RELU, PLAIN, RawSource, Source};
 use crate::sums::ChannelSums;
@@ -231,7 +231,7 @@ impl Kernel for BackwardRow<'_> {
 /// `out (B,C) = mean over pixels of x`.
 pub fn global_average(pool: &ThreadPool, shape: MapShape, x: &[f32], out: &mut [f32]) {
     check_len("average pool input", x, shape.len());
-    check_len("average pool output", out, shape.batch * shape.channels);
+    check_len("average pool output", out, product("average pool", &[shape.batch, shape.channels]));
     let (pixels, channels) = (shape.height * shape.width, shape.channels);
     let factor = 1.0 / pixels as f32;
     pool.for_each_rows(out, channels, |first, chunk| {
@@ -259,7 +259,8 @@ pub fn global_average_backward(
     epilogue: Epilogue<'_>,
 ) {
     check_channels("average pool", shape.channels);
-    check_len("average pool output gradient", grad_out, shape.batch * shape.channels);
+    let outputs = product("average pool", &[shape.batch, shape.channels]);
+    check_len("average pool output gradient", grad_out, outputs);
     let epilogue = RawEpilogue::checked(shape, grad_in, epilogue, pool.threads());
     pool.run(|thread| {
         let images = split(shape.batch, pool.threads(), thread);

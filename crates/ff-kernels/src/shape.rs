@@ -15,17 +15,23 @@ pub struct MapShape {
 
 impl MapShape {
     /// Pixels of the whole batch.
-    pub const fn pixels(&self) -> usize {
-        self.batch * self.height * self.width
+    ///
+    /// # Panics
+    /// More than can be counted.
+    pub fn pixels(&self) -> usize {
+        product("a map", &[self.batch, self.height, self.width])
     }
 
     /// Floats of the whole batch.
-    pub const fn len(&self) -> usize {
-        self.pixels() * self.channels
+    ///
+    /// # Panics
+    /// More than can be counted.
+    pub fn len(&self) -> usize {
+        product("a map", &[self.batch, self.height, self.width, self.channels])
     }
 
     /// Whether there is nothing in it.
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
@@ -33,6 +39,13 @@ impl MapShape {
     pub const fn with_batch(self, batch: usize) -> Self {
         Self { batch, ..self }
     }
+}
+
+/// The product of the factors of a length. One that wraps would let a short slice pass for a long one, so it panics.
+#[track_caller]
+pub(crate) fn product(what: &str, factors: &[usize]) -> usize {
+    let multiplied = factors.iter().try_fold(1_usize, |product, &factor| product.checked_mul(factor));
+    multiplied.unwrap_or_else(|| panic!("{what}: {factors:?} is more than can be counted"))
 }
 
 /// Panics unless `slice` has exactly `expected` elements.

@@ -4,6 +4,8 @@
 //! not depend on timing. Kernels add short runs in `f32` (about a pivot where a square is summed) and carry
 //! them here.
 
+use crate::shape::product;
+
 /// Per-channel pairs of sums: `(sum x, sum x^2)` or `(sum g, sum g (x - mean))`.
 pub struct ChannelSums {
     threads: usize,
@@ -15,8 +17,12 @@ pub struct ChannelSums {
 
 impl ChannelSums {
     /// Room for `channels` channels gathered by `threads` threads.
+    ///
+    /// # Panics
+    /// More than can be counted.
     pub fn new(channels: usize, threads: usize) -> Self {
-        Self { threads, capacity: channels, channels, partial: vec![0.0; threads * 2 * channels] }
+        let len = product("sums", &[threads, 2, channels]);
+        Self { threads, capacity: channels, channels, partial: vec![0.0; len] }
     }
 
     /// Sets all sums to zero and the number of channels in use.

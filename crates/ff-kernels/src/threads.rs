@@ -5,18 +5,20 @@
 //! No work stealing, no nesting: a closure must not call `run` on its own pool.
 
 use std::any::Any;
-use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle, Thread};
+use std::sync::PoisonError;
 
 use crate::simd::Level;
+use crate::sync::{
+    Arc, AtomicBool, AtomicUsize, JoinHandle, Mutex, Ordering, Thread, UnsafeCell, may_switch, spin_loop,
+    thread,
+};
 
-/// How long a waiter spins before it sleeps: about 50 us, the gap between two kernels of a step.
-const SPINS: u32 = 2000;
+/// How long a waiter spins before it sleeps: about 50 us, the gap between two kernels of a step. A model needs either
+/// way once.
+const SPINS: u32 = if cfg!(loom) { 1 } else { 2000 };
 
 /// Threads that run kernels together, and the instruction set they use.
 pub struct ThreadPool {
@@ -45,11 +47,17 @@ unsafe impl Send for Shared {}
 
 impl ThreadPool {
     /// A pool of `threads` threads (the caller is one of them) on the best instruction set of this machine.
+    ///
+    /// # Panics
+    /// As [`Self::with_level`].
     pub fn new(threads: usize) -> Self {
         Self::with_level(threads, Level::best())
     }
 
-    /// A pool on a chosen instruction set. Panics if the machine lacks it.
+    /// A pool on a chosen instruction set.
+    ///
+    /// # Panics
+    /// No threads; the machine lacks the instruction set, or starts no more threads.
     pub fn with_level(threads: usize, level: Level) -> Self {
         assert!(threads >= 1, "a pool needs at least one thread");
         assert!(level.is_available(), "this machine has no {level:?}");
@@ -61,16 +69,16 @@ impl ThreadPool {
             caller: UnsafeCell::new(None),
             panic: Mutex::new(None),
         });
-        let workers = (1..threads)
-            .map(|index| {
-                let shared = Arc::clone(&shared);
-                thread::Builder::new()
-                    .name(format!("ff-kernels-{index}"))
-                    .spawn(move || worker(&shared, index))
-                    .expect("the system can start a thread")
-            })
-            .collect();
-        Self { shared, workers, entry: Mutex::new(()), level }
+        let mut pool = Self { shared, workers: Vec::new(), entry: Mutex::new(()), level };
+        // One by one into the pool, which stops them if the next cannot be started.
+        for index in 1..threads {
+            let shared = Arc::clone(&pool.shared);
+            let started = thread::Builder::new()
+                .name(format!("ff-kernels-{index}"))
+                .spawn(move || worker(&shared, index));
+            pool.workers.push(started.expect("the system can start a thread"));
+        }
+        pool
     }
 
     /// Threads, the caller included.
@@ -85,23 +93,24 @@ impl ThreadPool {
 
     /// Calls `job(index)` once for every index below `threads()`, in parallel, and waits for all of them.
     ///
-    /// A panic in any of them is raised here, after all have finished.
+    /// A panic in any of them is raised here, after all have finished; of several the caller's own, or the first.
     pub fn run(&self, job: impl Fn(usize) + Sync) {
         if self.workers.is_empty() {
             return job(0);
         }
-        let _one_at_a_time = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
+        let one_at_a_time = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
         let erased: *const (dyn Fn(usize) + Sync + '_) = &job;
         // SAFETY: only the lifetime changes; `run` does not return before every worker is done with it.
         let erased: Job = unsafe { std::mem::transmute(erased) };
         // SAFETY: no worker is running (the last `run` waited for pending == 0) and `entry` is held.
         unsafe {
-            *shared.job.get() = Some(erased);
-            *shared.caller.get() = Some(thread::current());
+            shared.job.with_mut(|job| *job = Some(erased));
+            shared.caller.with_mut(|caller| *caller = Some(thread::current()));
         }
         shared.pending.store(self.workers.len(), Ordering::Relaxed);
         shared.epoch.fetch_add(1, Ordering::Release);
+        may_switch(&shared.pending);
         for worker in &self.workers {
             worker.thread().unpark();
         }
@@ -110,16 +119,15 @@ impl ThreadPool {
         while shared.pending.load(Ordering::Acquire) != 0 {
             if spins < SPINS {
                 spins += 1;
-                std::hint::spin_loop();
+                spin_loop();
             } else {
                 thread::park();
             }
         }
-        if let Err(panic) = mine {
-            resume_unwind(panic);
-        }
+        // Taken whoever else panicked: what stayed here would be raised by the next run, which did nothing wrong.
         let theirs = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(panic) = theirs {
+        drop(one_at_a_time);
+        if let Some(panic) = mine.err().or(theirs) {
             resume_unwind(panic);
         }
     }
@@ -168,7 +176,7 @@ fn worker(shared: &Shared, index: usize) {
             }
             if spins < SPINS {
                 spins += 1;
-                std::hint::spin_loop();
+                spin_loop();
             } else {
                 thread::park();
             }
@@ -178,18 +186,33 @@ fn worker(shared: &Shared, index: usize) {
         }
         // SAFETY: the acquire load above saw the epoch published after these were written, and the caller
         // writes them again only after this worker has counted itself out below.
-        let (job, caller) =
-            unsafe { ((*shared.job.get()).expect("a job is set"), (*shared.caller.get()).clone()) };
+        let (job, caller) = unsafe {
+            (
+                shared.job.with(|job| *job).expect("a job is set"),
+                shared.caller.with(|caller| (*caller).clone()),
+            )
+        };
         // SAFETY: the caller keeps the closure alive until `pending` reaches zero.
         let result = catch_unwind(AssertUnwindSafe(|| unsafe { (*job)(index) }));
         if let Err(panic) = result {
-            *shared.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
+            let mut first = shared.panic.lock().unwrap_or_else(PoisonError::into_inner);
+            match *first {
+                None => *first = Some(panic),
+                Some(_) => drop_quietly(panic),
+            }
         }
         if shared.pending.fetch_sub(1, Ordering::Release) == 1
             && let Some(caller) = caller
         {
             caller.unpark();
         }
+    }
+}
+
+/// Drops a panic's payload, whose destructor may panic too: that must not end a worker that others wait for.
+fn drop_quietly(payload: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
     }
 }
 

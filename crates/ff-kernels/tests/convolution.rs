@@ -45,6 +45,19 @@ proptest! {
     }
 }
 
+/// Few enough steps for Miri and sanitizers: `cargo xtask sanitize`.
+#[test]
+fn small_convolutions_equal_direct() {
+    for pool in Level::available().map(|level| ThreadPool::with_level(2, level)) {
+        for (batch, height, width, outputs) in [(1, 1, 1, 16), (1, 5, 6, 32), (2, 4, 3, 16)] {
+            let input = MapShape { batch, height, width, channels: 16 };
+            winograd_case(&pool, input, outputs, 7);
+            gemm_case(&pool, input, outputs, 3, 2, 7);
+        }
+        gemm_case(&pool, MapShape { batch: 1, height: 3, width: 4, channels: 16 }, 16, 1, 1, 7);
+    }
+}
+
 /// The blockings that small random shapes do not reach: many tiles, several tile blocks, 256 channels.
 #[test]
 fn winograd_equals_direct_on_large_maps() {

@@ -219,6 +219,47 @@ fn backward_equals_finite_differences() {
     }
 }
 
+/// Few enough steps for Miri and sanitizers: `cargo xtask sanitize`.
+#[test]
+fn a_small_network_equals_reference() {
+    let stage = |width, depth| Stage { width, depth };
+    let config = Config { stem_channels: 16, stages: vec![stage(16, 1), stage(32, 1)] };
+    let case = Case::new(config, 1, [32, 32]);
+    let (params, mut running) = (wide(&case.params), wide(&case.running));
+    let eval = reference(&case, &params, &mut running.clone(), Statistics::Running);
+    let train = reference(&case, &params, &mut running, Statistics::Batch);
+    for level in Level::available() {
+        assert_close("eval", &case.eval(ThreadPool::with_level(2, level)), &eval, 1e-4);
+        let [embedding, _, grads] = case.step(ThreadPool::with_level(2, level));
+        assert_close("train", &embedding, &train, 2e-4);
+        assert!(grads.iter().all(|g| g.is_finite()));
+    }
+}
+
+/// Ten steps on fresh pools, with other work beside them, at every level and several thread counts.
+#[test]
+fn ten_repeats_give_the_same_bytes_at_every_thread_count() {
+    let case = &cases()[1];
+    let bytes =
+        |results: &[Vec<f32>; 3]| -> Vec<u32> { results.iter().flatten().map(|x| x.to_bits()).collect() };
+    for level in Level::available() {
+        for threads in [1, 2, 3, 5, 8] {
+            let first = bytes(&case.step(ThreadPool::with_level(threads, level)));
+            let eval = case.eval(ThreadPool::with_level(threads, level));
+            std::thread::scope(|scope| {
+                // A neighbour on the same cores, so that threads come in another order each time.
+                scope.spawn(|| case.eval(ThreadPool::with_level(2, level)));
+                for repeat in 1..10 {
+                    let again = bytes(&case.step(ThreadPool::with_level(threads, level)));
+                    assert!(first == again, "{level:?}, {threads} threads: repeat {repeat} differs");
+                    let again = case.eval(ThreadPool::with_level(threads, level));
+                    assert!(eval == again, "{level:?}, {threads} threads: prediction {repeat} differs");
+                }
+            });
+        }
+    }
+}
+
 #[test]
 fn runs_are_bit_identical() {
     for case in cases() {

@@ -33,6 +33,15 @@ proptest! {
     }
 }
 
+/// Few enough steps for Miri and sanitizers: `cargo xtask sanitize`.
+#[test]
+fn small_pools_and_stems_equal_naive() {
+    for pool in Level::available().map(|level| ThreadPool::with_level(2, level)) {
+        max_pool_case(&pool, MapShape { batch: 1, height: 4, width: 3, channels: 16 }, 7);
+        stem_case(&pool, [1, 5, 14], 16, 7);
+    }
+}
+
 fn max_pool_case(pool: &ThreadPool, input: MapShape, seed: u64) {
     let max_pool = MaxPool::new(input);
     let output = max_pool.output();

@@ -4,12 +4,12 @@
 //! images are zeros or old pixels, and whose surplus embeddings are left behind. Everything happens in the order of
 //! candle's stream, so nothing waits. The heads stay candle's.
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, RwLockReadGuard};
 
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
-use candle_core::{CudaDevice, CudaStorage, DType, Device, Storage, Tensor};
-use ff_kernels::cuda::{self, Engine, Gpu, Pass};
-use ff_kernels::gpu::{Bases, Buffer, Element, Program};
+use candle_core::{CudaDevice, DType, Device, Storage, Tensor};
+use ff_kernels::cuda::{self, Engine, Gpu, Memory, Pass, Span};
+use ff_kernels::gpu::{Buffer, Element, Program};
 use ff_kernels::resnet::Config;
 
 use crate::architecture::EMBEDDING;
@@ -98,8 +98,8 @@ impl Cuda {
         };
         let engine = self.infer.insert(engine);
         if self.prepared != Some(parameters.version()) {
-            let (values, statistics) = (parameters.values(), parameters.statistics());
-            run(engine, Pass::Prepare, bases(parameters, values, statistics)?)?;
+            let vectors = Vectors::new(parameters, parameters.values(), parameters.statistics())?;
+            run(engine, Pass::Prepare, &vectors.memory(&self.workshop.gpu)?)?;
             self.prepared = Some(parameters.version());
         }
         Ok(engine)
@@ -109,20 +109,26 @@ impl Cuda {
 impl Backbone for Cuda {
     fn embed(&mut self, images: Images<'_>, parameters: &Parameters) -> Result<Tensor> {
         let [batch, ..] = shape_of_images(images)?;
-        let bases = bases(parameters, parameters.values(), parameters.statistics())?;
+        let gpu = Arc::clone(&self.workshop.gpu);
         let engine = self.infer_engine(images, parameters)?;
-        fill(engine, images)?;
-        run(engine, Pass::Forward, bases)?;
-        embedding(engine, batch, parameters.values().device())
+        fill(&gpu, engine, images)?;
+        let vectors = Vectors::new(parameters, parameters.values(), parameters.statistics())?;
+        run(engine, Pass::Forward, &vectors.memory(&gpu)?)?;
+        embedding(&gpu, engine, batch, parameters.values().device())
     }
 
     fn forward_train(&mut self, images: Images<'_>, parameters: &mut Parameters) -> Result<Tensor> {
         let shape = shape_of_images(images)?;
-        let bases = bases(parameters, parameters.values(), parameters.statistics())?;
+        let gpu = Arc::clone(&self.workshop.gpu);
         let engine = self.train_engine(shape)?;
-        fill(engine, images)?;
-        parameters.update(|_, _| run(engine, Pass::Forward, bases))?;
-        let embedding = embedding(engine, shape[0], parameters.values().device())?;
+        fill(&gpu, engine, images)?;
+        let backbone = parameters.layout().backbone();
+        parameters.update(|values, statistics| {
+            let vectors =
+                Vectors { values: Held::new(values)?, backbone, statistics: Held::new(statistics)? };
+            run(engine, Pass::Forward, &vectors.memory(&gpu)?)
+        })?;
+        let embedding = embedding(&gpu, engine, shape[0], parameters.values().device())?;
         self.waiting = true;
         Ok(embedding)
     }
@@ -136,11 +142,12 @@ impl Backbone for Cuda {
         let Some(engine) = self.train.last_mut().filter(|_| std::mem::take(&mut self.waiting)) else {
             return Err(Error::NoForward);
         };
-        engine.write_grad_embedding(device_address(&grad_embedding.contiguous()?)?)?;
-        let backbone = parameters.layout().backbone();
-        let gradient = device_address(&gradient.narrow(0, backbone.start, backbone.len())?)?;
-        let bases = bases(parameters, parameters.values(), parameters.statistics())?;
-        run(engine, Pass::Backward, bases.with(Buffer::Gradient, gradient))
+        let gpu = &self.workshop.gpu;
+        engine.write_grad_embedding(Held::new(&grad_embedding.contiguous()?)?.span(gpu)?)?;
+        let vectors = Vectors::new(parameters, parameters.values(), parameters.statistics())?;
+        let gradient = Held::new(gradient)?;
+        let gradient = f32s(gradient.span(gpu)?, vectors.backbone.clone());
+        run(engine, Pass::Backward, &vectors.memory(gpu)?.with(Buffer::Gradient, gradient))
     }
 
     fn gpu(&self) -> Option<&Arc<Gpu>> {
@@ -152,7 +159,7 @@ impl Workshop {
     fn engine(&self, program: MakeProgram, [batch, height, width]: [usize; 3]) -> Result<Engine> {
         let make = |batch| program(&Config::resnet34(), self.element, batch, height, width);
         let engine = Engine::new(&self.gpu, make(batch), self.tf32)
-            .map_err(|error| error.for_batch(batch, |batch| make(batch).arena_len))?;
+            .map_err(|error| error.for_batch(batch, |batch| make(batch).arena_len()))?;
         for line in engine.algorithms() {
             tracing::debug!("{line}");
         }
@@ -165,7 +172,7 @@ impl Workshop {
 /// Images, rows and columns that an engine is for.
 fn shape_of(engine: &Engine) -> [usize; 3] {
     let program = engine.program();
-    [program.batch, program.height, program.width]
+    [program.batch(), program.height(), program.width()]
 }
 
 /// Images, rows and columns of a batch that can go through.
@@ -179,39 +186,57 @@ fn shape_of_images(images: Images<'_>) -> Result<[usize; 3]> {
     }
 }
 
-/// Where the model's values are; the backbone's come first in both vectors.
-fn bases(parameters: &Parameters, values: &Tensor, statistics: &Tensor) -> Result<Bases> {
-    let backbone = parameters.layout().backbone();
-    let values = values.narrow(0, backbone.start, backbone.len())?;
-    Ok(Bases::default()
-        .with(Buffer::Parameters, device_address(&values)?)
-        .with(Buffer::Statistics, device_address(statistics)?))
+/// The model's values; the backbone's come first in both vectors.
+struct Vectors<'a> {
+    values: Held<'a>,
+    /// Of the values.
+    backbone: Range<usize>,
+    statistics: Held<'a>,
+}
+
+impl<'a> Vectors<'a> {
+    fn new(parameters: &Parameters, values: &'a Tensor, statistics: &'a Tensor) -> Result<Self> {
+        let backbone = parameters.layout().backbone();
+        Ok(Self { values: Held::new(values)?, backbone, statistics: Held::new(statistics)? })
+    }
+
+    fn memory(&self, gpu: &Gpu) -> Result<Memory<'_>> {
+        Ok(Memory::default()
+            .with(Buffer::Parameters, f32s(self.values.span(gpu)?, self.backbone.clone()))
+            .with(Buffer::Statistics, self.statistics.span(gpu)?))
+    }
+}
+
+/// Some of the f32 in a span.
+fn f32s(span: Span<'_>, elements: Range<usize>) -> Span<'_> {
+    span.part(4 * elements.start..4 * elements.end)
 }
 
 /// Gives an engine its images; those that it has room for beyond the batch are zeros or old.
-fn fill(engine: &mut Engine, images: Images<'_>) -> Result<()> {
+fn fill(gpu: &Gpu, engine: &mut Engine, images: Images<'_>) -> Result<()> {
     match images {
         Images::Uploaded(uploaded) => {
             uploaded.begin()?;
-            engine.fill_images(cuda::Images::Pixels, uploaded.bases(Bases::default()))?;
+            engine.fill_images(cuda::Images::Pixels, &uploaded.memory())?;
         }
         Images::Planes(planes) => {
-            let missing = engine.program().batch - planes.dim(0)?;
+            let missing = engine.program().batch() - planes.dim(0)?;
             let planes = match missing {
                 0 => planes.contiguous()?,
                 _ => planes.pad_with_zeros(0, 0, missing)?.contiguous()?,
             };
-            let bases = Bases::default().with(Buffer::Planes, device_address(&planes)?);
-            engine.fill_images(cuda::Images::Planes, bases)?;
+            let planes = Held::new(&planes)?;
+            let memory = Memory::default().with(Buffer::Planes, planes.span(gpu)?);
+            engine.fill_images(cuda::Images::Planes, &memory)?;
         }
     }
     Ok(())
 }
 
 /// Runs a pass, and says so once if it cannot be captured.
-fn run(engine: &mut Engine, pass: Pass, bases: Bases) -> Result<()> {
+fn run(engine: &mut Engine, pass: Pass, memory: &Memory<'_>) -> Result<()> {
     let captured = engine.uncaptured().is_none();
-    engine.run(pass, bases)?;
+    engine.run(pass, memory)?;
     if let Some(reason) = engine.uncaptured().filter(|_| captured) {
         tracing::warn!("steps run command by command, which is slower: {reason}");
     }
@@ -219,36 +244,50 @@ fn run(engine: &mut Engine, pass: Pass, bases: Bases) -> Result<()> {
 }
 
 /// A fresh (images, 512) with an engine's first embeddings.
-fn embedding(engine: &Engine, images: usize, device: &Device) -> Result<Tensor> {
+fn embedding(gpu: &Gpu, engine: &Engine, images: usize, device: &Device) -> Result<Tensor> {
     let embedding = Tensor::zeros((images, EMBEDDING), DType::F32, device)?;
-    engine.read_embedding(device_address(&embedding)?, images)?;
+    engine.read_embedding(Held::new(&embedding)?.span(gpu)?, images)?;
     Ok(embedding)
 }
 
-/// Where a contiguous f32 or u8 tensor lies on its GPU. Good as long as the tensor, for work on the tensor's stream.
-///
-/// # Errors
-/// Another type, device or a layout with gaps.
-pub fn device_address(tensor: &Tensor) -> Result<u64> {
-    let (storage, layout) = tensor.storage_and_layout();
-    let found = match (&*storage, layout.contiguous_offsets()) {
-        (Storage::Cuda(storage), Some((start, _))) => match tensor.dtype() {
-            DType::F32 => Some(address(storage, storage.as_cuda_slice::<f32>()?) + 4 * start as u64),
-            DType::U8 => Some(address(storage, storage.as_cuda_slice::<u8>()?) + start as u64),
-            _ => None,
-        },
-        _ => None,
-    };
-    found.ok_or_else(|| {
-        let (dtype, device, stride) = (tensor.dtype(), tensor.device().location(), tensor.stride());
-        candle_core::Error::Msg(format!(
-            "expected a contiguous f32 or u8 tensor on CUDA, found {dtype:?} on {device:?} with strides {stride:?}"
-        ))
-        .into()
-    })
+/// A contiguous f32 or u8 tensor on a GPU, held so that its memory stays where it is.
+pub struct Held<'a> {
+    storage: RwLockReadGuard<'a, Storage>,
+    dtype: DType,
+    elements: Range<usize>,
 }
 
-/// The guard that comes with the address orders streams; there is one stream, and `Gpu::new` turned tracking off.
-fn address<T>(storage: &CudaStorage, slice: &CudaSlice<T>) -> u64 {
-    slice.device_ptr(&storage.device.cuda_stream()).0
+impl<'a> Held<'a> {
+    /// Holds a tensor.
+    ///
+    /// # Errors
+    /// Another type, device or a layout with gaps.
+    pub fn new(tensor: &'a Tensor) -> Result<Self> {
+        let (storage, layout) = tensor.storage_and_layout();
+        let contiguous = match (&*storage, tensor.dtype()) {
+            (Storage::Cuda(_), DType::F32 | DType::U8) => layout.contiguous_offsets(),
+            _ => None,
+        };
+        let Some((start, end)) = contiguous else {
+            let (dtype, device, stride) = (tensor.dtype(), tensor.device().location(), tensor.stride());
+            return Err(candle_core::Error::Msg(format!(
+                "expected a contiguous f32 or u8 tensor on CUDA, found {dtype:?} on {device:?} with strides {stride:?}"
+            ))
+            .into());
+        };
+        Ok(Self { storage, dtype: tensor.dtype(), elements: start..end })
+    }
+
+    /// Its memory, for work on the stream of `gpu`.
+    ///
+    /// # Errors
+    /// It is on another stream than that of `gpu`.
+    pub fn span(&self, gpu: &Gpu) -> Result<Span<'_>> {
+        let Storage::Cuda(storage) = &*self.storage else { unreachable!("checked by `new`") };
+        let (span, bytes) = match self.dtype {
+            DType::F32 => (Span::new(gpu, storage.as_cuda_slice::<f32>()?)?, size_of::<f32>()),
+            _ => (Span::new(gpu, storage.as_cuda_slice::<u8>()?)?, 1),
+        };
+        Ok(span.part(bytes * self.elements.start..bytes * self.elements.end))
+    }
 }

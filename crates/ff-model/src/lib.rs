@@ -40,7 +40,7 @@ pub mod weights;
 
 pub use backbone::{Backbone, Compute, Engine};
 #[cfg(feature = "cuda")]
-pub use cuda::{Cuda, device_address};
+pub use cuda::{Cuda, Held};
 pub use device::DeviceSpec;
 pub use error::{Error, Result};
 pub use fast::Fast;

@@ -173,8 +173,8 @@ fn arena_bytes(precision: Precision, batch: usize) -> usize {
         Precision::F32 { .. } => Element::F32,
     };
     let (network, ImageSize { height, width }) = (Network::resnet34(), ImageSize::DEFAULT);
-    let train = Program::train(&network, element, batch, height, width).arena_len;
-    train + Program::infer(&network, element, batch, height, width).arena_len
+    let train = Program::train(&network, element, batch, height, width).arena_len();
+    train + Program::infer(&network, element, batch, height, width).arena_len()
 }
 
 /// Does once what a run does with a batch; twice, since the second time passes become graphs. Planes need as much room

@@ -65,17 +65,13 @@ pub struct Gpu {
 impl Gpu {
     /// Loads the kernels and cuDNN for the device of `stream`, which all work is put on.
     ///
-    /// It turns off the event tracking of cudarc for the stream's context: all tensors of a candle device live on its
-    /// one stream, which orders their uses already.
+    /// The context stays as its owner made it, cudarc's tracking of uses by events included.
     ///
     /// # Errors
     /// The driver or cuDNN refuses; the kernels are not for this device.
     pub fn new(stream: Arc<CudaStream>) -> Result<Arc<Self>> {
         let context = stream.context();
         context.bind_to_thread().during(|| "choosing the GPU".to_owned())?;
-        // SAFETY: the context is used by this stream, and by the copy streams of `Uploads`, which touch memory of
-        // their own only and are ordered by events of their own.
-        unsafe { context.disable_event_tracking() };
         let module = Module::load(KERNELS)?;
         let cudnn = Cudnn::new(&stream)?;
         Ok(Arc::new(Self { cudnn, module, functions: Mutex::default(), stream }))
@@ -131,7 +127,11 @@ impl Gpu {
     ///
     /// # Panics
     /// A place's buffer has no address in `bases`.
-    pub fn launch(&self, launch: &Launch, bases: &Bases) -> Result<()> {
+    ///
+    /// # Safety
+    /// The arguments are those of the kernel, in number and kind. Its grid and sizes keep it within the memory behind
+    /// `bases`, which stays allocated until the stream has passed.
+    pub unsafe fn launch(&self, launch: &Launch, bases: &Bases) -> Result<()> {
         let doing = || format!("launching {}", launch.kernel);
         self.bind()?;
         let function = self.function(&launch.kernel)?;
@@ -140,8 +140,8 @@ impl Gpu {
             values.iter_mut().map(|value| value.as_mut_ptr().cast()).collect();
         let [x, y, z] = launch.grid;
         // SAFETY: the module of the function is loaded as long as `self`; the driver copies the arguments before it
-        // returns, and each points to a value as wide as its parameter. That addresses hold what the kernel touches is
-        // the caller's word.
+        // returns, and each points to a value as wide as its parameter, and addresses hold what the kernel touches: the
+        // caller's promise.
         unsafe {
             result::launch_kernel(
                 function.0,

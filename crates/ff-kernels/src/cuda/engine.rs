@@ -13,8 +13,9 @@ use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use super::cudnn::{Algorithm, Convolution, Cudnn};
 use super::driver::{During, Gpu};
 use super::memory::DeviceBytes;
+use super::span::{Memory, Span};
 use super::{Error, Result};
-use crate::gpu::{Bases, Buffer, Command, Convolve, Launch, Machine, Place, Program};
+use crate::gpu::{Bases, Buffer, Command, Convolve, Launch, Machine, Place, Program, buffers_of};
 
 /// A list of a program's commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +69,8 @@ pub struct Engine {
     program: Program,
     /// What works on the memory goes before it, and the GPU last.
     passes: [Recorded; Pass::ALL.len()],
+    /// The buffers that each pass names.
+    named: [Vec<Buffer>; Pass::ALL.len()],
     uncaptured: Option<Error>,
     convolutions: HashMap<Convolve, Convolution>,
     workspace: DeviceBytes,
@@ -95,9 +98,11 @@ impl Engine {
             Ok((convolve, Convolution::new(algorithm, &convolve, &bases, workspace.address())?))
         };
         let convolutions = algorithms.into_iter().map(bind).collect::<Result<_>>()?;
+        let named = Pass::ALL.map(|pass| buffers_of(pass.commands(&program)));
         let engine = Self {
             gpu: Arc::clone(gpu),
             program,
+            named,
             arena,
             workspace,
             convolutions,
@@ -113,23 +118,26 @@ impl Engine {
         &self.program
     }
 
-    /// Fills the program's images from `source`, whose addresses `bases` has.
+    /// Fills the program's images from `source`, which `memory` has.
     ///
     /// # Errors
-    /// The driver refuses.
-    pub fn fill_images(&mut self, source: Images, bases: Bases) -> Result<()> {
+    /// [`Error::Length`], or the driver refuses.
+    pub fn fill_images(&mut self, source: Images, memory: &Memory<'_>) -> Result<()> {
         let commands = match source {
             Images::Pixels => &self.program.from_pixels,
             Images::Planes => &self.program.from_planes,
         };
-        self.bound(bases).run(commands)
+        self.check(&buffers_of(commands), memory)?;
+        self.bound(memory.bases()).run(commands)
     }
 
-    /// Runs a pass; `bases` has the addresses of everything but the arena.
+    /// Runs a pass; `memory` has all that it names but the arena.
     ///
     /// # Errors
-    /// The driver or cuDNN refuses, or reports an earlier failure.
-    pub fn run(&mut self, pass: Pass, bases: Bases) -> Result<()> {
+    /// [`Error::Length`]; the driver or cuDNN refuses, or reports an earlier failure.
+    pub fn run(&mut self, pass: Pass, memory: &Memory<'_>) -> Result<()> {
+        self.check(&self.named[pass as usize], memory)?;
+        let bases = memory.bases();
         let recorded = &self.passes[pass as usize];
         if let Recorded::Captured(of, graph) = recorded
             && *of == bases
@@ -156,24 +164,33 @@ impl Engine {
         self.uncaptured.as_ref()
     }
 
-    /// Copies the embeddings (images, E) f32 of the first images to device address `to`.
+    /// Copies the embeddings (images, E) f32 of the first images to `to`.
     ///
     /// # Errors
-    /// The driver refuses.
-    pub fn read_embedding(&self, to: u64, images: usize) -> Result<()> {
-        self.copy(to, self.address(self.program.embedding), self.embedding_bytes(images))
+    /// [`Error::Length`]: no room, or more images than the program's; or the driver refuses.
+    pub fn read_embedding(&self, to: Span<'_>, images: usize) -> Result<()> {
+        let batch = self.program.batch;
+        if images > batch {
+            let what = "images to read the embeddings of, of a batch";
+            return Err(Error::Length { what, expected: batch, found: images });
+        }
+        let len = self.embedding_bytes(images);
+        let to = to.at_least("room for embeddings", len)?;
+        self.copy(to.address(), self.address(self.program.embedding), len)
     }
 
-    /// Copies dL/d(embedding) (B, E) f32 from device address `from`.
+    /// Copies dL/d(embedding) (B, E) f32 from `from`.
     ///
     /// # Errors
-    /// The driver refuses.
+    /// [`Error::Length`], or the driver refuses.
     ///
     /// # Panics
     /// The program is one for inference.
-    pub fn write_grad_embedding(&self, from: u64) -> Result<()> {
+    pub fn write_grad_embedding(&self, from: Span<'_>) -> Result<()> {
         let to = self.program.grad_embedding.expect("a training program has a gradient of the embedding");
-        self.copy(self.address(to), from, self.embedding_bytes(self.program.batch))
+        let len = self.embedding_bytes(self.program.batch);
+        let from = from.at_least("the gradient of the embeddings", len)?;
+        self.copy(self.address(to), from.address(), len)
     }
 
     /// Bytes of the arena and the workspace of convolutions.
@@ -187,6 +204,13 @@ impl Engine {
         lines.filter_map(|convolve| Some(self.convolutions.get(&convolve)?.describe(&convolve))).collect()
     }
 
+    /// Whether buffers have as many bytes as the program's commands touch.
+    fn check(&self, named: &[Buffer], memory: &Memory<'_>) -> Result<()> {
+        let given = named.iter().filter(|&&buffer| buffer != Buffer::Arena);
+        given.into_iter().try_for_each(|&buffer| memory.check(buffer, self.program.bytes_of(buffer)))
+    }
+
+    /// `bases` of memory that was checked.
     fn bound(&self, bases: Bases) -> Bound<'_> {
         Bound { engine: self, bases: bases.with(Buffer::Arena, self.arena.address()) }
     }
@@ -226,7 +250,7 @@ impl Engine {
 
     fn copy(&self, to: u64, from: u64, len: usize) -> Result<()> {
         self.gpu.bind()?;
-        // SAFETY: one end lies within the arena, the other is the caller's word.
+        // SAFETY: one end lies within the arena, the other in a span of as many bytes.
         unsafe { result::memcpy_dtod_async(to, from, len, self.gpu.stream().cu_stream()) }
             .during(|| format!("copying {len} bytes on the GPU"))
     }
@@ -247,7 +271,7 @@ fn convolutions(program: &Program) -> Vec<Convolve> {
     all
 }
 
-/// An engine and the addresses of a run.
+/// An engine and the addresses of a run: of memory that was checked against the program.
 struct Bound<'a> {
     engine: &'a Engine,
     bases: Bases,
@@ -257,12 +281,15 @@ impl Machine for Bound<'_> {
     type Error = Error;
 
     fn launch(&mut self, launch: &Launch) -> Result<()> {
-        self.engine.gpu.launch(launch, &self.bases)
+        // SAFETY: a program's command, on memory that has as many bytes as the program touches and stays until the
+        // stream has passed.
+        unsafe { self.engine.gpu.launch(launch, &self.bases) }
     }
 
     fn convolve(&mut self, convolve: &Convolve) -> Result<()> {
         let convolution =
             self.engine.convolutions.get(convolve).expect("every convolution was bound by `new`");
-        convolution.run(&self.engine.gpu, &self.bases)
+        // SAFETY: as above; it was bound to the arena and the engine's workspace.
+        unsafe { convolution.run(&self.engine.gpu, &self.bases) }
     }
 }

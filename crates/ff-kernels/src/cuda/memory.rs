@@ -7,6 +7,7 @@ use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
 use super::driver::{During, Gpu};
+use super::span::Span;
 use super::{Error, Result};
 
 /// Bytes on the device, aligned for whatever is kept in them.
@@ -56,14 +57,24 @@ impl DeviceBytes {
     pub(super) fn len(&self) -> usize {
         self.len
     }
+
+    /// All of them.
+    pub(super) fn span(&self) -> Span<'_> {
+        // SAFETY: `drop` waits for the stream.
+        unsafe { Span::from_raw(self.address, self.len) }
+    }
 }
 
 impl Drop for DeviceBytes {
     fn drop(&mut self) {
         let context = self.gpu.stream().context();
-        context.record_err(self.gpu.stream().synchronize());
-        // SAFETY: allocated by `malloc_sync` and freed once; the stream that used it has just come to its end.
-        context.record_err(unsafe { result::free_sync(self.address) });
+        let ended = self.gpu.stream().synchronize();
+        if ended.is_ok() {
+            // SAFETY: allocated by `malloc_sync` and freed once; the stream that used it has just come to its end.
+            context.record_err(unsafe { result::free_sync(self.address) });
+        }
+        // Where it did not, nobody knows who still works on the bytes: they are left alone.
+        context.record_err(ended);
     }
 }
 

@@ -4,13 +4,16 @@
 //! see each other's results without waiting. A second stream only fills [`Uploads`]. Between the beginning and the end
 //! of a capture nothing allocates and nothing waits.
 //!
-//! Addresses in [`Bases`](crate::gpu::Bases) are the caller's word: they must be of this device, hold as many bytes as
-//! the commands touch, and stay so until the stream has passed.
+//! What commands work on comes in as a [`Memory`], whose [`Span`]s stay allocated until the stream has passed and know
+//! their lengths, which are checked against what the commands touch. [`Gpu::launch`] and [`Testbed`] take any command,
+//! and are unsafe.
 //!
 //! | module | what |
 //! |---|---|
 //! | `driver` | the device, its streams, its kernels |
 //! | `memory` | bytes on the device, page-locked bytes on the host |
+//! | `span` | memory that commands may work on |
+//! | `step` | the optimiser's launches |
 //! | `upload` | batches in, small results out, without stopping the stream |
 //! | `cudnn` | convolutions, and the search for the fastest way to do each |
 //! | `testbed` | a GPU for the checks of every kernel beside its twin |
@@ -20,6 +23,8 @@ mod cudnn;
 mod driver;
 mod engine;
 mod memory;
+mod span;
+mod step;
 mod testbed;
 mod upload;
 
@@ -27,5 +32,6 @@ pub use crate::gpu::error::{Error, Result};
 pub use driver::{Found, Gpu};
 pub use engine::{Engine, Images, Pass};
 pub use memory::Pinned;
-pub use testbed::Testbed;
+pub use span::{Memory, Span};
+pub use testbed::{Testbed, check_kernels};
 pub use upload::{HostBytes, Readback, Uploaded, Uploads};

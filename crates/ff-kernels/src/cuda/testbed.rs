@@ -8,8 +8,9 @@ use cudarc::driver::result;
 use super::cudnn::{Convolution, Cudnn};
 use super::driver::{During, Gpu};
 use super::memory::DeviceBytes;
+use super::span::Memory;
 use super::{Error, Result};
-use crate::gpu::twins::Workbench;
+use crate::gpu::twins::{self, Verdict, Workbench};
 use crate::gpu::{Bases, Buffer, Convolve, Launch, Machine, Place};
 
 /// A GPU and the memory that a check laid out on it.
@@ -21,7 +22,11 @@ pub struct Testbed {
 
 impl Testbed {
     /// One without memory.
-    pub fn new(gpu: &Arc<Gpu>) -> Self {
+    ///
+    /// # Safety
+    /// Every command that it is given keeps to memory that was reserved before: those of
+    /// [`twins`](crate::gpu::twins) do.
+    pub unsafe fn new(gpu: &Arc<Gpu>) -> Self {
         Self { buffers: HashMap::new(), bases: Bases::default(), gpu: Arc::clone(gpu) }
     }
 
@@ -30,29 +35,50 @@ impl Testbed {
         self.bases
     }
 
+    /// Its buffers, for an engine.
+    pub fn memory(&self) -> Memory<'_> {
+        self.buffers
+            .iter()
+            .fold(Memory::default(), |memory, (&buffer, bytes)| memory.with(buffer, bytes.span()))
+    }
+
     /// The address of `len` bytes that lie within their buffer.
     fn address(&self, place: Place, len: usize) -> Result<u64> {
         let room = self.buffers.get(&place.buffer).map_or(0, DeviceBytes::len);
-        match place.offset + len <= room {
+        match place.offset.checked_add(len).is_some_and(|end| end <= room) {
             true => Ok(self.bases.address(place)),
-            false => {
-                Err(Error::Length { what: "a buffer of a check", expected: place.offset + len, found: room })
-            }
+            false => Err(Error::Length {
+                what: "a buffer of a check",
+                expected: place.offset.saturating_add(len),
+                found: room,
+            }),
         }
     }
+}
+
+/// Runs every kernel beside its twin.
+///
+/// # Errors
+/// The driver refuses a command; a wrong result is a verdict.
+pub fn check_kernels(gpu: &Arc<Gpu>) -> Result<Vec<Verdict>> {
+    // SAFETY: the twins reserve what their commands work on.
+    twins::run(&mut unsafe { Testbed::new(gpu) })
 }
 
 impl Machine for Testbed {
     type Error = Error;
 
     fn launch(&mut self, launch: &Launch) -> Result<()> {
-        self.gpu.launch(launch, &self.bases)
+        // SAFETY: the promise to `new`.
+        unsafe { self.gpu.launch(launch, &self.bases) }
     }
 
     fn convolve(&mut self, convolve: &Convolve) -> Result<()> {
         let algorithm = Cudnn::fastest(&self.gpu, convolve, &self.bases, false)?;
         let workspace = DeviceBytes::uninitialised(&self.gpu, algorithm.workspace())?;
-        Convolution::new(algorithm, convolve, &self.bases, workspace.address())?.run(&self.gpu, &self.bases)
+        let convolution = Convolution::new(algorithm, convolve, &self.bases, workspace.address())?;
+        // SAFETY: the promise to `new`; the workspace is freed when the stream has passed.
+        unsafe { convolution.run(&self.gpu, &self.bases) }
     }
 }
 

@@ -2,18 +2,24 @@
 //!
 //! A batch is copied on a stream of its own into one of a few slots; events order copy and use in both directions:
 //! a copy waits until the slot's last user is done, a user until the copy is. The host waits for neither.
+//!
+//! Memory that a copy or a kernel may still work on is neither freed nor written to. Where the driver refuses the event
+//! that would tell, the host waits for the whole stream; where that fails too, the memory is left alone for good.
 
+use std::mem;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cudarc::driver::{CudaEvent, CudaStream, result};
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::{CudaEvent, CudaStream};
 
 use super::driver::{During, Gpu};
 use super::memory::{DeviceBytes, Pinned};
+use super::span::{Memory, Span};
 use super::{Error, Result};
+use crate::gpu::Buffer;
 use crate::gpu::batch::RECIPE_LEN;
-use crate::gpu::{Bases, Buffer};
 
 /// Bytes on the host that can be kept until they are copied: [`Pinned`], or a `Vec<u8>`.
 pub trait HostBytes: Deref<Target = [u8]> + Send {}
@@ -89,7 +95,8 @@ impl Uploads {
     ) -> Result<Uploaded> {
         let doing = || "uploading a batch".to_owned();
         let images = recipes.len() / RECIPE_LEN;
-        let expected = images * height * width * 3;
+        // Beyond all memory, where it wraps.
+        let expected = [height, width, 3].iter().fold(images, |product, &n| product.saturating_mul(n));
         if pixels.len() != expected {
             return Err(Error::Length { what: "pixels of a batch", expected, found: pixels.len() });
         }
@@ -115,21 +122,20 @@ impl Uploads {
             to.copy_from_slice(&value.to_le_bytes());
         }
         self.stream.wait(&slot.used).during(doing)?;
-        let pixels = source.pixels.insert(pixels);
-        let stream = self.stream.cu_stream();
-        // SAFETY: both fit, as was just checked; the bytes on the host are kept until `copied`, that on the device by
-        // the slot, whose last use this stream has just been told to wait for.
-        unsafe {
-            result::memcpy_htod_async(slot.pixels.address(), pixels, stream).during(doing)?;
-            result::memcpy_htod_async(slot.recipes.address(), &source.recipes[..4 * recipes.len()], stream)
-                .during(doing)?;
+        source.pixels = Some(pixels);
+        if let Err(error) = source.copy(&self.stream, recipes.len()).during(doing) {
+            // What began before the failure reads and writes this source.
+            match self.stream.synchronize() {
+                Ok(()) => source.pixels = None,
+                Err(_) => mem::forget(self.ring.swap_remove(i)),
+            }
+            return Err(error);
         }
-        slot.copied.record(&self.stream).during(doing)?;
-        slot.taken.store(true, Ordering::Release);
+        source.slot.taken.store(true, Ordering::Release);
         self.next = (i + 1) % depth;
         Ok(Uploaded {
             gpu: Arc::clone(&self.gpu),
-            slot: Arc::clone(slot),
+            slot: Arc::clone(&source.slot),
             shape: [images, height, width],
             ended: AtomicBool::new(false),
         })
@@ -145,11 +151,29 @@ impl Uploads {
     }
 }
 
+impl Source {
+    /// Puts both copies on the stream, and the event that tells when they are over.
+    fn copy(&self, stream: &CudaStream, recipes: usize) -> Result<(), DriverError> {
+        let (slot, raw) = (&self.slot, stream.cu_stream());
+        let pixels = self.pixels.as_deref().map_or(&[][..], Deref::deref);
+        // SAFETY: `upload` checked that both fit and told this stream to wait for the slot's last use; the bytes on the
+        // host are kept until `copied`, those on the device by the slot.
+        unsafe {
+            result::memcpy_htod_async(slot.pixels.address(), pixels, raw)?;
+            result::memcpy_htod_async(slot.recipes.address(), &self.recipes[..4 * recipes], raw)?;
+        }
+        slot.copied.record(stream)
+    }
+}
+
 impl Drop for Uploads {
     fn drop(&mut self) {
         // Copies read what goes now.
-        let context = self.gpu.stream().context();
-        context.record_err(self.stream.synchronize());
+        let ended = self.stream.synchronize();
+        if ended.is_err() {
+            mem::forget(mem::take(&mut self.ring));
+        }
+        self.gpu.stream().context().record_err(ended);
     }
 }
 
@@ -193,17 +217,20 @@ impl Uploaded {
         if self.ended.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let recorded = self.slot.used.record(self.gpu.stream());
-        self.slot.taken.store(false, Ordering::Release);
+        let stream = self.gpu.stream();
+        let recorded = self.slot.used.record(stream);
+        // Without the mark nobody could wait for the slot's users later; a slot whose users never end stays taken.
+        if recorded.is_ok() || stream.synchronize().is_ok() {
+            self.slot.taken.store(false, Ordering::Release);
+        }
         recorded.during(|| "giving an upload slot back".to_owned())
     }
 
-    /// `bases` with the addresses of pixels and recipes.
-    #[must_use]
-    pub fn bases(&self, bases: Bases) -> Bases {
-        bases
-            .with(Buffer::Pixels, self.slot.pixels.address())
-            .with(Buffer::Recipes, self.slot.recipes.address())
+    /// The memory of pixels and recipes, all of the slot's.
+    pub fn memory(&self) -> Memory<'_> {
+        Memory::default()
+            .with(Buffer::Pixels, self.slot.pixels.span())
+            .with(Buffer::Recipes, self.slot.recipes.span())
     }
 }
 
@@ -217,7 +244,8 @@ impl Drop for Uploaded {
 /// A small result on its way to the host.
 pub struct Readback {
     gpu: Arc<Gpu>,
-    bytes: Pinned,
+    /// None where a copy may write to them that nothing can wait for.
+    bytes: Option<Pinned>,
     len: usize,
     arrived: CudaEvent,
 }
@@ -229,28 +257,39 @@ impl Readback {
     /// The system has no page-locked memory.
     pub fn new(gpu: &Arc<Gpu>, len: usize) -> Result<Self> {
         let arrived = gpu.stream().context().new_event(None).during(|| "making an event".to_owned())?;
-        Ok(Self { gpu: Arc::clone(gpu), bytes: Pinned::new(gpu, len)?, len: 0, arrived })
+        let bytes = Some(Pinned::new(gpu, len)?);
+        Ok(Self { gpu: Arc::clone(gpu), bytes, len: 0, arrived })
     }
 
-    /// Asks for `len` bytes at device address `from`, as they will be when the stream has come this far.
+    /// Asks for the bytes of `from`, as they will be when the stream has come this far.
     ///
     /// # Errors
-    /// [`Error::Length`], or the driver refuses.
-    pub fn begin(&mut self, from: u64, len: usize) -> Result<()> {
+    /// [`Error::Length`], or the driver refuses: then there is nothing to wait for.
+    pub fn begin(&mut self, from: Span<'_>) -> Result<()> {
+        let len = from.len();
         let doing = || format!("reading {len} bytes back");
-        let room = self.bytes.len();
-        if len > room {
+        let room = self.bytes.as_ref().map_or(0, |bytes| bytes.len());
+        let Some(bytes) = self.bytes.as_mut().filter(|_| len <= room) else {
             return Err(Error::Length { what: "room to read back", expected: len, found: room });
-        }
+        };
         // What was asked for before must not arrive while the caller reads this.
         self.arrived.synchronize().during(doing)?;
-        self.len = len;
+        self.len = 0;
         self.gpu.bind()?;
-        // SAFETY: the bytes on the host are kept until the copy is over, see `wait` and `drop`; that there are as many
-        // on the device is the caller's word.
-        unsafe { result::memcpy_dtoh_async(&mut self.bytes[..len], from, self.gpu.stream().cu_stream()) }
+        let stream = self.gpu.stream();
+        // SAFETY: the bytes on the host are kept until the copy is over, see below, `wait` and `drop`; those on the
+        // device until the stream has passed.
+        unsafe { result::memcpy_dtoh_async(&mut bytes[..len], from.address(), stream.cu_stream()) }
             .during(doing)?;
-        self.arrived.record(self.gpu.stream()).during(doing)
+        if let Err(error) = self.arrived.record(stream).during(doing) {
+            // The copy is under way, and no event tells when it is over.
+            if stream.synchronize().is_err() {
+                mem::forget(self.bytes.take());
+            }
+            return Err(error);
+        }
+        self.len = len;
+        Ok(())
     }
 
     /// Waits for the bytes that were asked for last.
@@ -259,13 +298,16 @@ impl Readback {
     /// Something on the stream before them failed.
     pub fn wait(&mut self) -> Result<&[u8]> {
         self.arrived.synchronize().during(|| "waiting for a result of the GPU".to_owned())?;
-        Ok(&self.bytes[..self.len])
+        Ok(self.bytes.as_ref().map_or(&[], |bytes| &bytes[..self.len]))
     }
 }
 
 impl Drop for Readback {
     fn drop(&mut self) {
-        let context = self.gpu.stream().context();
-        context.record_err(self.arrived.synchronize());
+        let arrived = self.arrived.synchronize();
+        if arrived.is_err() {
+            mem::forget(self.bytes.take());
+        }
+        self.gpu.stream().context().record_err(arrived);
     }
 }

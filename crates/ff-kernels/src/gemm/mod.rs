@@ -16,7 +16,7 @@ use forward::{Grid, Tap};
 
 use crate::buffer::Buffer;
 use crate::epilogue::{Epilogue, RawEpilogue};
-use crate::shape::{MapShape, check_channels, check_len};
+use crate::shape::{MapShape, check_channels, check_len, product};
 use crate::source::Source;
 use crate::threads::ThreadPool;
 
@@ -44,6 +44,9 @@ pub struct Branch<'a> {
 
 impl ConvGemm {
     /// A convolution of `input` to `out_channels` channels on `threads` threads.
+    ///
+    /// # Panics
+    /// Channels that are no multiple of 16; a kernel, stride or size that there is no convolution of.
     pub fn new(input: MapShape, out_channels: usize, kernel: usize, stride: usize, threads: usize) -> Self {
         check_channels("convolution input", input.channels);
         check_channels("convolution output", out_channels);
@@ -57,6 +60,9 @@ impl ConvGemm {
             width: out(input.width),
             channels: out_channels,
         };
+        // Neither the output nor the weights, with the taps of a branch, may wrap.
+        output.len();
+        product("convolution weights", &[out_channels, input.channels, kernel * kernel + 1]);
         Self { input, output, kernel, stride, threads }
     }
 

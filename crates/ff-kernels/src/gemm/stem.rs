@@ -11,7 +11,7 @@ use crate::batchnorm::Coefficients;
 use crate::buffer::Buffer;
 use crate::epilogue::{Epilogue, GRADIENT, INFERENCE, RawEpilogue, STATISTICS, STORE};
 use crate::pool::{MaxPool, PooledGradient};
-use crate::shape::{MapShape, check_at_least, check_channels, check_len};
+use crate::shape::{MapShape, check_at_least, check_channels, check_len, product};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::threads::{SharedMut, ThreadPool, split};
 
@@ -49,12 +49,20 @@ pub struct StemGradient<'a> {
 
 impl Stem {
     /// A stem of `(batch, 3, height, width)` images to `out_channels` channels.
+    ///
+    /// # Panics
+    /// Channels that are no multiple of 16; a size that there is no stem of.
     pub fn new(batch: usize, height: usize, width: usize, out_channels: usize, threads: usize) -> Self {
         check_channels("stem output", out_channels);
         assert!(batch > 0 && height > 0 && width > 0, "a stem needs at least one pixel");
         let out = |n: usize| (n - 1) / 2 + 1;
         let output = MapShape { batch, height: out(height), width: out(width), channels: out_channels };
-        Self { batch, height, width, output, threads }
+        let stem = Self { batch, height, width, output, threads };
+        // None of the lengths below may wrap.
+        output.len();
+        product("stem weights", &[out_channels, TAP_ROWS]);
+        product("padded images", &[batch, COLORS, height.saturating_add(2 * PAD + 1), 2, stem.row_len()]);
+        stem
     }
 
     /// The same stem for another number of images.

@@ -65,6 +65,37 @@ pub enum Buffer {
 impl Buffer {
     /// How many there are.
     pub const COUNT: usize = Self::Planes as usize + 1;
+    /// All of them, in order.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Arena,
+        Self::Parameters,
+        Self::Statistics,
+        Self::Gradient,
+        Self::FirstState,
+        Self::SecondState,
+        Self::Average,
+        Self::Scalars,
+        Self::Pixels,
+        Self::Recipes,
+        Self::Planes,
+    ];
+
+    /// What errors call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Arena => "the arena",
+            Self::Parameters => "the parameters",
+            Self::Statistics => "the running statistics",
+            Self::Gradient => "the gradient",
+            Self::FirstState => "the optimiser's first state",
+            Self::SecondState => "the optimiser's second state",
+            Self::Average => "the average of the parameters",
+            Self::Scalars => "the scalars of a step",
+            Self::Pixels => "the pixels of a batch",
+            Self::Recipes => "the recipes of a batch",
+            Self::Planes => "the planes of a batch",
+        }
+    }
 }
 
 /// Bytes of a buffer, from an offset on.
@@ -280,6 +311,25 @@ pub enum Command {
     Launch(Launch),
     /// A convolution.
     Convolve(Convolve),
+}
+
+/// The buffers that commands name, each once.
+pub fn buffers_of(commands: &[Command]) -> Vec<Buffer> {
+    let mut named = [false; Buffer::COUNT];
+    let mut name = |place: &Place| named[place.buffer as usize] = true;
+    for command in commands {
+        match command {
+            Command::Launch(launch) => launch.args.iter().for_each(|arg| {
+                if let Arg::At(place) = arg {
+                    name(place);
+                }
+            }),
+            Command::Convolve(Convolve { x, w, y, bias, residual, .. }) => {
+                [x, w, y].into_iter().chain(bias).chain(residual).for_each(&mut name);
+            }
+        }
+    }
+    Buffer::ALL.into_iter().filter(|&buffer| named[buffer as usize]).collect()
 }
 
 /// What carries commands out, one after the other.

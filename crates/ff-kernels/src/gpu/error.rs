@@ -73,6 +73,8 @@ pub enum Error {
         /// Slots of the ring.
         depth: usize,
     },
+    /// Memory of a stream other than the one that is to work on it.
+    OtherStream,
     /// Bytes that do not fit where they are to go.
     Length {
         /// What they are.
@@ -194,6 +196,9 @@ impl fmt::Display for Error {
             Self::NoSlot { depth } => {
                 write!(f, "all {depth} upload slots hold batches that were not ended yet")
             }
+            Self::OtherStream => f.write_str(
+                "memory of another stream: expected that of the model's device, which orders its uses",
+            ),
             Self::Length { what, expected, found } => {
                 write!(f, "{what}: expected {expected} bytes, found {found}")
             }

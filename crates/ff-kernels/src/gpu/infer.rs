@@ -11,7 +11,7 @@ impl Program {
     /// each.
     ///
     /// # Panics
-    /// No images, or images that are too small.
+    /// No images, or images that are too small; channels that are no multiple of 16.
     pub fn infer(config: &Config, element: Element, batch: usize, height: usize, width: usize) -> Self {
         let layout = Layout::new(config);
         let convs: Convs = Self::convs(&layout, batch, height, width);

@@ -31,5 +31,6 @@ pub mod update;
 
 pub use command::{
     Arg, BLOCK, Bases, Buffer, Command, Convolve, Element, Geometry, Launch, Machine, Operation, Place,
+    buffers_of,
 };
 pub use program::Program;

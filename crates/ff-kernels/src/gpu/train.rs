@@ -7,6 +7,7 @@ use super::command::{Element, Operation, Place};
 use super::layers::{BlockConvs, Conv, Convs, Filters, Mask, Residual, Writer, pooled};
 use super::program::Program;
 use crate::resnet::{Config, Layout};
+use crate::shape::check_channels;
 
 /// A convolution's output and its BatchNorm (4, C).
 struct Normed {
@@ -28,7 +29,7 @@ impl Program {
     /// Forward and backward for batches of exactly `batch` images of `height` x `width`, at least 32 each.
     ///
     /// # Panics
-    /// No images, or images that are too small.
+    /// No images, or images that are too small; channels that are no multiple of 16.
     pub fn train(config: &Config, element: Element, batch: usize, height: usize, width: usize) -> Self {
         let layout = Layout::new(config);
         let convs = Self::convs(&layout, batch, height, width);
@@ -87,6 +88,9 @@ impl Program {
     pub(super) fn convs(layout: &Layout, batch: usize, height: usize, width: usize) -> Convs {
         assert!(batch >= 1, "a program needs at least one image");
         assert!(height >= 32 && width >= 32, "expected images of at least 32x32, found {height}x{width}");
+        // Kernels read whole vectors of channels, and count elements in 32 bits.
+        let widths = layout.blocks.iter().map(|block| block.outputs);
+        widths.chain([layout.stem.1.channels()]).for_each(|width| check_channels("program", width));
         Convs::new(layout, batch, height, width)
     }
 }

@@ -11,6 +11,7 @@
 mod color;
 mod fetch;
 
+use crate::shape::product;
 use crate::simd::{Level, PixelKernel, Pixels, dispatch_pixels};
 use color::{Step, grey, run_steps};
 use fetch::{Fetch, Mapped, Mirrored, Planes, Straight};
@@ -87,7 +88,7 @@ impl Recipe<'_> {
 /// A size that does not fit the image or `out`; an image without pixels or with 2^24 or more; more operations than a
 /// recipe may have; two contrasts; a level that this machine lacks.
 pub fn augment(level: Level, image: Rgb<'_>, recipe: &Recipe<'_>, out: &mut [f32]) {
-    let area = image.width * image.height;
+    let area = product("an image", &[image.width, image.height]);
     assert!((1..1 << 24).contains(&area), "expected 1 to 2^24 - 1 pixels, found {area}");
     assert_eq!(image.pixels.len(), 3 * area, "expected an image of {} x {}", image.width, image.height);
     assert_eq!(out.len(), 3 * area, "expected three planes of {} x {}", image.width, image.height);

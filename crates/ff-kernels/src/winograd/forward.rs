@@ -81,18 +81,20 @@ pub(crate) fn run(
     let filters_len = blocking.filters_len(inner, outer);
     let filter_copies = if blocking.fused_filters { threads } else { 1 };
     let (filter_space, rest) = workspace.split_at_mut(filters_len * filter_copies);
-    let filters = match filters {
+    let transformed = match filters {
         FilterSource::View(view) if !blocking.fused_filters => {
             transform_all(pool, view, outer / 16, inner, filter_space);
-            FilterSource::Panels(filter_space.as_ptr())
+            true
         }
-        other => other,
+        _ => false,
     };
     let tile_copies = if blocking.shared_tiles { 1 } else { threads };
     let (tile_space, product_space) = rest.split_at_mut(blocking.tiles_len(inner) * tile_copies);
     let filter_space = SharedMut::new(filter_space);
     let tile_space = SharedMut::new(tile_space);
     let product_space = SharedMut::new(product_space);
+    // The pointer that panels are read by comes after the last borrow of the space, which would end an earlier one.
+    let filters = if transformed { FilterSource::Panels(filter_space.as_ptr()) } else { filters };
 
     let job = |thread: usize| Convolve {
         blocking: *blocking,

@@ -23,7 +23,7 @@ use filter::{FilterView, panel_len};
 
 use crate::buffer::Buffer;
 use crate::epilogue::{Epilogue, RawEpilogue};
-use crate::shape::{MapShape, check_channels, check_len};
+use crate::shape::{MapShape, check_channels, check_len, product};
 use crate::source::Source;
 use crate::threads::ThreadPool;
 
@@ -54,11 +54,17 @@ pub enum Filters<'a> {
 
 impl Conv3x3 {
     /// A convolution of `input` to `out_channels` channels on `threads` threads.
+    ///
+    /// # Panics
+    /// Channels that are no multiple of 16; a size that there is no convolution of.
     pub fn new(input: MapShape, out_channels: usize, threads: usize) -> Self {
         check_channels("conv3x3 input", input.channels);
         check_channels("conv3x3 output", out_channels);
         assert!(!input.is_empty(), "conv3x3 needs at least one pixel, found {input:?}");
         let output = MapShape { channels: out_channels, ..input };
+        // Neither the output nor the transformed filters, larger than the weights, may wrap.
+        output.len();
+        product("conv3x3 filters", &[out_channels, input.channels + 1, transforms::XI]);
         let tiles = tiles::Tiling::new(input).tiles();
         Self {
             input,

@@ -54,6 +54,12 @@ long objects;
     StreamPtr stream = streams.find(handle);   \
     if (!stream) return CUDA_ERROR_INVALID_HANDLE
 
+// Whether the call that a test counted down to has come: it fails, and nothing happens.
+bool due(const char* name) {
+    long& left = settings()[name];
+    return left > 0 && --left == 0;
+}
+
 CUresult invalid(const std::string& what) {
     fake::report(what);
     return CUDA_ERROR_INVALID_VALUE;
@@ -140,6 +146,7 @@ const Named NAMES[] = {
     {CUDA_ERROR_NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
     {CUDA_ERROR_NOT_READY, "CUDA_ERROR_NOT_READY", "device not ready"},
     {CUDA_ERROR_ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
+    {CUDA_ERROR_LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
     {CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
      "operation not permitted when stream is capturing"},
     {CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
@@ -185,7 +192,8 @@ int enqueue(void* handle, const std::string& what, const std::vector<Range>& tou
 
 extern "C" {
 
-// For tests: `memory` in bytes, `devices`, `driver` as cuDriverGetVersion says it, `eager` for streams to come.
+// For tests: `fail_copy`, `fail_record` and `fail_wait`, which copy to the device, record of an event or wait for a
+// stream from now on fails; `memory` in bytes, `devices`, `driver` as cuDriverGetVersion says it, `eager` for streams to come.
 void fake_set(const char* name, long value) {
     LOCK;
     settings()[name] = value;
@@ -207,6 +215,13 @@ long fake_complaints() {
 long fake_live() {
     LOCK;
     return long(streams.memory.live.size() + streams.made.size()) + objects + context_users;
+}
+
+long fake_queued() {
+    LOCK;
+    size_t queued = streams.legacy->queue.size();
+    for (const StreamPtr& stream : streams.made) queued += stream->queue.size();
+    return long(queued);
 }
 
 long fake_graphs_launched() {
@@ -379,6 +394,7 @@ CUresult cuMemFreeHost(void* at) {
 CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void* from, size_t len, CUstream handle) {
     ENTER_CONTEXT;
     STREAM(handle);
+    if (due("fail_copy")) return CUDA_ERROR_LAUNCH_FAILED;
     return copy_from_host(stream, to, from, len);
 }
 
@@ -453,6 +469,7 @@ CUresult cuStreamDestroy(CUstream handle) {
 CUresult cuStreamSynchronize(CUstream handle) {
     ENTER_CONTEXT;
     STREAM(handle);
+    if (due("fail_wait")) return CUDA_ERROR_LAUNCH_FAILED;
     return synchronise(stream);
 }
 
@@ -488,6 +505,7 @@ CUresult cuEventDestroy(CUevent event) {
 CUresult cuEventRecord(CUevent event, CUstream handle) {
     ENTER_CONTEXT;
     STREAM(handle);
+    if (due("fail_record")) return CUDA_ERROR_LAUNCH_FAILED;
     event->captured = stream->capture != nullptr;
     if (event->captured) return stream->capture->broken ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED : CUDA_SUCCESS;
     auto op = std::make_shared<Op>();

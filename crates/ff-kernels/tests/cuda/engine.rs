@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cudarc::driver::CudaContext;
 use ff_kernels::ThreadPool;
-use ff_kernels::cuda::{Engine, Gpu, Images, Pass, Pinned, Result, Testbed, Uploads};
+use ff_kernels::cuda::{Engine, Error, Gpu, Images, Memory, Pass, Pinned, Result, Span, Testbed, Uploads};
 use ff_kernels::gpu::batch::RECIPE_LEN;
 use ff_kernels::gpu::twins::Workbench;
 use ff_kernels::gpu::twins::values::{noise, parameters, relative_error, statistics};
-use ff_kernels::gpu::{Bases, Buffer, Element, Place, Program};
+use ff_kernels::gpu::update::{Group, Scalars};
+use ff_kernels::gpu::{Buffer, Element, Place, Program};
+use ff_kernels::optim::{AdamW, Sgd};
 use ff_kernels::resnet::{Config, Layout, Mode, Plan, Stage};
 
 use crate::fake;
@@ -47,7 +49,8 @@ impl Pair {
         };
         let layout = Layout::new(&config());
         let (parameters, statistics) = (parameters(&layout), statistics(&layout));
-        let mut bench = Testbed::new(gpu);
+        // SAFETY: only its memory is used, by the engine, which checks lengths.
+        let mut bench = unsafe { Testbed::new(gpu) };
         for (buffer, len) in [
             (Buffer::Parameters, parameters.len()),
             (Buffer::Statistics, statistics.len()),
@@ -65,12 +68,8 @@ impl Pair {
         Self { bench, engine, plan, element, parameters, statistics }
     }
 
-    fn address(&self, buffer: Buffer) -> u64 {
-        self.bench.bases().address(Place { buffer, offset: 0 })
-    }
-
-    fn bases(&self) -> Bases {
-        self.bench.bases()
+    fn span(&self, buffer: Buffer) -> Span<'_> {
+        self.bench.memory().span(buffer).unwrap()
     }
 
     /// A forward and a backward pass on other inputs for each `step`, on both sides.
@@ -80,12 +79,13 @@ impl Pair {
         let grad = noise(BATCH * config().embedding_len(), 200 + step);
         write(&mut self.bench, Buffer::Planes, &images);
         write(&mut self.bench, GRAD_EMBEDDING, &grad);
-        let bases = self.bases();
-        self.engine.fill_images(Images::Planes, bases).unwrap();
-        self.engine.run(Pass::Forward, bases).unwrap();
-        self.engine.read_embedding(self.address(EMBEDDING), BATCH).unwrap();
-        self.engine.write_grad_embedding(self.address(GRAD_EMBEDDING)).unwrap();
-        self.engine.run(Pass::Backward, bases).unwrap();
+        let memory = self.bench.memory();
+        self.engine.fill_images(Images::Planes, &memory).unwrap();
+        self.engine.run(Pass::Forward, &memory).unwrap();
+        self.engine.read_embedding(self.span(EMBEDDING), BATCH).unwrap();
+        self.engine.write_grad_embedding(self.span(GRAD_EMBEDDING)).unwrap();
+        let memory = self.bench.memory();
+        self.engine.run(Pass::Backward, &memory).unwrap();
 
         let (mut embedding, mut gradient) = (vec![0.0; grad.len()], vec![0.0; self.parameters.len()]);
         self.plan.forward_train(&self.parameters, &mut self.statistics, &images, &mut embedding);
@@ -100,10 +100,10 @@ impl Pair {
         let [height, width] = SIZE;
         let images = noise(BATCH * 3 * height * width, 100 + step);
         write(&mut self.bench, Buffer::Planes, &images);
-        let bases = self.bases();
-        self.engine.fill_images(Images::Planes, bases).unwrap();
-        self.engine.run(Pass::Forward, bases).unwrap();
-        self.engine.read_embedding(self.address(EMBEDDING), BATCH).unwrap();
+        let memory = self.bench.memory();
+        self.engine.fill_images(Images::Planes, &memory).unwrap();
+        self.engine.run(Pass::Forward, &memory).unwrap();
+        self.engine.read_embedding(self.span(EMBEDDING), BATCH).unwrap();
         let mut embedding = vec![0.0; BATCH * config().embedding_len()];
         self.plan.forward_eval(&self.parameters, &self.statistics, &images, &mut embedding);
         self.compare(step, EMBEDDING, &embedding);
@@ -159,8 +159,7 @@ fn predictions_follow_the_parameters_that_were_prepared() {
             }
             write(&mut pair.bench, Buffer::Parameters, &pair.parameters);
             pair.plan.invalidate_weights();
-            let bases = pair.bases();
-            pair.engine.run(Pass::Prepare, bases).unwrap();
+            pair.engine.run(Pass::Prepare, &pair.bench.memory()).unwrap();
             pair.predict(2 * round);
             pair.predict(2 * round + 1);
         }
@@ -174,8 +173,7 @@ fn fused_convolutions_are_taken_apart_where_cudnn_has_none() {
     device.set("fused", 0, 1);
     let gpu = device.gpu();
     let mut pair = Pair::new(&gpu, Mode::Infer, Element::Bf16, false);
-    let bases = pair.bases();
-    pair.engine.run(Pass::Prepare, bases).unwrap();
+    pair.engine.run(Pass::Prepare, &pair.bench.memory()).unwrap();
     (0..3).for_each(|step| pair.predict(step));
     let algorithms = pair.engine.algorithms();
     assert!(algorithms.iter().all(|line| line.contains("bias in a kernel of its own")), "{algorithms:#?}");
@@ -191,26 +189,114 @@ fn a_stream_that_cannot_be_captured_runs_command_by_command() {
     assert!(error.contains("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"), "{error}");
 }
 
-type Call<'a> = &'a (dyn Fn(&mut Engine) -> Result<()> + Sync);
+type Call<'a> = &'a (dyn Fn(&mut Engine, &Memory<'_>) -> Result<()> + Sync);
 
 #[test]
 fn every_call_may_come_from_another_thread() {
     let device = fake::alone();
     let mut pair = Pair::new(&device.gpu(), Mode::Train, Element::F32, false);
-    let (bases, to, from) = (pair.bases(), pair.address(EMBEDDING), pair.address(GRAD_EMBEDDING));
     let calls: [Call<'_>; 5] = [
-        &|engine| engine.fill_images(Images::Planes, bases),
-        &|engine| engine.run(Pass::Forward, bases),
-        &|engine| engine.read_embedding(to, BATCH),
-        &|engine| engine.write_grad_embedding(from),
-        &|engine| engine.run(Pass::Backward, bases),
+        &|engine, memory| engine.fill_images(Images::Planes, memory),
+        &|engine, memory| engine.run(Pass::Forward, memory),
+        &|engine, memory| engine.read_embedding(memory.span(EMBEDDING).unwrap(), BATCH),
+        &|engine, memory| engine.write_grad_embedding(memory.span(GRAD_EMBEDDING).unwrap()),
+        &|engine, memory| engine.run(Pass::Backward, memory),
     ];
     for _ in 0..3 {
         for call in calls {
-            fake::elsewhere(|| call(&mut pair.engine)).unwrap();
+            let (engine, memory) = (&mut pair.engine, pair.bench.memory());
+            fake::elsewhere(|| call(engine, &memory)).unwrap();
         }
     }
     fake::elsewhere(|| drop(pair));
+}
+
+/// Any address and any length used to be taken from safe code.
+#[test]
+fn memory_that_is_too_short_is_refused_by_name() {
+    let device = fake::alone();
+    let mut pair = Pair::new(&device.gpu(), Mode::Train, Element::F32, false);
+    let memory = pair.bench.memory();
+    let short = |buffer| memory.with(buffer, shorter(memory.span(buffer).unwrap()));
+    let refused = |called: Result<()>, what: &str| {
+        let error = called.unwrap_err();
+        assert!(matches!(error, Error::Length { .. }) && error.to_string().starts_with(what), "{error}");
+    };
+    let engine = &mut pair.engine;
+    refused(engine.fill_images(Images::Planes, &short(Buffer::Planes)), "the planes of a batch: expected");
+    refused(engine.fill_images(Images::Planes, &Memory::default()), "the planes of a batch: expected");
+    refused(engine.fill_images(Images::Pixels, &memory), "the pixels of a batch: expected");
+    refused(engine.run(Pass::Forward, &short(Buffer::Parameters)), "the parameters: expected");
+    refused(engine.run(Pass::Forward, &short(Buffer::Statistics)), "the running statistics: expected");
+    refused(engine.run(Pass::Backward, &short(Buffer::Gradient)), "the gradient: expected");
+    let (to, from) = (memory.span(EMBEDDING).unwrap(), memory.span(GRAD_EMBEDDING).unwrap());
+    refused(engine.read_embedding(shorter(to), BATCH), "room for embeddings: expected");
+    refused(engine.read_embedding(to, BATCH + 1), "images to read the embeddings of");
+    refused(engine.write_grad_embedding(shorter(from)), "the gradient of the embeddings: expected");
+    // Replayed passes are checked as well.
+    for _ in 0..3 {
+        engine.fill_images(Images::Planes, &memory).unwrap();
+        engine.run(Pass::Forward, &memory).unwrap();
+        refused(engine.run(Pass::Forward, &short(Buffer::Parameters)), "the parameters: expected");
+    }
+}
+
+#[test]
+fn steps_beyond_their_vectors_are_refused_by_name() {
+    let device = fake::alone();
+    let gpu = device.gpu();
+    // SAFETY: only its memory is used, by calls that check lengths.
+    let mut bench = unsafe { Testbed::new(&gpu) };
+    const LEN: usize = 40;
+    let vectors =
+        [Buffer::Parameters, Buffer::Gradient, Buffer::FirstState, Buffer::SecondState, Buffer::Average];
+    for buffer in vectors {
+        bench.reserve(buffer, 4 * LEN).unwrap();
+    }
+    bench.reserve(Buffer::Scalars, Scalars::BUFFER_LEN).unwrap();
+    let memory = bench.memory();
+    let sgd = Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.0, nesterov: false, grad_scale: 1.0 };
+    let adamw =
+        AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.0, step: 1, grad_scale: 1.0 };
+    gpu.norm(LEN, 0, 1, 1.0, None, &memory).unwrap();
+    gpu.sgd(&[Group { range: 1..LEN, rule: sgd }], Some(0.9), &memory).unwrap();
+    gpu.adamw(&[Group { range: 0..3, rule: adamw }, Group { range: 3..LEN, rule: adamw }], None, &memory)
+        .unwrap();
+    gpu.synchronize().unwrap();
+
+    let refused = |called: Result<()>| assert!(matches!(called.unwrap_err(), Error::Length { .. }));
+    refused(gpu.norm(LEN + 1, 0, 1, 1.0, None, &memory));
+    refused(gpu.norm(usize::MAX, 0, 1, 1.0, None, &memory));
+    refused(gpu.norm(LEN, Scalars::BUFFER_LEN / 4, 1, 1.0, None, &memory));
+    refused(gpu.norm(LEN, usize::MAX, 1, 1.0, None, &memory));
+    for end in [LEN + 1, usize::MAX, 1 << 32] {
+        let (first, second) = (Group { range: 0..3, rule: sgd }, Group { range: 3..end, rule: sgd });
+        refused(gpu.sgd(&[first, second], None, &memory));
+        refused(gpu.adamw(&[Group { range: end - 1..end, rule: adamw }], None, &memory));
+    }
+    for buffer in vectors {
+        let short = memory.with(buffer, shorter(memory.span(buffer).unwrap()));
+        refused(gpu.adamw(&[Group { range: 0..LEN, rule: adamw }], Some(0.9), &short));
+    }
+    // A slice of another stream may be freed while this one still works on it.
+    let other = gpu.stream().context().new_stream().unwrap().alloc_zeros::<f32>(LEN).unwrap();
+    assert_eq!(Span::new(&gpu, &other).unwrap_err(), Error::OtherStream);
+    let own = gpu.stream().alloc_zeros::<f32>(LEN).unwrap();
+    assert_eq!(Span::new(&gpu, &own).unwrap().len(), 4 * LEN);
+}
+
+/// The owner of a context chose how cudarc orders its slices; other streams of it rely on that.
+#[test]
+fn event_tracking_is_left_as_it_was() {
+    let device = fake::alone();
+    let stream = CudaContext::new(0).unwrap().new_stream().unwrap();
+    let gpu = Gpu::new(Arc::clone(&stream)).unwrap();
+    assert!(stream.context().is_event_tracking());
+    drop((gpu, device));
+}
+
+fn shorter(span: Span<'_>) -> Span<'_> {
+    span.part(0..span.len() - 1)
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn out_of_memory_says_what_is_free_and_leaves_the_gpu_usable() {
     device.set("memory", 3 << 20, 1 << 30);
     let Err(error) = Engine::new(&gpu, program(), false) else { panic!("it fits") };
     let Error::OutOfMemory { asked, free, total, batch: None } = error else { panic!("{error}") };
-    assert_eq!((asked, free, total), (program().arena_len, 3 << 20, 3 << 20));
+    assert_eq!((asked, free, total), (program().arena_len(), 3 << 20, 3 << 20));
     assert_eq!(gpu.memory().unwrap(), (3 << 20, 3 << 20));
     gpu.synchronize().unwrap();
     Pinned::new(&gpu, 100).unwrap();

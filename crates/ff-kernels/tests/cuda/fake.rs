@@ -15,6 +15,8 @@ pub struct Device {
     changed: Vec<(&'static str, i64)>,
     /// Things of the driver that an earlier test left behind.
     left: i64,
+    /// Whether this test leaves some too.
+    leaks: bool,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -23,7 +25,7 @@ pub fn alone() -> Device {
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: loaded already, as this program links to it.
     let library = unsafe { Library::new("libcuda.so.1") }.unwrap();
-    let mut device = Device { library, changed: Vec::new(), left: 0, _alone: alone };
+    let mut device = Device { library, changed: Vec::new(), left: 0, leaks: false, _alone: alone };
     device.left = if device.is_fake() { device.count(b"fake_live") } else { 0 };
     device
 }
@@ -66,6 +68,16 @@ impl Device {
         self.is_fake().then(|| self.count(b"fake_graphs_launched"))
     }
 
+    /// Work that streams have been given and have not done yet.
+    pub fn queued(&self) -> i64 {
+        self.count(b"fake_queued")
+    }
+
+    /// What was left alone on purpose is no leak of this test.
+    pub fn expect_left_behind(&mut self) {
+        self.leaks = true;
+    }
+
     /// Forgets what the test did wrong on purpose.
     pub fn forgive(&self) {
         // SAFETY: the stand-in's own function of that type.
@@ -102,6 +114,10 @@ impl Drop for Device {
         self.forgive();
         if !std::thread::panicking() {
             assert_eq!(complaints, 0, "the stand-ins complained, see stderr");
+            if self.leaks {
+                assert!(live > self.left, "nothing was left behind");
+                return;
+            }
             assert_eq!(live, self.left, "things of the driver that were not given back");
         }
     }

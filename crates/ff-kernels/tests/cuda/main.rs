@@ -10,13 +10,13 @@ mod fake;
 mod strict;
 mod uploads;
 
-use ff_kernels::cuda::Testbed;
-use ff_kernels::gpu::{Arg, Launch, Machine, twins};
+use ff_kernels::cuda::check_kernels;
+use ff_kernels::gpu::{Arg, Bases, Launch};
 
 #[test]
 fn every_kernel_agrees_with_its_twin() {
     let device = fake::alone();
-    let verdicts = twins::run(&mut Testbed::new(&device.gpu())).unwrap();
+    let verdicts = check_kernels(&device.gpu()).unwrap();
     assert!(verdicts.len() > 200, "only {} checks ran", verdicts.len());
     let failed: Vec<_> = verdicts.iter().filter(|v| !v.passed()).collect();
     assert!(failed.is_empty(), "{} of {} checks failed, first {:?}", failed.len(), verdicts.len(), failed[0]);
@@ -26,6 +26,7 @@ fn every_kernel_agrees_with_its_twin() {
 fn a_kernel_that_is_none_is_named() {
     let device = fake::alone();
     let launch = Launch { kernel: "no_such_kernel".into(), grid: [1; 3], args: vec![Arg::Null] };
-    let error = Testbed::new(&device.gpu()).launch(&launch).unwrap_err();
+    // SAFETY: it is not launched.
+    let error = unsafe { device.gpu().launch(&launch, &Bases::default()) }.unwrap_err();
     assert_eq!(error.to_string(), "no GPU kernel named `no_such_kernel` in this build");
 }

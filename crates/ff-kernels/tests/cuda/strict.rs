@@ -7,7 +7,7 @@ use cudarc::driver::sys::{CUgraphInstantiate_flags, CUresult, CUstreamCaptureMod
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result};
 use ff_kernels::cuda::Testbed;
 use ff_kernels::gpu::twins::Workbench;
-use ff_kernels::gpu::{Arg, Buffer, Launch, Machine, Place};
+use ff_kernels::gpu::{Arg, Bases, Buffer, Launch, Machine, Place};
 
 use crate::fake;
 
@@ -87,7 +87,8 @@ fn add(to: usize) -> Launch {
 fn a_kernel_that_writes_beyond_its_memory_is_noticed() {
     let Some(device) = fake::alone_on_fake() else { return };
     let gpu = device.gpu();
-    let mut bench = Testbed::new(&gpu);
+    // SAFETY: the stand-in notices.
+    let mut bench = unsafe { Testbed::new(&gpu) };
     bench.reserve(Buffer::Planes, LEN - 4).unwrap();
     bench.launch(&add(0)).unwrap();
     gpu.synchronize().unwrap();
@@ -101,8 +102,9 @@ fn a_kernel_that_writes_beyond_its_memory_is_noticed() {
 fn addresses_that_are_nowhere_are_noticed() {
     let Some(device) = fake::alone_on_fake() else { return };
     let gpu = device.gpu();
-    let bases = Testbed::new(&gpu).bases().with(Buffer::Planes, 0x1000);
-    let error = gpu.launch(&add(0), &bases).unwrap_err().to_string();
+    let bases = Bases::default().with(Buffer::Planes, 0x1000);
+    // SAFETY: the stand-in notices.
+    let error = unsafe { gpu.launch(&add(0), &bases) }.unwrap_err().to_string();
     device.forgive();
     assert!(error.contains("launching add_f32") && error.contains("CUDA_ERROR_ILLEGAL_ADDRESS"), "{error}");
 }

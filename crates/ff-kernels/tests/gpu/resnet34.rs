@@ -60,9 +60,9 @@ fn put(gpu: &mut Emulator, buffer: Buffer, bytes: &[u8]) {
 }
 
 fn load(gpu: &mut Emulator, program: &Program) {
-    gpu.reserve(Buffer::Arena, program.arena_len).unwrap();
-    gpu.write(program.constants.0, &program.constants.1).unwrap();
-    gpu.run(&program.from_pixels).unwrap();
+    gpu.reserve(Buffer::Arena, program.arena_len()).unwrap();
+    gpu.write(program.constants().0, program.constants().1).unwrap();
+    gpu.run(program.from_pixels()).unwrap();
 }
 
 #[test]
@@ -75,9 +75,9 @@ fn embeddings_are_pytorchs_in_f32_and_point_the_same_way_in_bf16() {
     for element in [Element::F32, Element::Bf16] {
         let program = Program::infer(&Config::resnet34(), element, batch, height, width);
         load(&mut gpu, &program);
-        gpu.run(&program.prepare).unwrap();
-        gpu.run(&program.forward).unwrap();
-        let found = floats(&gpu.read(program.embedding, 4 * expected.len()).unwrap());
+        gpu.run(program.prepare()).unwrap();
+        gpu.run(program.forward()).unwrap();
+        let found = floats(&gpu.read(program.embedding(), 4 * expected.len()).unwrap());
         let rows = found.chunks_exact(512).zip(expected.chunks_exact(512));
         let worst = rows.map(|(a, b)| cosine(a, b)).fold(1.0, f64::min);
         let error = relative_error(&found, &expected);
@@ -112,18 +112,18 @@ fn follow_pytorch(steps: usize) {
     let program = Program::train(&Config::resnet34(), Element::Bf16, batch, height, width);
     load(&mut gpu, &program);
     let mut heads = Heads::read(&golden);
-    let mut backbone = floats(&flat(&weights, &program.layout.parameters));
+    let mut backbone = floats(&flat(&weights, &program.layout().parameters));
     let mut states = [backbone.len(), heads.parameters.len()].map(|len| [vec![0.0; len], vec![0.0; len]]);
     put(&mut gpu, Buffer::Gradient, &bytes(&backbone));
     for (i, expected) in
         floats(golden.tensor("adamw.loss").unwrap().data()).into_iter().take(steps).enumerate()
     {
         put(&mut gpu, Buffer::Parameters, &bytes(&backbone));
-        gpu.run(&program.from_pixels).unwrap();
-        gpu.run(&program.forward).unwrap();
-        let (loss, grad) = heads.loss(&floats(&gpu.read(program.embedding, 4 * batch * 512).unwrap()));
-        gpu.write(program.grad_embedding.unwrap(), &bytes(&grad)).unwrap();
-        gpu.run(&program.backward).unwrap();
+        gpu.run(program.from_pixels()).unwrap();
+        gpu.run(program.forward()).unwrap();
+        let (loss, grad) = heads.loss(&floats(&gpu.read(program.embedding(), 4 * batch * 512).unwrap()));
+        gpu.write(program.grad_embedding().unwrap(), &bytes(&grad)).unwrap();
+        gpu.run(program.backward()).unwrap();
         let gradient = gpu.read(Place { buffer: Buffer::Gradient, offset: 0 }, 4 * backbone.len()).unwrap();
         println!(
             "step {i}: loss {loss:.5}, PyTorch {expected:.5}, {:+.2} %",

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use ff_kernels::cuda::{Gpu, Readback};
-use ff_kernels::gpu::update::{self, Group as KernelGroup, Scalars};
-use ff_kernels::gpu::{Bases, Buffer, Place};
-use ff_model::device_address;
+use ff_kernels::cuda::{Gpu, Memory, Readback};
+use ff_kernels::gpu::Buffer;
+use ff_kernels::gpu::update::{Group as KernelGroup, Scalars};
+use ff_model::Held;
 
 use super::groups::{Group, Rule};
 use super::measure::Measures;
@@ -56,18 +56,16 @@ impl Kernels {
             self.scalars.slice_set(&mean, 0, LOSSES_AT)?;
             n_losses = mean.elem_count();
         }
-        let scalars = device_address(&self.scalars)?;
-        let bases =
-            Bases::default().with(Buffer::Scalars, scalars).with(Buffer::Gradient, device_address(gradient)?);
-        let at = Place::f32s(Buffer::Scalars, LOSSES_AT);
-        for launch in update::norm(gradient.elem_count(), at, n_losses, grad_scale, max_norm) {
-            self.gpu.launch(&launch, &bases)?;
-        }
+        let (scalars, held) = (Held::new(&self.scalars)?, Held::new(gradient)?);
+        let scalars = scalars.span(&self.gpu)?;
+        let memory =
+            Memory::default().with(Buffer::Scalars, scalars).with(Buffer::Gradient, held.span(&self.gpu)?);
+        self.gpu.norm(gradient.elem_count(), LOSSES_AT, n_losses, grad_scale, max_norm, &memory)?;
         let mut readback = match self.readbacks.pop() {
             Some(readback) => readback,
             None => Readback::new(&self.gpu, size_of::<Scalars>())?,
         };
-        readback.begin(scalars, size_of::<Scalars>())?;
+        readback.begin(scalars.part(0..size_of::<Scalars>()))?;
         Ok(readback)
     }
 
@@ -84,12 +82,6 @@ impl Kernels {
         vectors: &Vectors,
         average_decay: Option<f64>,
     ) -> Result<()> {
-        let launches = match vectors.slots {
-            [_, _] => update::adamw(&rules(groups, |group| rule.adamw(group)), average_decay),
-            [_] => update::sgd(&rules(groups, |group| rule.sgd(group)), average_decay),
-            slots => unreachable!("no optimiser keeps {} slots", slots.len()),
-        };
-        let mut bases = Bases::default();
         let states = [Buffer::FirstState, Buffer::SecondState].into_iter().zip(vectors.slots);
         let others = [
             (Buffer::Scalars, &self.scalars),
@@ -97,10 +89,19 @@ impl Kernels {
             (Buffer::Gradient, vectors.gradient),
         ];
         let average = vectors.average.map(|average| (Buffer::Average, average));
-        for (buffer, tensor) in others.into_iter().chain(states).chain(average) {
-            bases = bases.with(buffer, device_address(tensor)?);
+        let hold = |(buffer, tensor)| Ok((buffer, Held::new(tensor)?));
+        let held: Vec<_> =
+            others.into_iter().chain(states).chain(average).map(hold).collect::<Result<_>>()?;
+        let mut memory = Memory::default();
+        for (buffer, tensor) in &held {
+            memory = memory.with(*buffer, tensor.span(&self.gpu)?);
         }
-        Ok(launches.iter().try_for_each(|launch| self.gpu.launch(launch, &bases))?)
+        match vectors.slots {
+            [_, _] => self.gpu.adamw(&rules(groups, |group| rule.adamw(group)), average_decay, &memory)?,
+            [_] => self.gpu.sgd(&rules(groups, |group| rule.sgd(group)), average_decay, &memory)?,
+            slots => unreachable!("no optimiser keeps {} slots", slots.len()),
+        }
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use super::Verdict;
 #[cfg(feature = "cuda")]
 pub fn agree_with_their_twins(model: &FaceModel) -> Verdict {
     let Some(gpu) = model.gpu() else { return Ok((false, "the model uses none of our kernels".to_owned())) };
-    let verdicts = ff_kernels::gpu::twins::run(&mut ff_kernels::cuda::Testbed::new(gpu))?;
+    let verdicts = ff_kernels::cuda::check_kernels(gpu)?;
     let say = |verdict: &ff_kernels::gpu::twins::Verdict| {
         format!("{} is off by {:.1e}, {:.0e} is allowed", verdict.name, verdict.difference, verdict.tolerance)
     };

@@ -142,9 +142,12 @@ impl Cudnn {
     }
 
     /// Puts a plan on the stream.
-    fn execute(&self, plan: &Plan, pack: &Descriptor) -> Result<()> {
+    ///
+    /// # Safety
+    /// The pack's addresses hold the plan's tensors and its workspace until the stream has passed.
+    unsafe fn execute(&self, plan: &Plan, pack: &Descriptor) -> Result<()> {
         let handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: all three are finalised and of this device; the pack's addresses are the caller's word.
+        // SAFETY: all three are finalised and of this device; the addresses are the caller's promise.
         let status = unsafe { sys::cudnnBackendExecute(handle.0, plan.descriptor().raw(), pack.raw()) };
         check(status, || format!("running engine {}", plan.engine))
     }
@@ -178,10 +181,16 @@ impl Convolution {
     ///
     /// # Errors
     /// cuDNN or the driver refuses, or reports an earlier failure.
-    pub(super) fn run(&self, gpu: &Gpu, bases: &Bases) -> Result<()> {
+    ///
+    /// # Safety
+    /// The memory that it was bound to, and that of `bases`, holds its tensors and stays until the stream has passed.
+    pub(super) unsafe fn run(&self, gpu: &Gpu, bases: &Bases) -> Result<()> {
         gpu.bind()?;
-        gpu.cudnn().execute(&self.algorithm.plan, &self.pack)?;
-        self.rest.as_ref().map_or(Ok(()), |launch| gpu.launch(launch, bases))
+        // SAFETY: the caller's promise; `rest` makes a launch of this convolution's sizes.
+        unsafe {
+            gpu.cudnn().execute(&self.algorithm.plan, &self.pack)?;
+            self.rest.as_ref().map_or(Ok(()), |launch| gpu.launch(launch, bases))
+        }
     }
 
     /// `256x56x56x64 -> 56x56x64, 3x3/1, bf16 Forward: engine 62, 0.213 ms, ...`
@@ -243,7 +252,8 @@ fn time(gpu: &Arc<Gpu>, plan: &Plan, convolve: &Convolve, whole: bool, bases: &B
     let (start, end) = (event()?, event()?);
     let run = || {
         start.record(gpu.stream()).during(doing)?;
-        gpu.cudnn().execute(plan, &pack)?;
+        // SAFETY: tensors within the memory that `bases` has, and a workspace that is freed when the stream has passed.
+        unsafe { gpu.cudnn().execute(plan, &pack)? };
         end.record(gpu.stream()).during(doing)?;
         start.elapsed_ms(&end).during(doing)
     };
