@@ -15,12 +15,12 @@ pub enum Error {
     #[error(transparent)]
     Io(#[from] std::io::Error),
     /// Not a readable safetensors file.
-    #[error("{}: not a readable safetensors file: {source}", path.display())]
+    #[error("{}: not a readable safetensors file: {message}", path.display())]
     Safetensors {
         /// The file.
         path: PathBuf,
-        /// What its parser says.
-        source: safetensors::SafeTensorError,
+        /// What was expected and what was found.
+        message: String,
     },
     /// Not a readable PyTorch state dict.
     #[error("{}: not a readable PyTorch state dict: {message}", path.display())]
@@ -50,7 +50,7 @@ pub enum Error {
     Mismatch {
         /// The file.
         path: PathBuf,
-        /// One line for every missing, extra or wrongly shaped tensor.
+        /// One line for every missing, extra or wrongly shaped tensor, and for every value that cannot be.
         problems: Vec<String>,
     },
     /// No tensor of this name in the model.

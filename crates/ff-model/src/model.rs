@@ -72,7 +72,8 @@ impl FaceModel {
     pub fn open(path: &Path, compute: &Compute) -> Result<(Self, Vec<TaskLabels>)> {
         let file = WeightFile::read(path)?;
         let labels = file.labels().ok_or_else(|| Error::NoHeads { path: path.to_owned() })?.to_vec();
-        let heads: Vec<HeadSpec> = labels.iter().map(TaskLabels::head).collect();
+        let heads = file.heads();
+        file.check(Scope::Model, &heads)?;
         let mut model = Self::new(&heads, compute, 0)?;
         file.fill(Scope::Model, &mut model.parameters)?;
         Ok((model, labels))

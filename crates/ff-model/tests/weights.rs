@@ -110,10 +110,155 @@ fn every_misfit_is_named_and_nothing_changes() {
     }
     assert_eq!(message.lines().count(), 5, "one line a problem: {message}");
     assert_eq!(values(&loaded), values(&parameters(2)));
+}
 
-    fs_err::write(&path, b"not a safetensors file").unwrap();
+/// They gave plausible answers: ReLU makes a 0 of NaN.
+#[test]
+fn values_that_are_no_weights_are_refused_by_place() {
+    let mut tensors = torchvision_tensors(1);
+    let mut spoil = |name: &str, place: usize, value: f32| {
+        let tensor = &tensors[name];
+        let mut values: Vec<f32> = tensor.flatten_all().unwrap().to_vec1().unwrap();
+        values[place] = value;
+        tensors.insert(name.into(), Tensor::from_vec(values, tensor.dims(), &Device::Cpu).unwrap());
+    };
+    spoil("conv1.weight", 3 * 7 * 7 + 8, f32::NAN);
+    spoil("bn1.bias", 63, f32::NEG_INFINITY);
+    spoil("bn1.running_mean", 5, -1.0);
+    spoil("bn1.running_var", 5, -1.0);
+    spoil("layer1.0.bn1.running_var", 0, -0.0);
+    spoil("layer1.0.bn2.running_var", 2, f32::INFINITY);
+    spoil("fc.bias", 7, f32::NAN); // of no use, so of no harm
+    let (_dir, path) = save(&tensors);
+    let mut loaded = parameters(2);
     let message = weights::load(&path, Scope::Backbone, &mut loaded).unwrap_err().to_string();
-    assert!(message.contains("not a readable safetensors file"), "{message}");
+    let expected = format!(
+        "{}: weights do not fit the network:\
+         \n  bn1.bias: expected finite numbers, found -inf at [63]\
+         \n  bn1.running_var: expected finite variances of 0 or more, found -1 at [5]\
+         \n  conv1.weight: expected finite numbers, found NaN at [1, 0, 1, 1]\
+         \n  layer1.0.bn2.running_var: expected finite variances of 0 or more, found inf at [2]",
+        path.display()
+    );
+    assert_eq!(message, expected);
+    assert_eq!(values(&loaded), values(&parameters(2)));
+    assert!(weights::convert(&path).unwrap_err().to_string() == expected);
+}
+
+/// FairFace's rows are taken apart: the place is the file's all the same.
+#[test]
+fn a_value_in_fairfaces_classifier_is_refused_by_its_place_in_the_file() {
+    let mut fc = vec![0.0; 18 * 512];
+    fc[7 * 512 + 3] = f32::NAN;
+    let fc = Tensor::from_vec(fc, (18, 512), &Device::Cpu).unwrap();
+    let bias = Tensor::zeros(17, DType::F32, &Device::Cpu).unwrap();
+    let (_dir, path) = save(&HashMap::from([("fc.weight".into(), fc), ("fc.bias".into(), bias)]));
+    let message = weights::convert(&path).unwrap_err().to_string();
+    let expected = "weights do not fit the network:\
+                    \n  fc.weight: expected finite numbers, found NaN at [7, 3]\
+                    \n  fc.bias: expected shape [18], found [17]";
+    assert_eq!(message, format!("{}: {expected}", path.display()));
+}
+
+/// Labels size the heads: a few bytes of JSON must not take 2 KB each before anybody looks at the tensors.
+#[test]
+fn labels_without_their_heads_are_refused_before_there_is_a_model() {
+    let labels: Vec<String> = (0..300_000).map(|i| i.to_string()).collect();
+    let labels = serde_json::json!({ "age": labels }).to_string();
+    let metadata = HashMap::from([("labels".to_owned(), labels)]);
+    let tensor = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("labels.safetensors");
+    fs_err::write(&path, safetensors::serialize([("a", tensor)], Some(metadata)).unwrap()).unwrap();
+    let error = FaceModel::open(&path, &Compute::cpu(Engine::Fast)).err().unwrap().to_string();
+    assert!(error.contains("age_head.weight: missing, expected shape [300000, 512]"), "{error}");
+}
+
+#[test]
+fn files_that_are_no_weights_are_refused_with_their_cause() {
+    let file = |header: &str, n_bytes: usize| {
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; n_bytes][..]].concat()
+    };
+    let a = r#""a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}"#;
+    let with_b = |b: &str| format!("{{{a},\"b\":{b}}}");
+    let b = |dtype: &str, shape: &str, begin: u64, end: u64| {
+        with_b(&format!(r#"{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{begin},{end}]}}"#))
+    };
+    let good = file(&b("BF16", "[2,1]", 8, 12), 12);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bad.safetensors");
+    let read = |bytes: &[u8]| {
+        fs_err::write(&path, bytes).unwrap();
+        let start = format!("{}: not a readable safetensors file: ", path.display());
+        weights::read_tensors(&path).map_err(|e| e.to_string().strip_prefix(&start).unwrap().to_owned())
+    };
+    assert_eq!(read(&good).unwrap()["b"].dims(), [2, 1]);
+    for end in 0..good.len() {
+        assert!(read(&good[..end]).is_err(), "cut at {end}");
+    }
+    for (bytes, expected) in [
+        (vec![], "expected a header's length in 8 bytes, found 0 bytes"),
+        (
+            b"some text that is no file of weights".to_vec(),
+            "expected a header of at most 4194304 bytes, found one of 8388354981218906995",
+        ),
+        (
+            [&(1u64 << 40).to_le_bytes()[..], b"{}"].concat(),
+            "expected a header of at most 4194304 bytes, found one of 1099511627776",
+        ),
+        (good[..50].to_vec(), "expected a header of 112 bytes, found 42: cut off"),
+        (file("{", 0), "expected a header in JSON, found: EOF while parsing an object at line 1 column 1"),
+        (
+            file("[]", 0),
+            "expected a header in JSON, found: invalid type: sequence, expected an object of tensors by name at line 1 column 0",
+        ),
+        (
+            file(&with_b("7"), 12),
+            "expected a header in JSON, found: b: expected type, shape and place, found: invalid type: number, expected struct TensorInfo at line 1 column 59",
+        ),
+        (
+            file(&format!("{{{a},{a}}}"), 8),
+            "expected a header in JSON, found: a: expected one tensor of this name, found two at line 1 column 57",
+        ),
+        (
+            file(&b("F32", "[2]", 4, 12), 12),
+            "b: expected its bytes from 8 on, found 4: it overlaps another tensor",
+        ),
+        (
+            file(&b("F32", "[2]", 16, 24), 24),
+            "b: expected its bytes from 8 on, found 16: nothing is said of those between",
+        ),
+        (
+            file(&b("F32", "[2]", 8, 16), 12),
+            "b: expected its bytes up to 16, found the file's end at 12: cut off",
+        ),
+        (file(&b("F32", "[2]", 12, 8), 12), "b: expected bytes from a place to a later one, found 12 to 8"),
+        (file(&b("F32", "[1]", 8, 16), 16), "b: expected 4 bytes for shape [1] of F32, found 8"),
+        (
+            file(&b("F32", "[4294967296,4294967296]", 8, 16), 16),
+            "b: expected more than there can be bytes for shape [4294967296, 4294967296] of F32, found 8",
+        ),
+        (file(&b("BOOL", "[8]", 8, 16), 16), "b: expected type F32, F16 or BF16, found BOOL"),
+        (file(&b("F32", "[2]", 8, 16), 20), "expected 16 bytes of tensors, found 20"),
+    ] {
+        assert_eq!(read(&bytes).unwrap_err(), expected);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for (path, kind) in [
+        (pipe.as_path(), "a pipe, socket or device"),
+        (dir.path(), "a folder"),
+        (std::path::Path::new("/dev/zero"), "a pipe, socket or device"),
+    ] {
+        let message = weights::load(path, Scope::Backbone, &mut parameters(2)).unwrap_err().to_string();
+        assert_eq!(message, format!("{}: expected a regular file, found {kind}", path.display()));
+    }
 }
 
 #[test]

@@ -1,24 +1,51 @@
 //! Pretrained weights from the Hugging Face hub.
 //!
 //! The transfer is hf-hub's: it honours `HF_ENDPOINT` and `HF_HOME`, keeps what arrived in the hub's own cache (shared
-//! with Python), and goes on from there after a broken connection. Around it stand the token from `HF_TOKEN` and the
-//! check that hf-hub leaves out: the cache names a large file by its SHA-256, as the hub announced it, and a file that
-//! is something else is deleted and refused.
+//! with Python), and goes on from there after a broken connection. Around it stand the token from `HF_TOKEN`, an end to
+//! waiting for a hub that says nothing, and the check that hf-hub leaves out: the cache names a large file by its
+//! SHA-256, as the hub announced it, and a file that is something else is deleted and refused. The hub's word proves
+//! only that nothing was damaged on the way; what the default weights are is known here: [`IMAGENET`].
 
 use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::Duration;
 
 use ff_core::files::sha256;
 use fs_err as fs;
-use hf_hub::Cache;
 use hf_hub::api::Progress;
 use hf_hub::api::sync::{ApiBuilder, ApiError};
+use hf_hub::{Cache, Repo, RepoType};
 
 use crate::{Error, Result};
 
 /// torchvision's ImageNet weights of ResNet-34 (`ResNet34_Weights.IMAGENET1K_V1`).
 pub const DEFAULT_REPOSITORY: &str = "timm/resnet34.tv_in1k";
+/// Its commit of 10 February 2024: what is pushed later is not taken.
+const DEFAULT_REVISION: &str = "c983eba7f5e69bc3548a626d1b0b0b914e5de3a6";
+
+/// What weights are known by, wherever they come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// What they are called.
+    pub name: &'static str,
+    /// SHA-256 of the file in [`DEFAULT_REPOSITORY`], as others have published it.
+    pub file_sha256: &'static str,
+    /// SHA-256 of the backbone, computed from a copy that was at hand: see
+    /// [`backbone_sha256`](ff_model::weights::Converted::backbone_sha256). It is the same in every container.
+    pub backbone_sha256: &'static str,
+}
+
+/// The weights of [`DEFAULT_REPOSITORY`].
+pub const IMAGENET: Known = Known {
+    name: "torchvision's ResNet34_Weights.IMAGENET1K_V1",
+    file_sha256: "0bb82595a564991a9d424708b33f5d843f5aaed7f6c0886ff10849ff97022235",
+    backbone_sha256: "8abaab25a84b4ad5394a17c69494ebbffc241cbf9c2700e4e31777a950865714",
+};
+
 /// The file of a repository that holds the weights.
 const FILE: &str = "model.safetensors";
+/// Bytes of a download. The weights are 87 MB; a hub that sends without end must not fill the disk.
+const MAX_DOWNLOAD: u64 = 4 << 30;
 /// How often a broken transfer is taken up again.
 const RETRIES: usize = 4;
 
@@ -51,46 +78,87 @@ pub enum HashCheck {
     NotAnnounced,
 }
 
-/// Gets `model.safetensors` of a hub repository, from the cache if it is there.
+/// Gets `model.safetensors` of a hub repository, from the cache if it is there. Nothing is waited for longer than
+/// `timeout`.
 ///
 /// # Errors
 /// [`Error::Download`] says what to do: offline, no such repository, no permission, damaged on the way.
-pub fn fetch(repository: &str, progress: &mut dyn FnMut(Transfer)) -> Result<Fetched> {
+pub fn fetch(repository: &str, timeout: Duration, progress: &mut dyn FnMut(Transfer)) -> Result<Fetched> {
     let failed = |reason: String| Error::Download { repository: repository.to_owned(), reason };
     let cache = Cache::from_env();
-    let path = match cache.model(repository.to_owned()).get(FILE) {
+    let repo = repo(repository);
+    let path = match cache.repo(repo.clone()).get(FILE) {
         Some(path) => path,
-        None => download(repository, progress).map_err(|error| {
-            if is_bad_part(&error) {
+        None => download(repo, timeout, progress).map_err(|error| {
+            if error.is_bad_part() {
                 remove_parts(&cache, repository);
             }
-            failed(explain(&error))
+            failed(error.explain())
         })?,
     };
     // Behind the cache's link lies a file that is named by its hash.
     let blob = fs::canonicalize(&path)?;
     let announced = blob.file_name().and_then(|name| name.to_str()).filter(|name| is_sha256(name));
+    let announced = announced.map(str::to_owned);
     let sha256 = sha256(&fs::read(&blob)?);
+    let check = if announced.is_some() { HashCheck::Matches } else { HashCheck::NotAnnounced };
+    let fetched = Fetched { path: blob, sha256, check };
     match announced {
-        Some(announced) if announced != sha256 => {
-            fs::remove_file(&path)?;
-            fs::remove_file(&blob)?;
+        Some(announced) if announced != fetched.sha256 => {
+            fetched.forget(repository)?;
             Err(failed(format!(
-                "expected SHA-256 {announced}, found {sha256}: damaged on the way, and deleted; run it again"
+                "expected SHA-256 {announced}, found {}: damaged on the way, and deleted; run it again",
+                fetched.sha256
             )))
         }
-        Some(_) => Ok(Fetched { path: blob, sha256, check: HashCheck::Matches }),
-        None => Ok(Fetched { path: blob, sha256, check: HashCheck::NotAnnounced }),
+        _ => Ok(fetched),
     }
 }
 
-fn download(repository: &str, progress: &mut dyn FnMut(Transfer)) -> Result<PathBuf, ApiError> {
-    let mut builder = ApiBuilder::from_env().with_retries(RETRIES);
-    if let Some(token) = std::env::var("HF_TOKEN").ok().filter(|token| !token.trim().is_empty()) {
-        builder = builder.with_token(Some(token.trim().to_owned()));
+impl Fetched {
+    /// Removes the file from the cache, so that the next [`fetch`] asks the hub.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn forget(&self, repository: &str) -> Result<()> {
+        if let Some(link) = Cache::from_env().repo(repo(repository)).get(FILE) {
+            fs::remove_file(link)?;
+        }
+        // Without a link the two are one file.
+        if self.path.exists() { Ok(fs::remove_file(&self.path)?) } else { Ok(()) }
     }
-    let meter = Meter { transfer: Transfer { done: 0, total: 0 }, progress };
-    builder.build()?.model(repository.to_owned()).download_with_progress(FILE, meter)
+}
+
+/// A repository, at the commit that is known where one is.
+fn repo(repository: &str) -> Repo {
+    let revision = if repository == DEFAULT_REPOSITORY { DEFAULT_REVISION } else { "main" };
+    Repo::with_revision(repository.to_owned(), RepoType::Model, revision.to_owned())
+}
+
+/// hf-hub waits for the network without end. So it works in a thread of its own, which is left to itself when nothing
+/// has come from it for too long: what has arrived is in the cache.
+fn download(repo: Repo, timeout: Duration, progress: &mut dyn FnMut(Transfer)) -> Result<PathBuf, Failure> {
+    let (sender, receiver) = mpsc::channel();
+    let transfer = std::thread::spawn(move || {
+        let mut builder = ApiBuilder::from_env().with_retries(RETRIES);
+        if let Some(token) = std::env::var("HF_TOKEN").ok().filter(|token| !token.trim().is_empty()) {
+            builder = builder.with_token(Some(token.trim().to_owned()));
+        }
+        let meter = Meter { transfer: Transfer { done: 0, total: 0 }, sender };
+        builder.build()?.repo(repo).download_with_progress(FILE, meter)
+    });
+    loop {
+        match receiver.recv_timeout(timeout) {
+            Ok(Transfer { done, total }) if done.max(total) > MAX_DOWNLOAD => {
+                return Err(Failure::TooLong(done.max(total)));
+            }
+            Ok(transfer) => progress(transfer),
+            Err(RecvTimeoutError::Timeout) => return Err(Failure::Silent(timeout)),
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    // hf-hub takes some answers for granted.
+    transfer.join().map_err(|_| Failure::BadAnswer)?.map_err(Failure::Api)
 }
 
 fn is_sha256(name: &str) -> bool {
@@ -113,6 +181,38 @@ fn remove_parts(cache: &Cache, repository: &str) {
     for entry in fs::read_dir(blobs).into_iter().flatten().flatten() {
         if entry.path().extension().is_some_and(|extension| extension == "part") {
             let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Why nothing arrived.
+enum Failure {
+    Api(ApiError),
+    Silent(Duration),
+    TooLong(u64),
+    BadAnswer,
+}
+
+impl Failure {
+    fn is_bad_part(&self) -> bool {
+        matches!(self, Self::Api(error) if is_bad_part(error))
+    }
+
+    fn explain(&self) -> String {
+        match self {
+            Self::Api(error) => explain(error),
+            Self::Silent(timeout) => format!(
+                "nothing came from the hub for {} s; run it again, it goes on where it stopped; HF_ENDPOINT can name a \
+                 mirror",
+                timeout.as_secs()
+            ),
+            Self::TooLong(bytes) => {
+                format!("expected a file of at most {MAX_DOWNLOAD} bytes, found one of {bytes} or more")
+            }
+            Self::BadAnswer => {
+                "the hub's answer is none of a hub; look at HF_ENDPOINT and proxies, or try again later"
+                    .to_owned()
+            }
         }
     }
 }
@@ -148,20 +248,21 @@ fn explain(error: &ApiError) -> String {
     }
 }
 
-/// Adds up the pieces that hf-hub reports.
-struct Meter<'p> {
+/// Adds up the pieces that hf-hub reports, and hands on how far it is. Who reads that may have left.
+struct Meter {
     transfer: Transfer,
-    progress: &'p mut dyn FnMut(Transfer),
+    sender: Sender<Transfer>,
 }
 
-impl Progress for Meter<'_> {
+impl Progress for Meter {
     fn init(&mut self, size: usize, _: &str) {
         self.transfer = Transfer { done: 0, total: size as u64 };
+        let _ = self.sender.send(self.transfer);
     }
 
     fn update(&mut self, size: usize) {
         self.transfer.done += size as u64;
-        (self.progress)(self.transfer);
+        let _ = self.sender.send(self.transfer);
     }
 
     fn finish(&mut self) {}

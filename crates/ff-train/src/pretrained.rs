@@ -1,12 +1,13 @@
 //! Weights from the hub or from a file, checked, and put where training and prediction find them.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ff_core::files::{sha256, write_atomic};
 use ff_model::weights::{self, Kind};
 use serde::Serialize;
 
-use crate::hub::{self, HashCheck, Transfer};
+use crate::hub::{self, DEFAULT_REPOSITORY, HashCheck, IMAGENET, Transfer};
 use crate::setup::cached_weights;
 use crate::{Error, Result};
 
@@ -32,6 +33,9 @@ pub struct Installed {
     pub tensors: usize,
     /// Parameters in the file.
     pub params: usize,
+    /// What they are known as: their content is pinned here, whatever file it came in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub known: Option<&'static str>,
     /// Whether the hub announced this SHA-256; `None` for files that did not come from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified: Option<bool>,
@@ -42,17 +46,44 @@ pub struct Installed {
 /// Without `out`, a backbone goes where `--init pretrained` looks for it ([`cached_weights`]), and a whole model beside
 /// the original, under its name with `.safetensors`.
 ///
+/// A hub that says nothing is waited for no longer than `timeout`. The default repository's weights are pinned: other
+/// ones are refused, whatever the hub says of them.
+///
 /// # Errors
 /// They cannot be had, or do not fit; `out` is the original itself.
-pub fn install(source: &Source, out: Option<&Path>, progress: &mut dyn FnMut(Transfer)) -> Result<Installed> {
-    let (original, verified) = match source {
+pub fn install(
+    source: &Source,
+    out: Option<&Path>,
+    timeout: Duration,
+    progress: &mut dyn FnMut(Transfer),
+) -> Result<Installed> {
+    let (original, fetched) = match source {
         Source::Hub(repository) => {
-            let fetched = hub::fetch(repository, progress)?;
-            (fetched.path, Some(fetched.check == HashCheck::Matches))
+            let fetched = hub::fetch(repository, timeout, progress)?;
+            (fetched.path.clone(), Some(fetched))
         }
         Source::File(path) => (path.clone(), None),
     };
     let converted = weights::convert(&original)?;
+    let is_known = converted.backbone_sha256 == IMAGENET.backbone_sha256
+        || fetched.as_ref().is_some_and(|fetched| fetched.sha256 == IMAGENET.file_sha256);
+    if let (Some(fetched), Source::Hub(repository)) = (&fetched, source)
+        && repository == DEFAULT_REPOSITORY
+        && !is_known
+    {
+        fetched.forget(repository)?;
+        let reason = format!(
+            "expected {} (SHA-256 of the backbone {}, or of the file {}), found {} and {}: other weights under that \
+             name, deleted",
+            IMAGENET.name,
+            IMAGENET.backbone_sha256,
+            IMAGENET.file_sha256,
+            converted.backbone_sha256,
+            fetched.sha256
+        );
+        return Err(Error::Download { repository: repository.clone(), reason });
+    }
+    let verified = fetched.map(|fetched| fetched.check == HashCheck::Matches);
     let path = match (out, converted.kind) {
         (Some(out), _) => out.to_owned(),
         (None, Kind::Backbone) => cached_weights().ok_or_else(|| Error::BadFile {
@@ -72,6 +103,7 @@ pub fn install(source: &Source, out: Option<&Path>, progress: &mut dyn FnMut(Tra
         fs_err::create_dir_all(parent)?;
     }
     write_atomic(&path, &converted.bytes)?;
-    let weights::Converted { bytes, kind, tensors, params } = converted;
-    Ok(Installed { path, sha256: sha256(&bytes), kind, tensors, params, verified })
+    let weights::Converted { bytes, kind, tensors, params, .. } = converted;
+    let known = is_known.then_some(IMAGENET.name);
+    Ok(Installed { path, sha256: sha256(&bytes), kind, tensors, params, known, verified })
 }

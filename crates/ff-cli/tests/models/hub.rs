@@ -34,11 +34,13 @@ struct Behaviour {
     cut_after: usize,
     /// A status that it answers everything with, if not the file.
     status: Option<&'static str>,
+    /// Whether it keeps connections open when it has nothing more to say.
+    silent: bool,
 }
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Self { announced: sha256(weights()), cut_after: usize::MAX, status: None }
+        Self { announced: sha256(weights()), cut_after: usize::MAX, status: None, silent: false }
     }
 }
 
@@ -60,10 +62,15 @@ impl Hub {
         let requests = Arc::<Mutex<Vec<Request>>>::default();
         let hub = Self { address, behaviour: Arc::clone(&behaviour), requests: Arc::clone(&requests) };
         std::thread::spawn(move || {
+            let mut open = Vec::new();
             for stream in listener.incoming() {
                 let behaviour = behaviour.lock().unwrap().clone();
                 // A client that hangs up is no concern of the server's.
-                let _ = answer(stream.unwrap(), &behaviour, &requests);
+                let stream = stream.unwrap();
+                let _ = answer(stream.try_clone().unwrap(), &behaviour, &requests);
+                if behaviour.silent {
+                    open.push(stream);
+                }
             }
         });
         hub
@@ -78,8 +85,13 @@ impl Hub {
         self.requests.lock().unwrap().iter().map(|r| r.1).collect()
     }
 
+    /// Gets weights whose content is not pinned.
     fn weights(&self, place: &Workplace) -> Output {
-        let mut command = place.command(&["weights", "--json"]);
+        self.run(place, &["weights", "--json", "--source", "tests/resnet34"])
+    }
+
+    fn run(&self, place: &Workplace, args: &[&str]) -> Output {
+        let mut command = place.command(args);
         command.env("HF_ENDPOINT", &self.address).env("HF_TOKEN", "hf_secret").output().unwrap()
     }
 }
@@ -106,6 +118,9 @@ fn answer(
     requests.lock().unwrap().push((path, start, header("authorization")));
     if let Some(status) = behaviour.status {
         return write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    }
+    if behaviour.cut_after == 0 {
+        return Ok(());
     }
     let file = weights();
     let end = end.parse().map_or(file.len(), |last: usize| last + 1);
@@ -145,7 +160,7 @@ fn weights_arrive_checked_where_train_looks_for_them() {
     assert_eq!((&installed["tensors"], &installed["params"]), (&180.into(), &21_284_672.into()));
     assert!(fs::read(&path).unwrap() == weights());
     for (path, _, token) in hub.requests.lock().unwrap().iter() {
-        assert_eq!(path, "/timm/resnet34.tv_in1k/resolve/main/model.safetensors");
+        assert_eq!(path, "/tests/resnet34/resolve/main/model.safetensors");
         assert_eq!(token.as_deref(), Some("Bearer hf_secret"));
     }
 
@@ -189,6 +204,45 @@ fn a_damaged_file_is_refused_and_not_kept() {
     assert_exit(&hub.weights(&place), 0);
 }
 
+/// Whoever holds the hub could announce what hash they like of what they send.
+#[test]
+fn other_weights_under_the_default_name_are_refused_whatever_the_hub_announces() {
+    let (place, hub) = (Workplace::new(), Hub::start(Behaviour::default()));
+    for _ in 0..2 {
+        let n_requests = hub.starts().len();
+        assert_says(
+            &hub.run(&place, &["weights"]),
+            &[
+                "timm/resnet34.tv_in1k: expected torchvision's ResNet34_Weights.IMAGENET1K_V1",
+                "8abaab25a84b4ad5394a17c69494ebbffc241cbf9c2700e4e31777a950865714",
+                &format!("and {}: other weights under that name, deleted", sha256(weights())),
+            ],
+        );
+        assert!(hub.starts().len() > n_requests, "it was not kept");
+    }
+    assert!(!place.path("cache").exists(), "nothing for train to find");
+    let (path, ..) = hub.requests.lock().unwrap()[0].clone();
+    let revision = "c983eba7f5e69bc3548a626d1b0b0b914e5de3a6";
+    assert_eq!(path, format!("/timm/resnet34.tv_in1k/resolve/{revision}/model.safetensors"));
+}
+
+#[test]
+fn a_silent_hub_is_given_up() {
+    let megabyte = 1 << 20;
+    for cut_after in [0, megabyte] {
+        let behaviour = Behaviour { cut_after, silent: true, ..Behaviour::default() };
+        let (place, hub) = (Workplace::new(), Hub::start(behaviour));
+        let args = ["weights", "--json", "--source", "tests/resnet34", "--timeout", "1"];
+        assert_says(
+            &hub.run(&place, &args),
+            &["tests/resnet34: nothing came from the hub for 1 s; run it again, it goes on where it stopped"],
+        );
+        hub.become_(Behaviour::default());
+        assert_exit(&hub.weights(&place), 0);
+        assert_eq!(hub.starts().last(), Some(&cut_after), "what had arrived is not fetched again");
+    }
+}
+
 #[test]
 fn refusals_and_a_missing_network_say_what_to_do() {
     let (place, hub) = (Workplace::new(), Hub::start(Behaviour::default()));
@@ -214,7 +268,7 @@ fn refusals_and_a_missing_network_say_what_to_do() {
 #[test]
 fn a_part_that_cannot_be_continued_is_deleted() {
     let (place, hub) = (Workplace::new(), Hub::start(Behaviour::default()));
-    let blobs = place.path("hub/hub/models--timm--resnet34.tv_in1k/blobs");
+    let blobs = place.path("hub/hub/models--tests--resnet34/blobs");
     fs::create_dir_all(&blobs).unwrap();
     fs::write(blobs.join(format!("{}.part", sha256(weights()))), vec![0; weights().len() + 1]).unwrap();
     assert_says(&hub.weights(&place), &["could not be continued", "run it again"]);

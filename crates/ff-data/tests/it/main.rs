@@ -9,6 +9,7 @@ mod cache;
 mod decode;
 mod duplicates;
 mod fused;
+mod fuzz;
 mod inputs;
 mod labels;
 mod loader;

@@ -5,11 +5,14 @@
 //! embedding directly; this network has `relu(shared.0(embedding))` between. The embedding is a mean of ReLU outputs
 //! and so never negative: with `shared.0` the identity the detour changes no bit.
 
+use std::path::Path;
+
 use candle_core::{DType, Device, Tensor};
 
 use super::TaskLabels;
-use crate::Result;
+use super::fit::{Values, problem};
 use crate::architecture::EMBEDDING;
+use crate::{Error, Result};
 
 /// Tasks and labels in the order of `fc`'s rows; labels are spelt as in FairFace's CSVs.
 pub const FAIRFACE_LABELS: [(&str, &[&str]); 3] = [
@@ -60,11 +63,20 @@ pub(super) struct Heads {
     pub(super) tensors: Vec<(String, Tensor)>,
 }
 
-/// Projection and heads from `fc.weight` (18,512) and `fc.bias` (18,).
+/// Projection and heads from `fc.weight` (18,512) and `fc.bias` (18,); `path` only names the file in errors.
 ///
 /// # Errors
-/// A bias of another length.
-pub(super) fn split_classifier(weight: &Tensor, bias: &Tensor) -> Result<Heads> {
+/// A bias of another length, values that are no numbers: told here, where rows are still the file's.
+pub(super) fn split_classifier(path: &Path, weight: &Tensor, bias: &Tensor) -> Result<Heads> {
+    let mut problems = Vec::new();
+    for (name, tensor, shape) in
+        [("fc.weight", weight, &[LOGITS, EMBEDDING][..]), ("fc.bias", bias, &[LOGITS][..])]
+    {
+        problems.extend(problem(tensor, shape, Values::Any)?.map(|problem| format!("{name}: {problem}")));
+    }
+    if !problems.is_empty() {
+        return Err(Error::Mismatch { path: path.to_owned(), problems });
+    }
     let mut tensors = vec![
         ("shared.0.weight".to_owned(), Tensor::eye(EMBEDDING, DType::F32, &Device::Cpu)?),
         ("shared.0.bias".to_owned(), Tensor::zeros(EMBEDDING, DType::F32, &Device::Cpu)?),
@@ -90,7 +102,7 @@ mod tests {
         let weight = Tensor::zeros((LOGITS, EMBEDDING), DType::F32, &Device::Cpu).unwrap();
         let bias: Vec<f32> = (0..LOGITS).map(|row| row as f32).collect();
         let bias = Tensor::new(bias, &Device::Cpu).unwrap();
-        let Heads { labels, tensors } = split_classifier(&weight, &bias).unwrap();
+        let Heads { labels, tensors } = split_classifier(Path::new("fairface.pt"), &weight, &bias).unwrap();
         let tasks: Vec<&str> = labels.iter().map(|l| l.task.as_str()).collect();
         assert_eq!(tasks, ["age", "gender", "race"]);
         let row = |task: &str, label: &str| {

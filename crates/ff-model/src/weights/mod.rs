@@ -4,16 +4,20 @@
 //! checks: it is checked whole before a single value changes. Reading accepts f32, f16 and bf16; writing is
 //! safetensors in f32.
 
+mod archive;
 mod fairface;
 mod fit;
 mod labels;
 mod pickle;
 mod source;
+mod state_dict;
+mod tensor_file;
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
+use ff_core::files::sha256;
 
 pub use fairface::FAIRFACE_LABELS;
 pub use fit::LoadReport;
@@ -21,7 +25,7 @@ pub use labels::{TaskLabels, labels_metadata};
 pub use source::{Kind, WeightFile, read_tensors};
 
 use crate::layout::BACKBONE_PREFIX;
-use crate::{Error, HeadSpec, Parameters, Result};
+use crate::{Error, Parameters, Result};
 
 /// Which tensors a file must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +66,9 @@ pub struct Converted {
     pub tensors: usize,
     /// Parameters in it.
     pub params: usize,
+    /// SHA-256 of the backbone's tensors, the same in every file format: for each of them, by name, a line
+    /// `bn1.bias [64]` with torchvision's name and the shape, then its values as little-endian f32.
+    pub backbone_sha256: String,
 }
 
 /// Checks a file in any format that is read, and gives it as safetensors. What needs no change keeps its bytes.
@@ -70,9 +77,10 @@ pub struct Converted {
 /// As [`load`].
 pub fn convert(path: &Path) -> Result<Converted> {
     let file = WeightFile::read(path)?;
-    let heads: Vec<HeadSpec> = file.labels().unwrap_or_default().iter().map(TaskLabels::head).collect();
-    let mut parameters = Parameters::initialise(&heads, 0, &Device::Cpu)?;
+    let heads = file.heads();
     let scope = if heads.is_empty() { Scope::Backbone } else { Scope::Model };
+    file.check(scope, &heads)?;
+    let mut parameters = Parameters::initialise(&heads, 0, &Device::Cpu)?;
     let report = file.fill(scope, &mut parameters)?;
     let params = match scope {
         Scope::Backbone => parameters.layout().backbone().len(),
@@ -87,7 +95,21 @@ pub fn convert(path: &Path) -> Result<Converted> {
             to_safetensors(backbone.collect(), None)?
         }
     };
-    Ok(Converted { bytes, kind: file.kind(), tensors: report.loaded, params })
+    let backbone_sha256 = backbone_sha256(&parameters)?;
+    Ok(Converted { bytes, kind: file.kind(), tensors: report.loaded, params, backbone_sha256 })
+}
+
+fn backbone_sha256(parameters: &Parameters) -> Result<String> {
+    let mut named = parameters.named()?;
+    named.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let mut bytes = Vec::new();
+    for (name, tensor) in named {
+        let Some(name) = name.strip_prefix(BACKBONE_PREFIX) else { continue };
+        bytes.extend(format!("{name} {:?}\n", tensor.dims()).into_bytes());
+        let values: Vec<f32> = tensor.flatten_all()?.to_vec1()?;
+        bytes.extend(values.into_iter().flat_map(f32::to_le_bytes));
+    }
+    Ok(sha256(&bytes))
 }
 
 fn to_safetensors(
@@ -97,5 +119,5 @@ fn to_safetensors(
     let on_cpu = |(name, t): (String, Tensor)| Ok((name, t.to_device(&Device::Cpu)?));
     let tensors: Vec<(String, Tensor)> = tensors.into_iter().map(on_cpu).collect::<Result<_>>()?;
     safetensors::serialize(tensors, metadata)
-        .map_err(|source| Error::Safetensors { path: "model.safetensors".into(), source })
+        .map_err(|e| Error::Safetensors { path: "model.safetensors".into(), message: e.to_string() })
 }

@@ -2,17 +2,24 @@
 //!
 //! Formats are told by content, never by the file's extension: safetensors, and PyTorch state dicts as `torch.save`
 //! writes them. Names are torchvision's with or without `backbone.`; a `module.` that `DataParallel` left is dropped.
+//!
+//! A file may come from a stranger. Nothing in it is run, and reading takes no more memory than twice its length and
+//! 100 MB: see the limits in `tensor_file.rs`, `pickle.rs` and `state_dict.rs`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor, safetensors::Load};
-use safetensors::SafeTensors;
+use candle_core::Tensor;
+use ff_core::files::read_within;
 
 use super::fit::{self, LoadReport};
-use super::{Scope, TaskLabels, fairface, labels, pickle};
+use super::tensor_file::TensorFile;
+use super::{Scope, TaskLabels, fairface, labels, state_dict};
 use crate::layout::BACKBONE_PREFIX;
-use crate::{Error, Parameters, Result};
+use crate::{Error, HeadSpec, Parameters, Result};
+
+/// Bytes of a file of weights. This network's take 85 MB, training scripts' checkpoints of it three times that.
+const MAX_FILE: u64 = 4 << 30;
 
 /// What a file of weights turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -44,12 +51,20 @@ pub(super) struct FileTensor {
 }
 
 impl WeightFile {
-    /// Reads a file. Whether it fits a model is [`WeightFile::fill`]'s to say.
+    /// Reads a file. Whether it fits a model is [`WeightFile::check`]'s to say.
     ///
     /// # Errors
-    /// Neither safetensors nor a PyTorch state dict; labels in the metadata that are none.
+    /// Neither safetensors nor a PyTorch state dict, or too long; labels in the metadata that are none.
     pub fn read(path: &Path) -> Result<Self> {
-        let File { tensors, labels, safetensors } = File::read(path)?;
+        Self::parse(path, read_bytes(path)?)
+    }
+
+    /// Reads a file's bytes; `path` only names it in errors.
+    ///
+    /// # Errors
+    /// As [`WeightFile::read`].
+    pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self> {
+        let Contents { tensors, labels, safetensors } = Contents::parse(path, bytes)?;
         let prefixed = tensors.keys().any(|name| name.starts_with(BACKBONE_PREFIX));
         let full_name = |name: &str| match prefixed {
             true => name.to_owned(),
@@ -61,7 +76,7 @@ impl WeightFile {
         };
         let (kind, labels, heads) = match classifier {
             Some((weight, bias)) => {
-                let heads = fairface::split_classifier(weight, bias)?;
+                let heads = fairface::split_classifier(path, weight, bias)?;
                 (Kind::Fairface, Some(heads.labels), heads.tensors)
             }
             None if labels.is_some() => (Kind::Model, labels, Vec::new()),
@@ -97,6 +112,19 @@ impl WeightFile {
         self.original.as_deref()
     }
 
+    /// The heads of the model in the file; none where it is a backbone.
+    pub fn heads(&self) -> Vec<HeadSpec> {
+        self.labels.as_deref().unwrap_or_default().iter().map(TaskLabels::head).collect()
+    }
+
+    /// Whether the file fits a model with these heads. To be asked before there is one: labels may be many.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] names every missing, extra and wrongly shaped tensor.
+    pub fn check(&self, scope: Scope, heads: &[HeadSpec]) -> Result<()> {
+        fit::check(&self.path, &self.tensors, scope, heads)
+    }
+
     /// Fills a model's parameters.
     ///
     /// # Errors
@@ -111,35 +139,42 @@ impl WeightFile {
 /// No code from a pickle is run.
 ///
 /// # Errors
-/// Neither of these formats, or damaged.
+/// Neither of these formats, damaged, or too long.
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
-    Ok(File::read(path)?.tensors)
+    Ok(Contents::parse(path, read_bytes(path)?)?.tensors)
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    read_within(path, MAX_FILE, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// What lies in a file, before anything is made of it.
-struct File {
+struct Contents {
     tensors: BTreeMap<String, Tensor>,
     labels: Option<Vec<TaskLabels>>,
     /// The bytes, where they are safetensors.
     safetensors: Option<Vec<u8>>,
 }
 
-impl File {
-    fn read(path: &Path) -> Result<Self> {
-        let bytes = fs_err::read(path)?;
-        if pickle::is_state_dict(&bytes) {
-            let tensors = pickle::read(path, &bytes)?;
-            let plain = |name: &str| name.strip_prefix("module.").unwrap_or(name).to_owned();
-            let tensors = tensors.into_iter().map(|(name, t)| (plain(&name), t)).collect();
-            return Ok(Self { tensors, labels: None, safetensors: None });
+impl Contents {
+    fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self> {
+        if !state_dict::is_state_dict(&bytes) {
+            let file = TensorFile::parse(&bytes)
+                .map_err(|message| Error::Safetensors { path: path.to_owned(), message })?;
+            let labels =
+                file.metadata.get(labels::KEY).map(|json| labels::from_json(path, json)).transpose()?;
+            return Ok(Self { tensors: file.tensors, labels, safetensors: Some(bytes) });
         }
-        let parse_error = |source| Error::Safetensors { path: path.to_owned(), source };
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(parse_error)?;
-        let labels = header.metadata().as_ref().and_then(|m| m.get(labels::KEY));
-        let labels = labels.map(|json| labels::from_json(path, json)).transpose()?;
-        let file = SafeTensors::deserialize(&bytes).map_err(parse_error)?;
-        let tensors = file.iter().map(|(name, view)| Ok((name.to_owned(), view.load(&Device::Cpu)?)));
-        let tensors = tensors.collect::<Result<_>>()?;
-        Ok(Self { tensors, labels, safetensors: Some(bytes) })
+        let bad = |message: String| Error::Pickle { path: path.to_owned(), message };
+        let mut tensors = BTreeMap::new();
+        for (name, tensor) in state_dict::read(&bytes).map_err(bad)? {
+            let plain = name.strip_prefix("module.").unwrap_or(&name).to_owned();
+            if tensors.insert(plain, tensor).is_some() {
+                return Err(bad(format!("{name}: expected one tensor of this name, found two")));
+            }
+        }
+        Ok(Self { tensors, labels: None, safetensors: None })
     }
 }

@@ -1,0 +1,141 @@
+//! What ff-data reads.
+
+use std::path::{Path, PathBuf};
+
+use ff_data::duplicates::HashFile;
+use ff_data::{
+    AgeBin, CacheSpec, Dataset, Encoders, FaceBox, ImageInput, ImageSize, LabelEncoder, Manifest, Scratch,
+    Task, decode,
+};
+
+/// A split CSV. What is read is written and read again the same.
+pub fn split_csv(bytes: &[u8]) {
+    match Manifest::parse("split.csv", bytes) {
+        Ok(manifest) => {
+            let (columns, rows) = (manifest.extra_columns().to_vec(), manifest.rows().to_vec());
+            let again = Manifest::new("again.csv", columns, rows).expect("what was read can be written");
+            assert_eq!(again.extra_columns(), manifest.extra_columns());
+            assert_eq!(again.len(), manifest.len());
+            for (a, b) in again.rows().iter().zip(manifest.rows()) {
+                assert_eq!((&a.file, &a.labels, &a.extra), (&b.file, &b.labels, &b.extra));
+            }
+            let _ = Encoders::fit(&manifest).map_err(has_cause);
+        }
+        Err(error) => has_cause(error),
+    }
+}
+
+/// A CSV of images to predict.
+pub fn inputs_csv(bytes: &[u8]) {
+    in_file("inputs.csv", bytes, |path| {
+        let argument = path.to_str().expect("a temporary name is text");
+        let _ = ImageInput::expand(argument, Path::new("images"), &mut std::io::empty()).map_err(has_cause);
+    });
+}
+
+/// An image of any format.
+pub fn image(bytes: &[u8]) {
+    match decode(bytes) {
+        Ok(image) => assert_eq!(image.pixels.len(), 3 * image.width * image.height),
+        Err(error) => has_cause(error),
+    }
+}
+
+/// A file of fingerprints.
+pub fn hash_file(bytes: &[u8]) {
+    in_file("hashes.bin", bytes, |path| {
+        let _ = HashFile::open(path).map_err(has_cause);
+    });
+}
+
+/// Face boxes, age bins and encoders, as text.
+pub fn labels(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let _ = text.parse::<FaceBox>().map_err(has_cause);
+    let _ = text.parse::<AgeBin>().map_err(has_cause);
+    let _ = Encoders::from_json(&text).map_err(has_cause);
+    let labels = text.split(',').map(str::to_owned).collect();
+    let _ = LabelEncoder::from_sorted(Task::Age, labels).map(|encoder| ff_data::age_order(&encoder));
+}
+
+/// Damage to a disk cache: how many bytes of it are left (two bytes), then patches of three bytes: where, and what is
+/// added there. Every image still comes as it was decoded.
+pub fn disk_cache(bytes: &[u8]) {
+    thread_local!(static CACHED: Cached = Cached::new());
+    CACHED.with(|cached| {
+        let mut file = cached.file.clone();
+        if let Some(len) = bytes.first_chunk() {
+            file.truncate(file.len().min(usize::from(u16::from_le_bytes(*len))));
+        }
+        for patch in bytes.get(2..).unwrap_or_default().chunks_exact(3) {
+            // Header and index lie at the beginning, the images on the next page.
+            let place = usize::from(u16::from_le_bytes([patch[0], patch[1]]));
+            if let Some(byte) = file.get_mut(place) {
+                *byte = byte.wrapping_add(patch[2]);
+            }
+        }
+        fs_err::write(&cached.path, &file).expect("a temporary file");
+        assert!(cached.pixels() == cached.pixels, "damage to a cache changes no pixel");
+    });
+}
+
+/// Two images and the file of their cache.
+struct Cached {
+    dir: tempfile::TempDir,
+    path: PathBuf,
+    file: Vec<u8>,
+    pixels: Vec<u8>,
+}
+
+impl Cached {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        for (name, seed) in [("a.bmp", 1), ("b.bmp", 2)] {
+            fs_err::write(dir.path().join(name), bitmap(seed)).expect("a temporary file");
+        }
+        let mut cached = Self { dir, path: PathBuf::new(), file: Vec::new(), pixels: Vec::new() };
+        cached.pixels = cached.pixels();
+        let files = fs_err::read_dir(cached.dir.path().join("cache")).expect("the cache was made");
+        cached.path = files.last().expect("the cache was made").expect("the cache was made").path();
+        cached.file = fs_err::read(&cached.path).expect("the cache was made");
+        cached
+    }
+
+    fn pixels(&self) -> Vec<u8> {
+        let inputs = ["a.bmp", "b.bmp"].map(|name| ImageInput::new(self.dir.path().join(name)));
+        let cache = CacheSpec::Disk(self.dir.path().join("cache"));
+        let dataset = Dataset::unlabelled(inputs.into()).expect("two images");
+        let dataset = dataset.with_size(ImageSize { width: 8, height: 6 });
+        let dataset = dataset.with_cache(&cache).expect("a damaged cache is made again");
+        let mut scratch = Scratch::default();
+        let mut pixels = vec![0; 2 * dataset.image_len()];
+        for (sample_idx, image) in pixels.chunks_exact_mut(dataset.image_len()).enumerate() {
+            dataset.load_pixels(sample_idx, &mut scratch, image).expect("the images are sound");
+        }
+        pixels
+    }
+}
+
+/// A bitmap of 8 x 8 pixels.
+fn bitmap(seed: u8) -> Vec<u8> {
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let mut file = b"BM".to_vec();
+    // Its length, nothing, where pixels begin; the header's length, width, height, planes and bits a pixel, the rest.
+    file.extend(words(&[54 + 192, 0, 54, 40, 8, 8, 1 | 24 << 16, 0, 192, 2835, 2835, 0, 0]));
+    file.extend((0..192u8).map(|i| i.wrapping_mul(31).wrapping_add(seed)));
+    file
+}
+
+fn has_cause(error: impl std::fmt::Display) {
+    assert!(!error.to_string().trim().is_empty());
+}
+
+/// Calls `read` with a file of this content.
+fn in_file(name: &str, bytes: &[u8], read: impl FnOnce(&Path)) {
+    thread_local!(static DIR: tempfile::TempDir = tempfile::tempdir().expect("a temporary folder"));
+    DIR.with(|dir| {
+        let path = dir.path().join(name);
+        fs_err::write(&path, bytes).expect("a temporary file");
+        read(&path);
+    });
+}
