@@ -11,7 +11,7 @@ use ff_train::run_dir::Which;
 use ff_train::setup::{Trained, TrainedSource, open_trained};
 use ff_train::{ConfigBuilder, Preset};
 
-use crate::flags::{ComputeFlags, settle};
+use crate::flags::{ComputeFlags, LimitFlags, settle};
 use crate::{Context, Ending};
 
 /// Which trained model.
@@ -69,13 +69,15 @@ pub struct PaceFlags {
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
     #[command(flatten)]
+    limits: LimitFlags,
+    #[command(flatten)]
     compute: ComputeFlags,
 }
 
 impl PaceFlags {
     /// Lays these flags over a configuration.
     pub fn over(&self, builder: ConfigBuilder) -> ConfigBuilder {
-        let builder = self.compute.over(builder).set("data.batch_size", self.batch_size);
+        let builder = self.limits.over(self.compute.over(builder)).set("data.batch_size", self.batch_size);
         builder.set("data.workers", self.workers)
     }
 }
@@ -115,7 +117,8 @@ impl ImageFlags {
         for input in &mut inputs {
             input.face = input.face.or(self.crop);
         }
-        let images = Dataset::unlabelled(inputs)?.with_face_padding(self.padding);
+        let images =
+            Dataset::unlabelled(inputs)?.with_face_padding(self.padding).with_rules(config.data.rules());
         let loader = LoaderConfig::eval(config.data.batch_size).with_workers(config.data.workers);
         Ok((images, loader, config.train.compute()?))
     }

@@ -4,9 +4,12 @@
 
 mod audit;
 mod augment;
+mod bad_images;
 mod cache;
+mod damage;
 mod decode;
 mod duplicates;
+mod files;
 mod fused;
 mod inputs;
 mod labels;

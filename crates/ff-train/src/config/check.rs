@@ -13,6 +13,8 @@ pub fn check(config: &Config) -> Result<()> {
     at_least_one("data.batch_size", data.batch_size as u64)?;
     at_least_one("data.workers", data.workers as u64)?;
     at_least_one("data.prefetch", data.prefetch as u64)?;
+    at_least_one("data.max_file_mib", data.max_file_mib)?;
+    at_least_one("data.max_pixels", data.max_pixels)?;
     at_least_one("train.epochs", train.epochs)?;
     at_least_one("train.max_steps", train.max_steps.unwrap_or(1))?;
     at_least_one("train.threads", train.threads as u64)?;
