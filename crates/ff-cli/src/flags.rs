@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use ff_data::Augment;
 use ff_data::duplicates::{HashFile, default_hash_file};
+use ff_data::{Augment, ImageRules};
 use ff_model::{DeviceSpec, Engine, Precision};
 use ff_train::batch_size::{self, BatchSize};
 use ff_train::config::CacheKind;
@@ -59,6 +59,19 @@ pub struct DataFlags {
     /// Folder of the disk cache [default: cache].
     #[arg(long, value_name = "DIR", value_parser = recorded_path())]
     pub cache_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub limits: LimitFlags,
+}
+
+/// How large image files may be.
+#[derive(Debug, Clone, Default, Args)]
+pub struct LimitFlags {
+    /// Largest image, in pixels; one that claims more is refused before memory is taken [default: 64000000].
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(ranges::MAX_PIXELS))]
+    pub max_pixels: Option<u64>,
+    /// Longest image file, in MiB [default: 64].
+    #[arg(long, value_name = "MIB", value_parser = whole::<u64>(ranges::MAX_FILE_MIB))]
+    pub max_file: Option<u64>,
 }
 
 /// How images are hashed.
@@ -70,6 +83,8 @@ pub struct HashFlags {
     /// Threads that read and compare images [default: one a CPU].
     #[arg(long, value_name = "N", value_parser = whole::<usize>(ranges::WORKERS))]
     pub workers: Option<usize>,
+    #[command(flatten)]
+    pub limits: LimitFlags,
 }
 
 /// A named set of defaults.
@@ -102,6 +117,23 @@ impl ComputeFlags {
     }
 }
 
+impl LimitFlags {
+    /// Lays these flags over a configuration.
+    pub fn over(&self, builder: ConfigBuilder) -> ConfigBuilder {
+        builder.set("data.max_pixels", self.max_pixels).set("data.max_file_mib", self.max_file)
+    }
+
+    /// The rules of a command that has no configuration.
+    pub fn rules(&self) -> ImageRules {
+        let defaults = ImageRules::default();
+        ImageRules {
+            max_file: self.max_file.map_or(defaults.max_file, |mib| mib.saturating_mul(1 << 20)),
+            max_pixels: self.max_pixels.unwrap_or(defaults.max_pixels),
+            ..defaults
+        }
+    }
+}
+
 impl HashFlags {
     /// The file of hashes of a folder of images; none where the default one cannot be had.
     pub fn open(&self, images: &Path) -> ff_data::Result<Option<HashFile>> {
@@ -120,6 +152,7 @@ impl HashFlags {
 impl DataFlags {
     /// Lays these flags over a configuration.
     pub fn over(&self, builder: ConfigBuilder) -> ConfigBuilder {
+        let builder = self.limits.over(builder);
         builder
             .set("data.splits", self.splits.as_deref())
             .set("data.images", self.images.as_deref())

@@ -12,7 +12,7 @@ use ff_train::run_dir::Which;
 use ff_train::setup::{Trained, TrainedSource, open_trained};
 use ff_train::{ConfigBuilder, Preset};
 
-use crate::flags::{ComputeFlags, recorded_path, settle};
+use crate::flags::{ComputeFlags, LimitFlags, recorded_path, settle};
 use crate::output::alert;
 use crate::ranges::{self, number, whole};
 use crate::{Context, Ending};
@@ -74,13 +74,15 @@ pub struct PaceFlags {
     #[arg(long, value_name = "N", value_parser = whole::<usize>(ranges::WORKERS))]
     workers: Option<usize>,
     #[command(flatten)]
+    limits: LimitFlags,
+    #[command(flatten)]
     compute: ComputeFlags,
 }
 
 impl PaceFlags {
     /// Lays these flags over a configuration.
     pub fn over(&self, builder: ConfigBuilder) -> ConfigBuilder {
-        let builder = self.compute.over(builder).set("data.batch_size", self.batch_size);
+        let builder = self.limits.over(self.compute.over(builder)).set("data.batch_size", self.batch_size);
         builder.set("data.workers", self.workers)
     }
 }
@@ -124,7 +126,8 @@ impl ImageFlags {
         for input in &mut inputs {
             input.face = input.face.or(self.crop);
         }
-        let images = Dataset::unlabelled(inputs)?.with_face_padding(self.padding);
+        let images =
+            Dataset::unlabelled(inputs)?.with_face_padding(self.padding).with_rules(config.data.rules());
         let loader = LoaderConfig::eval(config.data.batch_size).with_workers(config.data.workers);
         Ok((images, loader, config.train.compute()?))
     }

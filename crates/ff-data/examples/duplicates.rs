@@ -9,7 +9,7 @@
 use std::{error::Error, time::Instant};
 
 use ff_data::{
-    ImageSize, Splits, decode,
+    ImageRules, ImageSize, Splits, decode,
     duplicates::{Duplicates, Fingerprint, scan},
     resize,
 };
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let splits = Splits::read(format!("{sample}/splits"))?;
     let files: Vec<&str> = splits.train.rows().iter().map(|row| row.file.as_str()).collect();
     let start = Instant::now();
-    scan(images.as_ref(), &files, workers, None, |_| {})?;
+    scan(images.as_ref(), &files, &ImageRules::default(), workers, None, |_| {})?;
     println!("fingerprints: {:.3} ms an image", start.elapsed().as_secs_f64() * 1e3 / files.len() as f64);
 
     let side = ImageSize { width: SIDE, height: SIDE };

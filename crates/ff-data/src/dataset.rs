@@ -4,23 +4,19 @@
 //! loader's.
 
 use std::{
-    io::Read,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use ff_core::{
-    fault::{Point, reach_path},
-    random::{Purpose, generator},
-};
-use fs_err::File;
+use ff_core::random::{Purpose, generator};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
     cache::{Cache, CacheSpec},
-    decode::{RgbImage, decode_into},
+    decode::{ImageRules, RgbImage, decode_into},
     error::{Error, Result},
-    face_box::FaceBox,
+    face_box::{FaceBox, faces},
+    image_file,
     inputs::ImageInput,
     labels::Encoders,
     manifest::{Manifest, Row},
@@ -57,17 +53,15 @@ pub struct Dataset {
     manifest: Manifest,
     images_root: PathBuf,
     targets: PerTask<Vec<u32>>,
-    unlabelled: Option<Unlabelled>,
+    /// Images whose rows have neither labels nor a common folder.
+    unlabelled: Option<Vec<ImageInput>>,
+    /// The face in every image, or nothing where all images are crops.
+    faces: Vec<Option<FaceBox>>,
+    face_padding: f64,
     mode: Mode,
     size: ImageSize,
+    rules: ImageRules,
     cache: Option<Cache>,
-}
-
-/// Images whose rows have neither labels nor a common folder.
-#[derive(Debug)]
-struct Unlabelled {
-    inputs: Vec<ImageInput>,
-    face_padding: f64,
 }
 
 /// A worker's memory, used again for every image.
@@ -134,11 +128,12 @@ impl Scratch {
 
 impl Dataset {
     /// Encodes all labels and checks that the images folder is there with the first image in it.
-    /// Images are 224 x 224 unless [`Dataset::with_size`] says otherwise.
+    /// Images are 224 x 224 unless [`Dataset::with_size`] says otherwise. Where the manifest has the columns `x`, `y`,
+    /// `w` and `h`, the face in that box is cut out, as of [`Dataset::unlabelled`] images; a row may leave them empty.
     ///
     /// # Errors
-    /// No rows; a label that the encoders do not know (with its row); no such folder; the first image missing (with
-    /// its path, CSV, line and folder).
+    /// No rows; a label that the encoders do not know or a box that is none (with its row); some columns of a box
+    /// without the others; no such folder; the first image missing (with its path, CSV, line and folder).
     pub fn open(
         manifest: Manifest,
         images_root: impl Into<PathBuf>,
@@ -159,8 +154,20 @@ impl Dataset {
             };
             manifest.rows().iter().map(encode).collect::<Result<Vec<u32>>>()
         })?;
-        let (unlabelled, size, cache) = (None, ImageSize::DEFAULT, None);
-        Dataset { manifest, images_root, targets, unlabelled, mode, size, cache }.checked()
+        let faces = faces(&manifest)?;
+        Dataset {
+            manifest,
+            images_root,
+            targets,
+            unlabelled: None,
+            faces,
+            face_padding: FaceBox::FAIRFACE_PADDING,
+            mode,
+            size: ImageSize::DEFAULT,
+            rules: ImageRules::default(),
+            cache: None,
+        }
+        .checked()
     }
 
     /// Images without labels, for prediction: evaluation mode, in the order given, and empty targets. Faces are cut
@@ -173,25 +180,37 @@ impl Dataset {
         if manifest.is_empty() {
             return Err(Error::NoRows { path: manifest.path().to_owned() });
         }
-        let unlabelled = Unlabelled { inputs, face_padding: FaceBox::FAIRFACE_PADDING };
         Ok(Dataset {
             manifest,
             images_root: PathBuf::new(),
             targets: PerTask::default(),
-            unlabelled: Some(unlabelled),
+            faces: inputs.iter().map(|input| input.face).collect(),
+            unlabelled: Some(inputs),
+            face_padding: FaceBox::FAIRFACE_PADDING,
             mode: Mode::Eval,
             size: ImageSize::DEFAULT,
+            rules: ImageRules::default(),
             cache: None,
         })
     }
 
-    /// The same unlabelled images with another share of a face's box added on every side.
+    /// The same data with another share of a face's box added on every side, without a cache.
     #[must_use]
     pub fn with_face_padding(mut self, padding: f64) -> Self {
-        if let Some(unlabelled) = &mut self.unlabelled {
-            unlabelled.face_padding = padding;
-        }
+        (self.face_padding, self.cache) = (padding, None);
         self
+    }
+
+    /// The same data read by other rules, without a cache.
+    #[must_use]
+    pub fn with_rules(mut self, rules: ImageRules) -> Self {
+        (self.rules, self.cache) = (rules, None);
+        self
+    }
+
+    /// What its image files may be.
+    pub fn rules(&self) -> &ImageRules {
+        &self.rules
     }
 
     /// Finds a wrong images folder now and not in the middle of an epoch.
@@ -210,7 +229,7 @@ impl Dataset {
         self
     }
 
-    /// The same data with decoded images kept somewhere. To be said after the size.
+    /// The same data with decoded images kept somewhere. To be said last.
     ///
     /// # Errors
     /// No room for all images; a cache file that cannot be made or read.
@@ -262,14 +281,19 @@ impl Dataset {
     /// Where the image of a sample lies.
     pub fn image_path(&self, sample_idx: usize) -> PathBuf {
         match &self.unlabelled {
-            Some(unlabelled) => unlabelled.inputs[sample_idx].path.clone(),
+            Some(inputs) => inputs[sample_idx].path.clone(),
             None => self.images_root.join(&self.manifest.rows()[sample_idx].file),
         }
     }
 
     /// The face that is cut out of a sample's image; `None` where the whole image is taken.
     pub fn face(&self, sample_idx: usize) -> Option<FaceBox> {
-        self.unlabelled.as_ref()?.inputs[sample_idx].face
+        *self.faces.get(sample_idx)?
+    }
+
+    /// How much of a face's box is added on every side.
+    pub fn face_padding(&self) -> f64 {
+        self.face_padding
     }
 
     /// The folder that `file` columns are relative to.
@@ -309,11 +333,11 @@ impl Dataset {
         let start = Instant::now();
         let mut decode_start = start;
         let mut read = |scratch: &mut Scratch| -> Result<()> {
-            let file = read_file(self.image_path(sample_idx), &mut scratch.file)?;
+            image_file::read(&self.image_path(sample_idx), &self.rules, &mut scratch.file)?;
             decode_start = Instant::now();
-            decode_into(file, &mut scratch.decoded)?;
-            if let Some((face, padding)) = self.padded_face(sample_idx) {
-                face.cut(padding, &scratch.decoded, &mut scratch.narrow)?;
+            decode_into(&scratch.file, &self.rules, &mut scratch.decoded)?;
+            if let Some(face) = self.face(sample_idx) {
+                face.cut(self.face_padding, &self.rules, &scratch.decoded, &mut scratch.narrow)?;
                 std::mem::swap(&mut scratch.decoded, &mut scratch.narrow);
             }
             Ok(())
@@ -335,7 +359,10 @@ impl Dataset {
     pub(crate) fn read_ahead(&self, sample_idx: usize) {
         #[cfg(target_os = "linux")]
         if !self.cache.as_ref().is_some_and(|cache| cache.has(sample_idx))
-            && let Ok(file) = File::open(self.image_path(sample_idx))
+            && let path = self.image_path(sample_idx)
+            // Opening a pipe would wait for a writer.
+            && fs_err::metadata(&path).is_ok_and(|metadata| metadata.is_file())
+            && let Ok(file) = fs_err::File::open(path)
         {
             let _ = rustix::fs::fadvise(file.file(), 0, None, rustix::fs::Advice::WillNeed);
         }
@@ -421,11 +448,6 @@ impl Dataset {
         self.with_pixels(sample_idx, scratch, |pixels, _| out.copy_from_slice(pixels))
     }
 
-    /// The face to cut out of a sample's image, and its padding.
-    fn padded_face(&self, sample_idx: usize) -> Option<(FaceBox, f64)> {
-        Some((self.face(sample_idx)?, self.unlabelled.as_ref()?.face_padding))
-    }
-
     /// Names the file, and the row if there is one, in an error about a sample's image.
     pub(crate) fn image_error(&self, sample_idx: usize, reason: Error) -> Error {
         let path = self.image_path(sample_idx);
@@ -438,26 +460,6 @@ impl Dataset {
             line: self.manifest.rows()[sample_idx].line,
             root: self.images_root.clone(),
             reason: Box::new(reason),
-        }
-    }
-}
-
-/// Reads a whole file into memory that is used again, without asking for its length first. The memory stays as long as
-/// its longest file, so that it is filled with zeros once and not for every file.
-fn read_file(path: PathBuf, memory: &mut Vec<u8>) -> Result<&[u8]> {
-    const STEP: usize = 64 << 10;
-    reach_path(Point::Read, &path)?;
-    let mut file = File::open(path)?;
-    let mut len = 0;
-    loop {
-        if len == memory.len() {
-            memory.resize(len + len.max(STEP), 0);
-        }
-        match file.read(&mut memory[len..]) {
-            Ok(0) => return Ok(&memory[..len]),
-            Ok(n) => len += n,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -149,6 +149,21 @@ pub enum Error {
         reason: Box<Error>,
     },
 
+    /// Images that cannot be used, found before anything is done with the others.
+    #[error("{bad} of {files} images cannot be used:{}", lines(first, *bad))]
+    BadImages {
+        /// How many.
+        bad: usize,
+        /// Of how many.
+        files: usize,
+        /// What is wrong with the first of them.
+        first: Vec<String>,
+    },
+
+    /// The program failed at an image, not the image.
+    #[error("worker panicked: {0}")]
+    Panicked(String),
+
     /// What was given instead of images has none, or cannot be read as a list of them.
     #[error("{input}: {message}")]
     BadInput {
@@ -174,6 +189,38 @@ pub enum Error {
         /// The batch waited for.
         batch_idx: usize,
     },
+}
+
+impl Error {
+    /// Whether an image is at fault, so that others may be usable. Too many open files, a broken disk, no memory, a
+    /// panic: all images would be next, and leaving them out would be wrong.
+    pub fn is_bad_image(&self) -> bool {
+        match self {
+            Error::Image { reason, .. } | Error::ImageInput { reason, .. } => reason.is_bad_image(),
+            Error::Decode(_) | Error::BadBox(_) => true,
+            Error::Io(error) => concerns_one_file(error),
+            _ => false,
+        }
+    }
+}
+
+/// Errors about a file's name, kind or permissions; what else may go wrong is the system's.
+fn concerns_one_file(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{
+        InvalidData, InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied,
+    };
+    let kinds =
+        [InvalidData, InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied];
+    // The kind of links that loop cannot be named yet.
+    kinds.contains(&error.kind()) || format!("{:?}", error.kind()) == "FilesystemLoop"
+}
+
+fn lines(first: &[String], n: usize) -> String {
+    let mut text: String = first.iter().map(|line| format!("\n  {line}")).collect();
+    if n > first.len() {
+        text += &format!("\n  and {} more", n - first.len());
+    }
+    text
 }
 
 fn list(names: &[String]) -> String {

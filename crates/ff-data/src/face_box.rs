@@ -9,8 +9,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    decode::RgbImage,
+    decode::{ImageRules, RgbImage},
     error::{Error, Result},
+    manifest::{Manifest, Row},
+    resize::ImageSize,
 };
 
 /// A face's box in pixels of the upright image, (0, 0) at the top left. Written `x,y,w,h`.
@@ -46,11 +48,33 @@ impl FaceBox {
         }
     }
 
+    /// The columns of a box in a CSV, all of them or none.
+    pub const COLUMNS: [&str; 4] = ["x", "y", "w", "h"];
+
+    /// The box in a row's [`FaceBox::COLUMNS`]; `None` where all four are empty.
+    ///
+    /// # Errors
+    /// They are no box.
+    pub fn from_fields(fields: [&str; 4]) -> Result<Option<Self>> {
+        let fields = fields.map(str::trim);
+        if fields.iter().all(|field| field.is_empty()) {
+            Ok(None)
+        } else {
+            fields.join(",").parse().map(Some)
+        }
+    }
+
     /// Cuts the padded square around the box out of `image` into `crop`.
     ///
     /// # Errors
-    /// The box does not meet the image, or is far larger.
-    pub(crate) fn cut(self, padding: f64, image: &RgbImage, crop: &mut RgbImage) -> Result<()> {
+    /// The box does not meet the image, or is far larger; the square has more pixels than an image may have.
+    pub(crate) fn cut(
+        self,
+        padding: f64,
+        rules: &ImageRules,
+        image: &RgbImage,
+        crop: &mut RgbImage,
+    ) -> Result<()> {
         let (w, h) = (image.width as f64, image.height as f64);
         let longer = self.width.max(self.height);
         let meets = self.x < w && self.y < h && self.x + self.width > 0.0 && self.y + self.height > 0.0;
@@ -59,10 +83,36 @@ impl FaceBox {
             return Err(Error::BadBox(reason));
         }
         let side = (longer * (1.0 + 2.0 * padding)).round().max(1.0);
+        rules.check_size(ImageSize { width: side as usize, height: side as usize })?;
         let first = |start: f64, len: f64| (start + (len - side) / 2.0).round() as i64;
         cut_square(image, first(self.x, self.width), first(self.y, self.height), side as usize, crop);
         Ok(())
     }
+}
+
+/// The faces of a manifest's rows; nothing where it has no columns for boxes.
+///
+/// # Errors
+/// A row whose box is none. `x` and `y` without `w` or `h`: whoever wrote those meant a box.
+pub(crate) fn faces(manifest: &Manifest) -> Result<Vec<Option<FaceBox>>> {
+    let place = |column: &&str| manifest.extra_columns().iter().position(|name| name == column);
+    let places: Vec<usize> = FaceBox::COLUMNS.iter().filter_map(place).collect();
+    let &[x, y, w, h] = places.as_slice() else {
+        let means_a_box = FaceBox::COLUMNS[..2].iter().all(|column| place(column).is_some());
+        if means_a_box {
+            let (path, found) = (manifest.path().display(), manifest.extra_columns().join(", "));
+            return Err(Error::BadBox(format!("{path}: expected the columns x, y, w, h, found {found}")));
+        }
+        return Ok(Vec::new());
+    };
+    let face = |row: &Row| {
+        FaceBox::from_fields([x, y, w, h].map(|i| row.extra[i].as_str())).map_err(|error| Error::BadRow {
+            path: manifest.path().to_owned(),
+            line: row.line,
+            reason: error.to_string(),
+        })
+    };
+    manifest.rows().iter().map(face).collect()
 }
 
 /// Copies a square of `side` pixels whose corner is at (x, y), black where the image has no pixels.
@@ -106,6 +156,10 @@ impl FromStr for FaceBox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::Decoding;
+
+    const RULES: ImageRules =
+        ImageRules { max_file: 0, max_pixels: ImageRules::MAX_PIXELS, decoding: Decoding::Strict };
 
     /// 4 columns, 3 rows; red is the column + 1, green the row + 1.
     fn image() -> RgbImage {
@@ -124,10 +178,10 @@ mod tests {
     fn a_box_grows_by_its_padding_on_every_side() {
         let mut crop = RgbImage::default();
         let face = FaceBox::new(1.0, 1.0, 2.0, 2.0).unwrap();
-        face.cut(0.0, &image(), &mut crop).unwrap();
+        face.cut(0.0, &RULES, &image(), &mut crop).unwrap();
         assert_eq!((crop.width, reds(&crop)), (2, vec![2, 3, 2, 3]));
         // 2 (1 + 2 * 0.5) = 4 pixels from (0, 0) on: the last row lies below the image.
-        face.cut(0.5, &image(), &mut crop).unwrap();
+        face.cut(0.5, &RULES, &image(), &mut crop).unwrap();
         assert_eq!(crop.width, 4);
         assert_eq!(reds(&crop), [1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4, 0, 0, 0, 0]);
     }
@@ -135,10 +189,10 @@ mod tests {
     #[test]
     fn an_oblong_box_becomes_the_square_around_its_centre() {
         let mut crop = RgbImage::default();
-        "2,0,1,3".parse::<FaceBox>().unwrap().cut(0.0, &image(), &mut crop).unwrap();
+        "2,0,1,3".parse::<FaceBox>().unwrap().cut(0.0, &RULES, &image(), &mut crop).unwrap();
         assert_eq!((crop.width, crop.height), (3, 3));
         assert_eq!(reds(&crop), [2, 3, 4, 2, 3, 4, 2, 3, 4]);
-        "-1,-1,2,2".parse::<FaceBox>().unwrap().cut(0.0, &image(), &mut crop).unwrap();
+        "-1,-1,2,2".parse::<FaceBox>().unwrap().cut(0.0, &RULES, &image(), &mut crop).unwrap();
         assert_eq!(reds(&crop), [0, 0, 0, 1], "black outside");
     }
 
@@ -149,11 +203,21 @@ mod tests {
             padding in 0.0..4.0f64,
         ) {
             let mut crop = RgbImage::default();
-            if let Ok(face) = FaceBox::new(x, y, w, h) && face.cut(padding, &image(), &mut crop).is_ok() {
+            if let Ok(face) = FaceBox::new(x, y, w, h) && face.cut(padding, &RULES, &image(), &mut crop).is_ok() {
                 assert_eq!(crop.width, crop.height);
                 assert_eq!(crop.pixels.len(), crop.width * crop.height * 3);
             }
         }
+    }
+
+    #[test]
+    fn a_crop_has_no_more_pixels_than_an_image_may_have() {
+        let face = FaceBox::new(0.0, 0.0, 3.0, 3.0).unwrap();
+        let rules = ImageRules { max_pixels: 80, ..RULES };
+        let mut crop = RgbImage::default();
+        assert!(face.cut(0.5, &rules, &image(), &mut crop).is_ok());
+        let message = face.cut(1.0, &rules, &image(), &mut crop).unwrap_err().to_string();
+        assert_eq!(message, "expected 1 to 80 pixels (max_pixels), found 9x9");
     }
 
     #[test]
@@ -162,7 +226,8 @@ mod tests {
             assert!(bad.parse::<FaceBox>().is_err(), "{bad}");
         }
         for outside in ["4,0,1,1", "0,-2,1,1", "0,0,9,9"] {
-            let cut = outside.parse::<FaceBox>().unwrap().cut(0.25, &image(), &mut RgbImage::default());
+            let cut =
+                outside.parse::<FaceBox>().unwrap().cut(0.25, &RULES, &image(), &mut RgbImage::default());
             let message = cut.unwrap_err().to_string();
             assert!(message.contains("image of 4x3") && message.contains(outside), "{message}");
         }

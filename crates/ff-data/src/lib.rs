@@ -32,11 +32,13 @@
 mod age;
 pub mod audit;
 mod cache;
+mod check_files;
 mod dataset;
 mod decode;
 pub mod duplicates;
 mod error;
 mod face_box;
+mod image_file;
 mod inputs;
 mod labels;
 mod loader;
@@ -52,8 +54,9 @@ mod user_cache;
 
 pub use age::{AgeBin, age_order};
 pub use cache::{Cache, CacheSpec};
+pub use check_files::{FileCheck, check_files};
 pub use dataset::{Dataset, Mode, Scratch, StageTimes};
-pub use decode::{RgbImage, decode, decode_into};
+pub use decode::{Decoding, ImageRules, RgbImage, decode, decode_into};
 pub use error::{Error, Result};
 pub use face_box::FaceBox;
 pub use inputs::ImageInput;

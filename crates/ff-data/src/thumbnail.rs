@@ -5,8 +5,9 @@ use std::path::Path;
 use image::{ExtendedColorType, codecs::jpeg::JpegEncoder};
 
 use crate::{
-    decode::decode,
+    decode::{ImageRules, decode},
     error::{Error, Result},
+    image_file,
     resize::{ImageSize, resize},
 };
 
@@ -16,7 +17,9 @@ use crate::{
 /// The file cannot be read or does not decode.
 pub fn thumbnail_uri(path: &Path, side: usize) -> Result<String> {
     const QUALITY: u8 = 75;
-    let image = decode(&fs_err::read(path)?)?;
+    let mut file = Vec::new();
+    image_file::read(path, &ImageRules::default(), &mut file)?;
+    let image = decode(&file)?;
     let longer = image.width.max(image.height);
     let shrunk = |length: usize| if longer > side { (length * side / longer).max(1) } else { length };
     let size = ImageSize { width: shrunk(image.width), height: shrunk(image.height) };

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use ff_data::{
     AugmentSpec, CacheSpec, Dataset, Encoders, LabelEncoder, LastBatch, Layout, Loader, LoaderConfig,
@@ -182,7 +183,7 @@ pub fn eval_feeder(
     if config.train.device == DeviceSpec::Cpu {
         check_room(Pass::Evaluation, config.data.batch_size, config.data.prefetch, manifest.len())?;
     }
-    let dataset = Dataset::open(manifest, images, encoders, Mode::Eval)?.with_cache(&cache_spec(config))?;
+    let dataset = open(config, manifest, images, encoders, Mode::Eval)?;
     let loader_config = loader_config(config, LastBatch::Keep);
     Feeder::new(Arc::new(dataset), loader_config, model, Augmentation::OnDevice)
 }
@@ -190,7 +191,35 @@ pub fn eval_feeder(
 fn train_dataset(config: &Config, manifest: Manifest, encoders: &Encoders) -> Result<Dataset> {
     let spec = AugmentSpec::from(config.data.augment).with_sampling(config.data.sampling);
     let mode = Mode::train(spec, config.train.seed);
-    Ok(Dataset::open(manifest, &config.data.images, encoders, mode)?.with_cache(&cache_spec(config))?)
+    open(config, manifest, &config.data.images, encoders, mode)
+}
+
+fn open(
+    config: &Config,
+    manifest: Manifest,
+    images: &Path,
+    encoders: &Encoders,
+    mode: Mode,
+) -> Result<Dataset> {
+    let dataset = Dataset::open(manifest, images, encoders, mode)?.with_rules(config.data.rules());
+    Ok(dataset.with_cache(&cache_spec(config))?)
+}
+
+/// Looks at the image files of all these data before anything is done with any, as `[data] on_bad_image` says, and logs
+/// what it found.
+///
+/// # Errors
+/// Bad files, counted and the first of them named; where they are skipped, nothing but bad files.
+pub fn check_files(config: &Config, datasets: &[&Dataset]) -> Result<()> {
+    let clock = Instant::now();
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).max(config.data.workers);
+    let check = ff_data::check_files(datasets, config.data.on_bad_image, workers, |_| {})?;
+    let (files, bad) = (check.files, check.bad.len());
+    tracing::info!("{files} image files looked at in {:.1} s, {bad} bad", clock.elapsed().as_secs_f64());
+    for reason in &check.bad {
+        tracing::warn!("to be skipped: {reason}");
+    }
+    Ok(())
 }
 
 fn loader_config(config: &Config, last_batch: LastBatch) -> LoaderConfig {

@@ -45,16 +45,18 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let config = sample_config(context, &data, &ComputeFlags::default()).resolve()?.data;
     let splits = Splits::read(&config.splits)?;
     let hash_file = args.hashing.open(&config.images)?;
+    let rules = args.hashing.limits.rules();
 
     let n = [&splits.train, &splits.val, &splits.test].map(|split| split.len()).iter().sum::<usize>();
     let bar = output::progress(n as u64, "{msg} [{bar:30}] {pos}/{len} eta {eta}");
-    let audit = Audit::new(&splits, &config.images, args.hashing.workers(), hash_file, |stage, done| {
-        bar.set_message(match stage {
-            Stage::Hash => "reading",
-            Stage::Compare => "comparing",
-        });
-        bar.set_position(done as u64);
-    })?;
+    let audit =
+        Audit::new(&splits, &config.images, &rules, args.hashing.workers(), hash_file, |stage, done| {
+            bar.set_message(match stage {
+                Stage::Hash => "reading",
+                Stage::Compare => "comparing",
+            });
+            bar.set_position(done as u64);
+        })?;
     bar.finish_and_clear();
 
     if let Some(page) = page {

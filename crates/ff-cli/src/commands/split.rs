@@ -137,7 +137,8 @@ fn search(pool: &Manifest, images: &Path, hashing: &HashFlags) -> Result<(Duplic
     let bar = output::progress(files.len() as u64, "{msg} [{bar:30}] {pos}/{len} eta {eta}");
     let tell = |done: usize| bar.set_position(done as u64);
     bar.set_message("reading");
-    let scanned = scan(images, &files, hashing.workers(), hashing.open(images)?, tell)?;
+    let scanned =
+        scan(images, &files, &hashing.limits.rules(), hashing.workers(), hashing.open(images)?, tell)?;
     let mut bad = scanned.iter().filter_map(|scanned| scanned.as_ref().err());
     if let Some(error) = bad.next() {
         tracing::warn!("{} images cannot be read, the first: {error}", bad.count() + 1);

@@ -210,3 +210,20 @@ fn bench_reports_speed_and_memory() {
         }
     }
 }
+
+/// Found in the first validation before, when an epoch was lost.
+#[test]
+fn a_bad_validation_image_stops_a_run_before_its_folder_is_made() {
+    let place = Workplace::new();
+    let csv = place.path("splits/ff_val.csv");
+    let text = fs::read_to_string(&csv).unwrap() + "val/gone.jpg,3-9,Male,White\n";
+    fs::write(&csv, text).unwrap();
+    let output = place.train(&["--epochs", "1", "--init", "random"]);
+    assert_exit(&output, 1);
+    let message = stderr(&output);
+    assert!(
+        message.contains("1 of 14 images cannot be used:") && message.contains("val/gone.jpg"),
+        "{message}"
+    );
+    assert!(!place.path("runs").exists());
+}

@@ -14,6 +14,7 @@ use serde::Serialize;
 pub use balance::LabelCounts;
 
 use crate::{
+    decode::ImageRules,
     duplicates::{self, Duplicates, Facing, Fingerprint, HashFile},
     error::{Error, Result},
     manifest::Row,
@@ -132,7 +133,7 @@ pub enum Stage {
 }
 
 impl Audit {
-    /// Audits three splits whose files are relative to `images`. `progress` is told what is being done and of how many
+    /// Audits three splits whose files are relative to `images` and read by `rules`. `progress` is told what is being done and of how many
     /// images.
     ///
     /// # Errors
@@ -140,6 +141,7 @@ impl Audit {
     pub fn new(
         splits: &Splits,
         images: &Path,
+        rules: &ImageRules,
         workers: usize,
         hash_file: Option<HashFile>,
         mut progress: impl FnMut(Stage, usize),
@@ -152,7 +154,8 @@ impl Audit {
             .flat_map(|split| splits.get(split).rows().iter().map(move |row| (split, row)))
             .collect();
         let files: Vec<&str> = rows.iter().map(|(_, row)| row.file.as_str()).collect();
-        let scanned = duplicates::scan(images, &files, workers, hash_file, |n| progress(Stage::Hash, n))?;
+        let scanned =
+            duplicates::scan(images, &files, rules, workers, hash_file, |n| progress(Stage::Hash, n))?;
 
         let place = |i: usize| {
             let (split, row) = rows[i];

@@ -14,6 +14,7 @@ use std::{
     },
 };
 
+use ff_core::fault::{Point, reach_path};
 use fs_err::File;
 
 use super::{checksum::Checksum, room};
@@ -97,11 +98,18 @@ impl DiskCache {
         }
         let sum = self.checksum(sample_idx, pixels);
         let place = HEADER_LEN as u64 + 8 * sample_idx as u64;
-        let written = write_at(&self.file, pixels, self.image_at(sample_idx))
+        let written = reach_path(Point::Write, self.file.path())
+            .and_then(|()| write_at(&self.file, pixels, self.image_at(sample_idx)))
             .and_then(|()| write_at(&self.file, &sum.to_le_bytes(), place));
         if let Err(error) = written {
             let mut first = self.write_error.lock().unwrap_or_else(PoisonError::into_inner);
-            first.get_or_insert_with(|| format!("{}: {error}", self.file.path().display()));
+            if first.is_none() {
+                let path = self.file.path().display().to_string();
+                let error = error.to_string();
+                let error = error.strip_prefix(&format!("{path}: ")).unwrap_or(&error);
+                tracing::warn!("{path}: {error}: no more images are added to this cache");
+                *first = Some(format!("{path}: {error}"));
+            }
             return false;
         }
         self.index[sample_idx].swap(sum, Ordering::Release) == NOT_THERE

@@ -3,7 +3,8 @@
 //! Filled as images are decoded for the first time; which are there changes the speed and nothing else. What is kept
 //! is the resized u8 image before augmentation, so that every epoch augments anew.
 //!
-//! A cache belongs to a list of files with their lengths and modification times, and to an image size: its identity.
+//! A cache belongs to a list of files with their lengths, modification times and faces, and to an image size: its
+//! identity.
 //! A changed file makes another cache. Its size is worked out before it is made, and refused where there is no room.
 
 mod checksum;
@@ -21,6 +22,7 @@ use std::{
 
 use crate::{
     dataset::Dataset,
+    decode::Decoding,
     error::{Error, Result},
 };
 pub(crate) use checksum::Checksum;
@@ -121,16 +123,21 @@ impl Cache {
     }
 }
 
-/// Of the files' names, lengths and modification times, in order, and of the image size. A file that is not there
+/// Of the files' names, lengths, modification times and faces, in order, of the image size and of how images are read. A file that is not there
 /// counts as empty: whether it is an error is for the loader to say.
 fn identity(dataset: &Dataset) -> Result<u64> {
     let mut sum = Checksum::new(0);
     let size = dataset.size();
     sum.words(&[size.width as u64, size.height as u64, dataset.len() as u64]);
+    // Damaged images have pixels under lenient rules only.
+    sum.words(&[u64::from(dataset.rules().decoding == Decoding::Strict), dataset.face_padding().to_bits()]);
     sum.bytes(dataset.images_root().as_os_str().as_encoded_bytes());
     for sample_idx in 0..dataset.len() {
         let path = dataset.image_path(sample_idx);
         sum.bytes(dataset.manifest().rows()[sample_idx].file.as_bytes());
+        if let Some(face) = dataset.face(sample_idx) {
+            sum.words(&[face.x, face.y, face.width, face.height].map(f64::to_bits));
+        }
         let modified = |metadata: &std::fs::Metadata| {
             let since = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
             Some(since.as_nanos() as u64)

@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::{
-    decode::{RgbImage, decode_into},
+    decode::{ImageRules, RgbImage, decode_into},
     error::Result,
     resize::{ImageSize, resize_into},
 };
@@ -39,12 +39,12 @@ impl Fingerprint {
     /// # Errors
     /// The bytes do not decode, as [`decode`](crate::decode()) says.
     pub fn new(bytes: &[u8]) -> Result<Self> {
-        Self::with_scratch(bytes, &mut Scratch::default())
+        Self::with_scratch(bytes, &ImageRules::default(), &mut Scratch::default())
     }
 
-    pub(super) fn with_scratch(bytes: &[u8], scratch: &mut Scratch) -> Result<Self> {
+    pub(super) fn with_scratch(bytes: &[u8], rules: &ImageRules, scratch: &mut Scratch) -> Result<Self> {
         let Scratch { decoded, narrow, small } = scratch;
-        decode_into(bytes, decoded)?;
+        decode_into(bytes, rules, decoded)?;
         let size = ImageSize { width: decoded.width, height: decoded.height };
         resize_into(decoded, ImageSize { width: SIDE, height: SIDE }, narrow, small);
         let mut thumbnail = Box::new([0; SIDE * SIDE]);

@@ -12,17 +12,23 @@ use super::{
     fingerprint::{Fingerprint, Scratch},
     hash_file::{HashFile, Stamp},
 };
-use crate::error::Result;
+use crate::{
+    decode::{Decoding, ImageRules},
+    error::{Error, Result},
+    image_file,
+};
 
 /// `(N)` fingerprints of `files`, which are relative to `images`; an error in the place of a file that is missing or
-/// does not decode. Fingerprints that `hash_file` knows are taken from it, and new ones are added to it at once.
-/// `progress` is told how many are done.
+/// does not decode by the `rules`. Fingerprints that `hash_file` knows are taken from it, and new ones are added to it
+/// at once. `progress` is told how many are done.
 ///
 /// # Errors
-/// The hash file cannot be written.
+/// The hash file cannot be written, or files cannot be read for a reason that is not theirs, such as too many that are
+/// open.
 pub fn scan(
     images: &Path,
     files: &[&str],
+    rules: &ImageRules,
     workers: usize,
     mut hash_file: Option<HashFile>,
     mut progress: impl FnMut(usize),
@@ -31,11 +37,13 @@ pub fn scan(
     let mut todo = Vec::new();
     for (i, file) in files.iter().enumerate() {
         match Stamp::of(&images.join(file)) {
-            Ok(stamp) => match hash_file.as_mut().and_then(|hashes| hashes.take(file, stamp)) {
-                Some(fingerprint) => found[i] = Some(Ok(fingerprint)),
-                None => todo.push((i, stamp)),
-            },
-            Err(error) => found[i] = Some(Err(error.into())),
+            Ok(stamp) => {
+                match hash_file.as_mut().and_then(|hashes| hashes.take(&known_as(file, rules), stamp)) {
+                    Some(fingerprint) => found[i] = Some(Ok(fingerprint)),
+                    None => todo.push((i, stamp)),
+                }
+            }
+            Err(error) => found[i] = Some(bad_image(error.into())?),
         }
     }
     let mut done = files.len() - todo.len();
@@ -48,10 +56,10 @@ pub fn scan(
         for _ in 0..workers.max(1) {
             let (sender, next, todo) = (sender.clone(), &next, &todo);
             scope.spawn(move || {
-                let mut scratch = Scratch::default();
+                let (mut scratch, mut bytes) = (Scratch::default(), Vec::new());
                 while let Some(&(i, stamp)) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let bytes = fs_err::read(images.join(files[i])).map_err(Into::into);
-                    let made = bytes.and_then(|bytes| Fingerprint::with_scratch(&bytes, &mut scratch));
+                    let read = image_file::read(&images.join(files[i]), rules, &mut bytes);
+                    let made = read.and_then(|()| Fingerprint::with_scratch(&bytes, rules, &mut scratch));
                     // Nobody receives after an error: then there is nothing more to do.
                     if sender.send((i, stamp, made)).is_err() {
                         return;
@@ -62,12 +70,26 @@ pub fn scan(
         drop(sender);
         for (i, stamp, made) in receiver {
             if let (Some(hashes), Ok(fingerprint)) = (&mut hash_file, &made) {
-                hashes.append(files[i], stamp, fingerprint)?;
+                hashes.append(&known_as(files[i], rules), stamp, fingerprint)?;
             }
-            found[i] = Some(made);
+            found[i] = Some(made.map(Ok).or_else(bad_image)?);
             done += 1;
             progress(done);
         }
         Ok(found.into_iter().map(|made| made.expect("every file was read")).collect())
     })
+}
+
+/// An image's own error is a finding, any other ends the scan.
+fn bad_image(error: Error) -> Result<Result<Fingerprint>> {
+    if error.is_bad_image() { Ok(Err(error)) } else { Err(error) }
+}
+
+/// What a file is called in a hash file. One that was hashed under lenient rules may be damaged; the names of older
+/// versions, which noticed little, say no more.
+fn known_as(file: &str, rules: &ImageRules) -> String {
+    match rules.decoding {
+        Decoding::Strict => format!("{file}\0sound"),
+        Decoding::Lenient => file.to_owned(),
+    }
 }

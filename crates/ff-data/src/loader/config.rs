@@ -34,7 +34,8 @@ pub enum Layout {
     Pixels,
 }
 
-/// What happens when an image is missing or does not decode.
+/// What happens when an image is missing or does not decode. Whatever is not the image's fault, as too many open files
+/// or a broken disk, ends the epoch all the same ([`Error::is_bad_image`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnBadImage {

@@ -1,7 +1,6 @@
 //! A batch that workers fill: its memory, handed out image by image, and what went wrong.
 
 use std::{
-    any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
@@ -18,6 +17,7 @@ use super::{
 };
 use crate::{
     dataset::{Dataset, Scratch},
+    decode::panic_message,
     error::{Error, Result},
     order::EpochOrder,
 };
@@ -142,8 +142,8 @@ impl InFlight {
         }
     }
 
-    /// Makes one image, or notes why it cannot be made. A decoder that panics on a malformed file is that file's error,
-    /// not the run's end.
+    /// Makes one image, or notes why it cannot be made. A panic ends the epoch, not the worker; one of the decoder on a
+    /// malformed file was that file's error before it came here.
     pub(super) fn fill(
         &self,
         mut place: Place<'_>,
@@ -169,8 +169,7 @@ impl InFlight {
             Place::Pixels(claim) => dataset.load_pixels(sample_idx, scratch, claim),
         });
         let loaded = catch_unwind(load).unwrap_or_else(|panic| {
-            let reason = Error::Decode(format!("the decoder panicked: {}", panic_message(&*panic)));
-            Err(dataset.image_error(sample_idx, reason))
+            Err(dataset.image_error(sample_idx, Error::Panicked(panic_message(&*panic).to_owned())))
         });
         if let Err(error) = loaded {
             self.failures.lock().unwrap_or_else(PoisonError::into_inner).push((position, error));
@@ -192,8 +191,10 @@ impl InFlight {
         };
         let mut failures = std::mem::take(&mut *self.failures.lock().unwrap_or_else(PoisonError::into_inner));
         failures.sort_by_key(|(position, _)| *position);
-        if policy == OnBadImage::Fail && !failures.is_empty() {
-            return Some(Err(failures.swap_remove(0).1));
+        let ends_the_epoch =
+            |(_, error): &(usize, Error)| policy == OnBadImage::Fail || !error.is_bad_image();
+        if let Some(first) = failures.iter().position(ends_the_epoch) {
+            return Some(Err(failures.swap_remove(first).1));
         }
         let mut indices = self.indices.clone();
         for (position, _) in failures.iter().rev() {
@@ -225,9 +226,4 @@ impl InFlight {
         };
         Some(Ok(Finished { batch, failures }))
     }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

@@ -3,12 +3,18 @@
 use std::path::Path;
 
 use ff_data::{
-    Split, Splits, Task,
+    Decoding, ImageRules, Split, Splits, Task,
     audit::{Audit, Fault, MatchKind, Stage},
 };
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 
 use crate::support::{sample, sample_splits};
+
+const RULES: ImageRules = ImageRules {
+    max_file: ImageRules::MAX_FILE_MIB << 20,
+    max_pixels: ImageRules::MAX_PIXELS,
+    decoding: Decoding::Strict,
+};
 
 fn face(i: usize) -> Vec<u8> {
     fs_err::read(sample().join("images").join(&sample_splits().train.rows()[i].file)).unwrap()
@@ -70,7 +76,7 @@ fn everything_planted_is_found_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let splits = planted(dir.path());
     let mut stages = Vec::new();
-    let audit = Audit::new(&splits, dir.path(), 2, None, |stage, n| stages.push((stage, n))).unwrap();
+    let audit = Audit::new(&splits, dir.path(), &RULES, 2, None, |stage, n| stages.push((stage, n))).unwrap();
 
     assert_eq!((audit.images, audit.exact_duplicates, audit.near_duplicates), (11, 1, 2));
     let unreadable: Vec<_> =
@@ -112,7 +118,7 @@ fn everything_planted_is_found_and_nothing_else() {
 fn the_page_needs_no_other_file_and_shows_the_findings() {
     let dir = tempfile::tempdir().unwrap();
     let splits = planted(dir.path());
-    let audit = Audit::new(&splits, dir.path(), 2, None, |_, _| {}).unwrap();
+    let audit = Audit::new(&splits, dir.path(), &RULES, 2, None, |_, _| {}).unwrap();
     let page = audit.page(dir.path());
     for needle in [
         "<!DOCTYPE html>",
@@ -146,7 +152,8 @@ fn the_page_is_cut_and_says_so() {
     {
         fs_err::write(split.path(dir.path()), text).unwrap();
     }
-    let audit = Audit::new(&Splits::read(dir.path()).unwrap(), dir.path(), 2, None, |_, _| {}).unwrap();
+    let audit =
+        Audit::new(&Splits::read(dir.path()).unwrap(), dir.path(), &RULES, 2, None, |_, _| {}).unwrap();
     assert_eq!((audit.exact_duplicates, audit.cross_split.len(), audit.unreadable.len()), (6, 1, 250));
     let page = audit.page(dir.path());
     assert!(page.contains("and 3 more") && page.contains("and 50 more"));
@@ -157,7 +164,7 @@ fn the_page_is_cut_and_says_so() {
 #[test]
 fn the_sample_is_sound() {
     let images = sample().join("images");
-    let audit = Audit::new(&sample_splits(), &images, 2, None, |_, _| {}).unwrap();
+    let audit = Audit::new(&sample_splits(), &images, &RULES, 2, None, |_, _| {}).unwrap();
     assert_eq!((audit.images, audit.unreadable.len(), audit.misshapen.len()), (799, 0, 0));
     assert_eq!((audit.exact_duplicates, audit.near_duplicates, audit.cross_split.len()), (0, 0, 0));
     let women = &audit.balance.gender[0];

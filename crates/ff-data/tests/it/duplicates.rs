@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use ff_data::{
-    ImageSize, RgbImage, decode,
+    ImageRules, ImageSize, RgbImage, decode,
     duplicates::{Duplicates, Facing, Fingerprint, HashFile, NearPair, scan},
     resize,
 };
@@ -176,7 +176,8 @@ impl Folder {
     fn scan(&self) -> Vec<Fingerprint> {
         let files: Vec<&str> = self.files.iter().map(String::as_str).collect();
         let hashes = HashFile::open(self.hashes()).unwrap();
-        let found = scan(self.dir.path(), &files, WORKERS, Some(hashes), |_| {}).unwrap();
+        let found =
+            scan(self.dir.path(), &files, &ImageRules::default(), WORKERS, Some(hashes), |_| {}).unwrap();
         found.into_iter().map(Result::unwrap).collect()
     }
 
@@ -236,13 +237,13 @@ fn a_scan_that_was_stopped_goes_on_where_it_was() {
     let killed = std::panic::catch_unwind(|| {
         let hashes = HashFile::open(folder.hashes()).unwrap();
         let stop = |done| assert!(done < 10, "stopped");
-        scan(folder.dir.path(), &files, WORKERS, Some(hashes), stop).map(|_| ())
+        scan(folder.dir.path(), &files, &ImageRules::default(), WORKERS, Some(hashes), stop).map(|_| ())
     });
     assert!(killed.is_err());
     assert_eq!(folder.known(), 10);
     let mut first = None;
     let hashes = HashFile::open(folder.hashes()).unwrap();
-    scan(folder.dir.path(), &files, WORKERS, Some(hashes), |done| {
+    scan(folder.dir.path(), &files, &ImageRules::default(), WORKERS, Some(hashes), |done| {
         first.get_or_insert(done);
     })
     .unwrap();

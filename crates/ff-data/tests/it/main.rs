@@ -5,9 +5,12 @@
 
 mod audit;
 mod augment;
+mod bad_images;
 mod cache;
+mod damage;
 mod decode;
 mod duplicates;
+mod files;
 mod fused;
 mod fuzz;
 mod inputs;

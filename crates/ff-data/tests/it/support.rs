@@ -104,3 +104,17 @@ pub fn difference(a: &RgbImage, b: &RgbImage) -> (u8, f64) {
     let total: f64 = differences().map(f64::from).sum();
     (differences().max().unwrap_or(0), total / a.pixels.len() as f64)
 }
+
+/// For a test that wants faults in every thread: the first time runs it again in a process of its own with these faults
+/// and is false; in there it is true.
+pub fn with_faults(test: &str, rules: &str) -> bool {
+    if std::env::var_os(ff_core::fault::VARIABLE).is_some() {
+        return true;
+    }
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let output =
+        child.args(["--exact", test, "--nocapture"]).env(ff_core::fault::VARIABLE, rules).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{test} with {rules}:\n{text}");
+    false
+}

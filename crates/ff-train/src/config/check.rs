@@ -1,22 +1,13 @@
 //! Values that a configuration must not have.
 
-use ff_model::{DeviceSpec, Engine, Precision};
-
 use std::ops::RangeInclusive;
 
-use super::{Config, TrainConfig};
+use ff_model::{DeviceSpec, Engine, Precision};
+
+use super::{Config, TrainConfig, ranges};
 use crate::{Error, Result};
 
-/// Epochs times the steps of any epoch, at most 2^32, stay below 2^63: no count of steps wraps.
-const MOST_EPOCHS: u64 = 1_000_000;
-/// Exact in a float, as the schedule needs it.
-const MOST_STEPS: u64 = 1 << 52;
-/// Images in a batch, and batches in a step: sizes of tensors stay far from wrapping. Memory is the narrower limit.
-const MOST_BATCHES: u64 = 65_536;
-const MOST_THREADS: u64 = 1024;
 const MOST_PREFETCH: u64 = 1024;
-/// TOML's whole numbers end here.
-const MOST_SEED: u64 = i64::MAX as u64;
 const MOST_DROPOUT: f64 = 0.999;
 
 /// # Errors
@@ -26,19 +17,21 @@ pub fn check(config: &Config) -> Result<()> {
     let within = |key: &str, range: RangeInclusive<u64>, n: u64| {
         require(range.contains(&n), key, &format!("{} to {}", range.start(), range.end()), n)
     };
-    within("data.batch_size", 1..=MOST_BATCHES, data.batch_size as u64)?;
-    within("data.workers", 1..=MOST_THREADS, data.workers as u64)?;
+    within("data.batch_size", ranges::BATCH_SIZE, data.batch_size as u64)?;
+    within("data.workers", ranges::WORKERS, data.workers as u64)?;
     within("data.prefetch", 1..=MOST_PREFETCH, data.prefetch as u64)?;
-    within("model.freeze_epochs", 0..=MOST_EPOCHS, model.freeze_epochs)?;
-    within("train.epochs", 1..=MOST_EPOCHS, train.epochs)?;
-    within("train.max_steps", 1..=MOST_STEPS, train.max_steps.unwrap_or(1))?;
-    within("train.patience", 1..=MOST_EPOCHS, train.patience.unwrap_or(1))?;
-    within("train.seed", 0..=MOST_SEED, train.seed)?;
-    within("train.threads", 1..=MOST_THREADS, train.threads as u64)?;
-    within("optimizer.accumulate", 1..=MOST_BATCHES, optimizer.accumulate as u64)?;
-    within("schedule.step_epochs", 1..=MOST_EPOCHS, schedule.step_epochs)?;
-    within("run.keep", 1..=MOST_EPOCHS, run.keep as u64)?;
-    within("run.checkpoint_steps", 1..=MOST_STEPS, run.checkpoint_steps.unwrap_or(1))?;
+    within("data.max_file_mib", ranges::MAX_FILE_MIB, data.max_file_mib)?;
+    within("data.max_pixels", ranges::MAX_PIXELS, data.max_pixels)?;
+    within("model.freeze_epochs", 0..=*ranges::EPOCHS.end(), model.freeze_epochs)?;
+    within("train.epochs", ranges::EPOCHS, train.epochs)?;
+    within("train.max_steps", ranges::STEPS, train.max_steps.unwrap_or(1))?;
+    within("train.patience", ranges::EPOCHS, train.patience.unwrap_or(1))?;
+    within("train.seed", ranges::SEED, train.seed)?;
+    within("train.threads", ranges::THREADS, train.threads as u64)?;
+    within("optimizer.accumulate", ranges::BATCH_SIZE, optimizer.accumulate as u64)?;
+    within("schedule.step_epochs", ranges::EPOCHS, schedule.step_epochs)?;
+    within("run.keep", ranges::EPOCHS, run.keep as u64)?;
+    within("run.checkpoint_steps", ranges::STEPS, run.checkpoint_steps.unwrap_or(1))?;
     let in_unit = |key: &str, x: f64| require((0.0..1.0).contains(&x), key, "a number in [0, 1)", x);
     in_unit("model.dropout", model.dropout)?;
     // It is computed with in f32, where 1 - 1e-9 is 1: everything would be dropped, and the rest scaled to infinity.

@@ -14,7 +14,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use ff_data::{Augment, LoaderConfig, OnBadImage, Sampling, default_workers};
+use ff_data::{Augment, Decoding, ImageRules, LoaderConfig, OnBadImage, Sampling, default_workers};
 use ff_model::{Compute, DeviceSpec, Engine, Precision};
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +66,15 @@ pub struct DataConfig {
     pub sampling: Sampling,
     /// What happens when an image is missing or does not decode.
     pub on_bad_image: OnBadImage,
+    /// Longest image file, in MiB.
+    #[serde(default = "default_max_file_mib")]
+    pub max_file_mib: u64,
+    /// Most pixels of an image, as its header claims them.
+    #[serde(default = "default_max_pixels")]
+    pub max_pixels: u64,
+    /// Whether a damaged JPEG is an error.
+    #[serde(default)]
+    pub decode: Decoding,
     /// Where decoded images are kept for the next epoch.
     pub cache: CacheKind,
     /// The folder of the disk cache.
@@ -170,6 +179,25 @@ pub enum OnNonFinite {
     Skip,
 }
 
+const fn default_max_file_mib() -> u64 {
+    ImageRules::MAX_FILE_MIB
+}
+
+const fn default_max_pixels() -> u64 {
+    ImageRules::MAX_PIXELS
+}
+
+impl DataConfig {
+    /// What image files may be.
+    pub fn rules(&self) -> ImageRules {
+        ImageRules {
+            max_file: self.max_file_mib.saturating_mul(1 << 20),
+            max_pixels: self.max_pixels,
+            decoding: self.decode,
+        }
+    }
+}
+
 impl Default for DataConfig {
     fn default() -> Self {
         Self {
@@ -181,6 +209,9 @@ impl Default for DataConfig {
             augment: Augment::Fast,
             sampling: Sampling::Nearest,
             on_bad_image: OnBadImage::Fail,
+            max_file_mib: default_max_file_mib(),
+            max_pixels: default_max_pixels(),
+            decode: Decoding::default(),
             cache: CacheKind::None,
             cache_dir: "cache".into(),
             mixup: 0.0,

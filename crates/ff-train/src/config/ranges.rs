@@ -10,6 +10,10 @@ pub const WORKERS: RangeInclusive<u64> = 1..=1024;
 pub const THREADS: RangeInclusive<u64> = 1..=1024;
 /// Passes over the training split; what counts epochs or steps between two things has the same range.
 pub const EPOCHS: RangeInclusive<u64> = 1..=1_000_000;
+/// Pixels of an image.
+pub const MAX_PIXELS: RangeInclusive<u64> = 1..=u32::MAX as u64;
+/// Length of an image file, in MiB.
+pub const MAX_FILE_MIB: RangeInclusive<u64> = 1..=1 << 20;
 /// Optimiser steps of a run: with the most epochs of the largest split far from the end of 64 bits.
 pub const STEPS: RangeInclusive<u64> = 1..=1_000_000_000_000;
 /// Seeds: TOML's whole numbers have a sign.

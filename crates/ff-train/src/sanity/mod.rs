@@ -269,6 +269,7 @@ impl<'a> Subject<'a> {
 /// The first faces of the training split, unaugmented.
 fn first_batch(config: &Config, splits: &Splits, n: usize, size: ImageSize) -> Result<Batch> {
     let dataset = Dataset::open(splits.train.clone(), &config.data.images, &splits.encoders, Mode::Eval)?;
+    let dataset = dataset.with_rules(config.data.rules());
     let mut loader = Loader::new(Arc::new(dataset.with_size(size)), LoaderConfig::eval(n).with_prefetch(1))?;
     let batch = loader.epoch(0, 0).next();
     let batch =

@@ -138,6 +138,7 @@ impl Trainer {
         let model = setup::build_model(config, &encoders)?;
         let train = setup::train_feeder(config, train, &encoders, &model)?;
         let val = setup::eval_feeder(config, val, &config.data.images, &encoders, &model)?;
+        setup::check_files(config, &[&train, &val].map(|feeder| &**feeder.loader().dataset()))?;
         let length = Length::of(config, train.loader());
         let mut learner = Learner::for_split(config, model, &encoders, train.loader(), &position)?;
         let machine = Machine::look().with_gpu(config.train.device)?;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::Result;
-use ff_data::{Manifest, RgbImage, Splits, StageTimes, decode_into};
+use ff_data::{ImageRules, Manifest, RgbImage, Splits, StageTimes, decode_into};
 use ff_train::Config;
 use ff_train::setup::train_loader;
 use serde::Serialize;
@@ -62,7 +62,7 @@ pub fn run(config: &Config, splits: Splits, steps: usize) -> Result<(Vec<f64>, B
             n += 1;
         }
         times.push(clock.elapsed().as_secs_f64() * 1e3 / f64::from(n));
-        floors.push(decode_floor(&files, config.data.workers, batch_size)?);
+        floors.push(decode_floor(&files, &config.data.rules(), config.data.workers, batch_size)?);
     }
     let spent = loader.times() - before.0;
     let wait = (loader.wait() - before.1).as_secs_f64();
@@ -92,7 +92,7 @@ fn read_all(config: &Config, manifest: &Manifest) -> Result<Vec<Vec<u8>>> {
 }
 
 /// Milliseconds to decode a batch's worth of files, twice over so that ends weigh less.
-fn decode_floor(files: &[Vec<u8>], workers: usize, batch_size: usize) -> Result<f64> {
+fn decode_floor(files: &[Vec<u8>], rules: &ImageRules, workers: usize, batch_size: usize) -> Result<f64> {
     const BATCHES: usize = 2;
     let next = AtomicUsize::new(0);
     let clock = Instant::now();
@@ -104,7 +104,7 @@ fn decode_floor(files: &[Vec<u8>], workers: usize, batch_size: usize) -> Result<
                 if i >= BATCHES * batch_size {
                     return Ok(());
                 }
-                decode_into(&files[i % files.len()], &mut image)?;
+                decode_into(&files[i % files.len()], rules, &mut image)?;
             }
         };
         let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
