@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ff_core::files::write_atomic;
-use ff_data::Splits;
 use ff_data::audit::{Audit, Match, MatchKind, Stage};
 
 use crate::flags::{ComputeFlags, DataFlags, HashFlags, sample_config};
-use crate::output::{self, grouped};
+use crate::output::{self, grouped, note};
 use crate::{Context, Ending};
 
 /// Look for what spoils training and its figures: bad images, duplicates, labels that disagree.
@@ -29,6 +28,9 @@ pub struct Args {
     /// Folder that the CSVs' `file` column is relative to.
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
+    /// Take rows whose file lies outside the images folder too: absolute paths, and those that `..` leads out.
+    #[arg(long)]
+    outside_root: bool,
     /// Write the findings as a page too, with pictures; one file that needs no other.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -37,9 +39,16 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
-    let data = DataFlags { splits: args.splits.clone(), images: args.images.clone(), ..DataFlags::default() };
+    let Args { splits, images, outside_root, .. } = args;
+    let data = DataFlags {
+        splits: splits.clone(),
+        images: images.clone(),
+        outside_root: *outside_root,
+        ..DataFlags::default()
+    };
     let config = sample_config(context, &data, &ComputeFlags::default()).resolve()?.data;
-    let splits = Splits::read(&config.splits)?;
+    let splits = config.read_splits()?;
+    ensure!(config.images.is_dir(), ff_data::Error::NoImagesRoot(config.images));
     let hash_file = args.hashing.open(&config.images)?;
 
     let n = [&splits.train, &splits.val, &splits.test].map(|split| split.len()).iter().sum::<usize>();
@@ -55,7 +64,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
 
     if let Some(path) = &args.html {
         write_atomic(path, audit.page(&config.images).as_bytes())?;
-        eprintln!("page: {}", path.display());
+        note!("page: {}", path.display());
     }
     if json {
         output::print_json(&audit)?;
@@ -77,6 +86,7 @@ fn print(audit: &Audit) {
         ("pairs that look the same", audit.near_duplicates),
         ("matches across splits", audit.cross_split.len()),
         ("matches with other labels", audit.label_conflicts.len()),
+        ("labels in several spellings", audit.alike_labels.len()),
     ];
     let rows: Vec<_> = rows.iter().map(|&(name, n)| vec![name.to_owned(), grouped(n as u64)]).collect();
     output::say!("{}", output::table(&["found", "n"], &rows));
@@ -87,6 +97,8 @@ fn print(audit: &Audit) {
     );
     list("across splits", audit.cross_split.iter().map(described));
     list("other labels", audit.label_conflicts.iter().map(described));
+    let alike = audit.alike_labels.iter();
+    list("several spellings", alike.map(|found| format!("{}: {}", found.task, found.labels.join(" = "))));
     for (task, labels) in audit.balance.iter() {
         let rows = labels.iter().map(|label| {
             let counts = [label.train, label.val, label.test].map(|n| grouped(n as u64));

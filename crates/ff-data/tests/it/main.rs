@@ -4,10 +4,12 @@
 
 mod audit;
 mod augment;
+mod bad_tables;
 mod cache;
 mod decode;
 mod duplicates;
 mod fused;
+mod hash_file;
 mod inputs;
 mod labels;
 mod loader;

@@ -112,7 +112,9 @@ struct Trainer {
 
 impl Trainer {
     fn new(config: &Config, start: Start) -> Result<Self> {
-        let Splits { train, val, encoders, .. } = Splits::read(&config.data.splits)?;
+        let splits = config.data.read_splits()?;
+        splits.check_labels()?;
+        let Splits { train, val, encoders, .. } = splits;
         let train_split = sha256(&train.to_csv());
         let model = setup::build_model(config, &encoders)?;
         let train = setup::train_feeder(config, train, &encoders, &model)?;

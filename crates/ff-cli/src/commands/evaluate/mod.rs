@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::ValueEnum;
-use ff_data::{Manifest, Split, Task};
+use ff_data::{Split, Task};
 use ff_model::FaceModel;
 use ff_train::evaluation::{
     Bootstrap, Calibration, EvaluationRecord, Predictions, Settings, Source, TestTimeAugmentation,
@@ -50,6 +50,9 @@ pub struct Args {
     /// The folder that the CSV's files are relative to [default: the run's].
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
+    /// Take rows whose file lies outside the images folder too.
+    #[arg(long)]
+    outside_root: bool,
     /// Only the rows in which this column is True, as service_test of FairFace's label files.
     #[arg(long, value_name = "COLUMN")]
     subset: Option<String>,
@@ -101,7 +104,8 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         Some(run_dir) => ConfigBuilder::from_config(&run_dir.config()?),
         None => ConfigBuilder::new(Preset::Sample, &context.root),
     };
-    let config = settle(args.pace.over(builder))?;
+    let builder = args.pace.over(builder).set("data.outside_root", args.outside_root.then_some(true));
+    let config = settle(builder)?;
     let Trained { mut model, encoders, path: checkpoint } = args.model.open(&config.train.compute()?)?;
     let tta = match args.tta {
         TtaFlag::None => TestTimeAugmentation::None,
@@ -113,7 +117,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     };
 
     let csv = args.csv.clone().unwrap_or_else(|| args.split.split().path(&config.data.splits));
-    let manifest = Manifest::read(&csv)?;
+    let manifest = config.data.read_manifest(&csv)?;
     let manifest = match &args.subset {
         Some(column) => manifest.subset(column)?,
         None => manifest,
@@ -142,7 +146,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
                 "temperatures are judged on the samples that they are fitted on: take another split"
             );
         }
-        let fit = predict(Manifest::read(&val)?, &config.data.images)?;
+        let fit = predict(config.data.read_manifest(&val)?, &config.data.images)?;
         record.calibration = Some(Calibration::new(val, &fit, &evaluated, &encoders));
     }
 
