@@ -118,7 +118,7 @@ pub enum Error {
 
     /// JSON that does not hold what it should.
     #[error("label encoders: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(String),
 
     /// A label that is no age bin.
     #[error("expected an age bin such as \"20-29\", \"70+\" or \"more than 70\", found {0:?}")]

@@ -127,7 +127,8 @@ impl PerTask<LabelEncoder> {
     /// # Errors
     /// Not that JSON; unsorted or repeated labels; an encoder that stands under another task's name.
     pub fn from_json(json: &str) -> Result<Self> {
-        let encoders: Encoders = serde_json::from_str(json)?;
+        let encoders: Encoders =
+            serde_json::from_str(json).map_err(|error| Error::Json(error.to_string()))?;
         for (task, encoder) in encoders.iter() {
             if encoder.task != task {
                 let reason = format!("expected labels of {task}, found labels of {}", encoder.task);

@@ -87,9 +87,9 @@ impl SplitFolder {
             }
             old.insert(name.to_owned(), found);
         }
-        let record = dir.join(RECORD);
-        if old_files == OldFiles::Keep && Record::read(&dir).is_none() && record.exists() {
-            return Err(Error::WouldReplace { path: record });
+        let path = dir.join(RECORD);
+        if old_files == OldFiles::Keep && record.is_none() && path.exists() {
+            return Err(Error::WouldReplace { path });
         }
         let probe = hidden(&dir.join("ff_split"));
         write_atomic(&probe, &[])?;

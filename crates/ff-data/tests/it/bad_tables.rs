@@ -236,3 +236,15 @@ fn every_bad_list_of_images_has_its_message() {
         assert_eq!(message.to_string(), format!("{}{expected}", csv.display()), "{text:?}");
     }
 }
+
+/// Messages were printed twice: an error had its cause in its words, and was its own cause besides.
+#[test]
+fn no_error_says_its_cause_twice() {
+    let missing = Manifest::read("nowhere/ff.csv").unwrap_err();
+    let json = ff_data::Encoders::from_json("{").unwrap_err();
+    for error in [missing, json] {
+        let message = error.to_string();
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        assert!(cause.is_none_or(|cause| !message.contains(&cause)), "{message}");
+    }
+}
