@@ -44,6 +44,9 @@ pub struct DataFlags {
     /// Folder that the CSVs' `file` column is relative to.
     #[arg(long, value_name = "DIR", value_parser = recorded_path())]
     pub images: Option<PathBuf>,
+    /// Take rows whose file lies outside the images folder too: absolute paths, and those that `..` leads out.
+    #[arg(long)]
+    pub outside_root: bool,
     /// Images in a batch; auto is the largest power of two that the GPU has room for.
     #[arg(long, value_name = "N|auto")]
     pub batch_size: Option<BatchSize>,
@@ -77,7 +80,8 @@ pub struct LimitFlags {
 /// How images are hashed.
 #[derive(Debug, Clone, Default, Args)]
 pub struct HashFlags {
-    /// File that remembers hashes, so that a scan goes on where it was stopped [default: in the user's cache folder].
+    /// File that remembers hashes, so that a scan goes on where it was stopped; another kind of file is refused
+    /// [default: in the user's cache folder].
     #[arg(long, value_name = "FILE")]
     pub hashes: Option<PathBuf>,
     /// Threads that read and compare images [default: one a CPU].
@@ -139,7 +143,10 @@ impl HashFlags {
     pub fn open(&self, images: &Path) -> ff_data::Result<Option<HashFile>> {
         match &self.hashes {
             Some(path) => HashFile::open(path).map(Some),
-            None => Ok(default_hash_file(images).and_then(|path| HashFile::open(path).ok())),
+            None => Ok(default_hash_file(images).and_then(|path| {
+                let not_remembered = |error| tracing::warn!("hashes are not remembered: {error}");
+                HashFile::open(path).map_err(not_remembered).ok()
+            })),
         }
     }
 
@@ -156,6 +163,7 @@ impl DataFlags {
         builder
             .set("data.splits", self.splits.as_deref())
             .set("data.images", self.images.as_deref())
+            .set("data.outside_root", self.outside_root.then_some(true))
             .set("data.batch_size", self.batch_size.and_then(BatchSize::images))
             .set("data.workers", self.workers)
             .set("data.augment", self.augment.as_deref())

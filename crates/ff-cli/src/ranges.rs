@@ -27,8 +27,15 @@ pub fn number(range: RangeInclusive<f64>) -> impl Fn(&str) -> Result<f64, String
     move |text| {
         // NaN is in no range.
         let number = text.parse().ok().filter(|number| range.contains(number));
-        number.ok_or_else(|| format!("expected a number from {} to {}", range.start(), range.end()))
+        number.ok_or_else(|| {
+            format!("expected a number from {} to {}", short(*range.start()), short(*range.end()))
+        })
     }
+}
+
+/// 4 for 4.0, 1e39 instead of forty digits.
+fn short(number: f64) -> String {
+    format!("{number:?}").trim_end_matches(".0").to_owned()
 }
 
 #[cfg(test)]

@@ -14,13 +14,17 @@ fn sample() -> PathBuf {
 }
 
 fn fairface(dir: &TempDir, args: &[&str]) -> Output {
+    command(dir, args).output().unwrap()
+}
+
+fn command(dir: &TempDir, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fairface"));
     command
         .args(args)
         .current_dir(dir.path())
         .env("XDG_CACHE_HOME", dir.path().join("cache"))
         .env_remove("RUST_LOG");
-    command.output().unwrap()
+    command
 }
 
 #[track_caller]
@@ -132,4 +136,83 @@ fn what_cannot_be_done_is_said_with_its_exit_code() {
         assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
         assert!(stderr.contains(message), "{args:?}: {stderr}");
     }
+}
+
+#[track_caller]
+fn refused(output: &Output, message: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains(message), "{stderr}");
+    assert_eq!(stderr.matches("error: ").count(), 1, "{stderr}");
+}
+
+const AUDIT: [&str; 5] = ["audit", "--splits", "splits", "--images", "images"];
+
+/// `audit --hashes labels.csv` emptied the labels, `split` replaced whatever had the names of its files.
+#[test]
+fn files_that_audit_and_split_did_not_write_are_left_alone() {
+    let dir = faces();
+    let path = |name: &str| dir.path().join(name);
+    let labels = fs::read(path("one.csv")).unwrap();
+    json(&fairface(&dir, &[&SPLIT[..], &["--json"]].concat()));
+    refused(
+        &fairface(&dir, &[&AUDIT[..], &["--hashes", "one.csv"]].concat()),
+        "one.csv: expected a hash file",
+    );
+    let split = [&SPLIT[..], &["--images", "images", "--hashes", "one.csv"]].concat();
+    refused(&fairface(&dir, &split), "one.csv: expected a hash file");
+    assert_eq!(fs::read(path("one.csv")).unwrap(), labels);
+
+    fs::copy(path("one.csv"), path("splits/ff_val.csv")).unwrap();
+    // Told before the images are looked for, which are not there.
+    let split = [&SPLIT[..], &["--images", "nowhere"]].concat();
+    refused(&fairface(&dir, &split), "ff_val.csv: expected no file, or one that an earlier split wrote");
+    assert_eq!(fs::read(path("splits/ff_val.csv")).unwrap(), labels);
+    json(&fairface(&dir, &[&SPLIT[..], &["--force", "--json"]].concat()));
+    assert_ne!(fs::read(path("splits/ff_val.csv")).unwrap(), labels);
+}
+
+/// A kill between one file and the next left training rows of one split beside test rows of another.
+#[cfg(unix)]
+#[test]
+fn a_split_killed_between_its_files_is_told_and_made_whole_by_the_next() {
+    let dir = faces();
+    json(&fairface(&dir, &[&SPLIT[..], &["--json"]].concat()));
+    let other = [&SPLIT[..], &["--seed", "7", "--json"]].concat();
+    // The second rename is that of the whole file to its own name.
+    let killed = command(&dir, &other).env("FAIRFACE_FAULT", "kill@rename:ff_val.csv#2").output().unwrap();
+    assert_eq!(killed.status.code(), None, "{}", String::from_utf8_lossy(&killed.stderr));
+    refused(&fairface(&dir, &AUDIT), "a split was stopped while it put them in place");
+    json(&fairface(&dir, &other));
+    json(&fairface(&dir, &[&AUDIT[..], &["--json"]].concat()));
+}
+
+/// A full disk ended an audit that needed none; a remark on it came with every image.
+#[test]
+fn an_audit_on_a_full_disk_goes_on_without_remembering_hashes() {
+    let dir = faces();
+    json(&fairface(&dir, &[&SPLIT[..], &["--json"]].concat()));
+    let args = [&AUDIT[..], &["--hashes", "hashes.bin", "--json"]].concat();
+    let full = command(&dir, &args).env("FAIRFACE_FAULT", "enospc@write:hashes.bin#3+").output().unwrap();
+    assert_eq!(json(&full)["images"], 21);
+    let stderr = String::from_utf8_lossy(&full.stderr).into_owned();
+    assert_eq!(stderr.matches("hashes are not remembered").count(), 1, "{stderr}");
+    json(&fairface(&dir, &args));
+}
+
+/// A label of the test split alone was found after all the training; a CSV could name any file of the machine.
+#[test]
+fn labels_of_no_training_row_and_files_outside_the_images_folder_are_refused() {
+    let dir = faces();
+    json(&fairface(&dir, &[&SPLIT[..], &["--json"]].concat()));
+    let test = dir.path().join("splits/ff_test.csv");
+    fs::write(&test, "file,age,gender,race\n../images/1.jpg,3-9,Martian,Black\n").unwrap();
+    let outside = "ff_test.csv:2: expected a file inside the images folder, found \"../images/1.jpg\"";
+    refused(&fairface(&dir, &AUDIT), outside);
+    json(&fairface(&dir, &[&AUDIT[..], &["--outside-root", "--json"]].concat()));
+    let train = ["train", "--splits", "splits", "--images", "images", "--run-dir", "run"];
+    refused(&fairface(&dir, &train), outside);
+    let output = fairface(&dir, &[&train[..], &["--outside-root"]].concat());
+    refused(&output, "ff_test.csv:2: gender label \"Martian\" is not in the training split");
+    assert!(!dir.path().join("run").exists());
 }

@@ -6,7 +6,7 @@
 use std::str::FromStr;
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, shortened},
     labels::LabelEncoder,
 };
 
@@ -53,7 +53,7 @@ impl FromStr for AgeBin {
             let (lower, upper) = (years(lower)?, years(upper)?);
             (lower <= upper).then_some(AgeBin { lower, upper: Some(upper) })
         };
-        parse().ok_or_else(|| Error::BadAgeBin(label.to_owned()))
+        parse().ok_or_else(|| Error::BadAgeBin(shortened(label)))
     }
 }
 

@@ -15,7 +15,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// A file could not be read or written; the message carries its path.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
 
     /// A CSV lacks required columns.
@@ -29,7 +29,23 @@ pub enum Error {
         found: Vec<String>,
     },
 
-    /// A required column stands twice in the header.
+    /// A CSV, or another file beside images, that cannot be used as a whole.
+    #[error("{}: {reason}", path.display())]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and found.
+        reason: String,
+    },
+
+    /// A file that would be lost.
+    #[error("{}: expected no file, or one that an earlier split wrote and nobody changed, found another", path.display())]
+    WouldReplace {
+        /// The file that is there.
+        path: PathBuf,
+    },
+
+    /// A column stands twice in the header.
     #[error("{}: expected one column {column:?}, found {count}", path.display())]
     DuplicateColumn {
         /// The CSV.
@@ -81,7 +97,7 @@ pub enum Error {
     },
 
     /// A label that the encoder has never seen.
-    #[error("{task} label {label:?} is not in the training split: expected one of {}", known.join(", "))]
+    #[error("{task} label {label:?} is not in the training split: expected one of {}", list(known))]
     UnseenLabel {
         /// The column.
         task: Task,
@@ -102,7 +118,7 @@ pub enum Error {
 
     /// JSON that does not hold what it should.
     #[error("label encoders: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(String),
 
     /// A label that is no age bin.
     #[error("expected an age bin such as \"20-29\", \"70+\" or \"more than 70\", found {0:?}")]
@@ -223,6 +239,21 @@ fn lines(first: &[String], n: usize) -> String {
     text
 }
 
-fn list(names: &[String]) -> String {
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+/// Names for a message: as many as somebody reads.
+pub(crate) fn list(names: &[String]) -> String {
+    const MOST: usize = 20;
+    match names {
+        [] => "none".to_owned(),
+        _ if names.len() <= MOST => names.join(", "),
+        _ => format!("{} and {} more", names[..MOST].join(", "), names.len() - MOST),
+    }
+}
+
+/// A text from a file for a message: as much as somebody reads.
+pub(crate) fn shortened(text: &str) -> String {
+    const MOST: usize = 80;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
 }

@@ -1,18 +1,22 @@
 //! What people point at when they want predictions -> a list of images.
 //!
 //! A file, a folder (with all below it), a quoted pattern, a CSV with a column of paths, `-` for a list on standard
-//! input. The order is that of the arguments; folders and patterns are sorted. No image is opened here: one that is
-//! missing or broken is found when it is loaded, and is no reason to stop.
+//! input. The order is that of the arguments; folders and patterns are sorted. Links are followed, and every folder is
+//! looked into once, so that links in a ring end. No image is opened here: one that is missing or broken is found when
+//! it is loaded, and is no reason to stop.
+
+mod walk;
 
 use std::{
-    io::BufRead,
+    ffi::OsString,
+    io::{BufRead, Read},
     path::{Path, PathBuf},
 };
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, list, shortened},
     face_box::FaceBox,
-    manifest::LineCounter,
+    table::{MAX_FIELD_LEN, Record, Table, read_csv},
 };
 
 /// Names of the column that holds the paths, the first that is there counts; FairFace's own tools say `img_path`.
@@ -25,7 +29,7 @@ const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "bmp", "webp", "gif", "tif"
 /// An image to look at.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageInput {
-    /// What results call it: as it was given.
+    /// What results call it: as it was given, with a mark in the place of what is no UTF-8.
     pub name: String,
     /// Where it lies.
     pub path: PathBuf,
@@ -43,20 +47,19 @@ impl ImageInput {
     /// The images behind one argument. Paths in lists are relative to `images`; `stdin` is read for `-` only.
     ///
     /// # Errors
-    /// A folder, pattern or list without images; a CSV that cannot be read or has no column of paths.
+    /// A folder, pattern or list without images; a CSV that cannot be read, has no column of paths, or only some of
+    /// the columns of a box.
     pub fn expand(argument: &str, images: &Path, stdin: &mut dyn BufRead) -> Result<Vec<Self>> {
         let path = Path::new(argument);
         let is_csv = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("csv"));
         let found = if argument == "-" {
             from_lines(images, stdin)?
         } else if path.is_dir() {
-            let mut found = Vec::new();
-            from_folder(path, &mut found)?;
-            found
+            walk::folder(path, is_image)?.into_iter().map(Self::new).collect()
         } else if is_csv {
             from_csv(path, images)?
         } else if argument.contains(['*', '?', '[']) && !path.exists() {
-            from_pattern(argument)?
+            walk::pattern(argument)?.into_iter().map(Self::new).collect()
         } else {
             vec![Self::new(path)]
         };
@@ -68,73 +71,63 @@ impl ImageInput {
     }
 
     /// An entry of a list.
-    fn listed(name: &str, images: &Path, face: Option<FaceBox>) -> Self {
-        ImageInput { name: name.to_owned(), path: images.join(name), face }
+    fn listed(name: impl AsRef<Path>, images: &Path, face: Option<FaceBox>) -> Self {
+        let name = name.as_ref();
+        ImageInput { name: name.to_string_lossy().into_owned(), path: images.join(name), face }
     }
 }
 
-fn from_lines(images: &Path, lines: &mut dyn BufRead) -> Result<Vec<ImageInput>> {
+fn is_image(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default();
+    EXTENSIONS.iter().any(|e| extension.eq_ignore_ascii_case(e))
+}
+
+fn from_lines(images: &Path, mut lines: &mut dyn BufRead) -> Result<Vec<ImageInput>> {
     let mut found = Vec::new();
-    for line in lines.lines() {
-        let line = line?;
-        if !line.trim().is_empty() {
-            found.push(ImageInput::listed(line.trim_end_matches('\r'), images, None));
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        let n = (&mut lines).take(MAX_FIELD_LEN as u64 + 1).read_until(b'\n', &mut line)?;
+        let bad = |message| Error::BadInput { input: format!("line {number} of the list"), message };
+        if n == 0 {
+            break;
+        }
+        if n > MAX_FIELD_LEN {
+            return Err(bad(format!("expected a path of at most {MAX_FIELD_LEN} bytes, found more")));
+        }
+        let path = line.strip_suffix(b"\n").unwrap_or(&line);
+        let path = path.strip_suffix(b"\r").unwrap_or(path);
+        if !path.trim_ascii().is_empty() {
+            found.push(ImageInput::listed(native(path).map_err(bad)?, images, None));
         }
     }
     Ok(found)
 }
 
-fn from_folder(folder: &Path, found: &mut Vec<ImageInput>) -> Result<()> {
-    let entries = fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path()));
-    let mut entries = entries.collect::<std::io::Result<Vec<PathBuf>>>()?;
-    entries.sort();
-    for path in entries {
-        let is_image = || {
-            let extension = path.extension().unwrap_or_default();
-            EXTENSIONS.iter().any(|e| extension.eq_ignore_ascii_case(e))
-        };
-        if path.is_dir() {
-            from_folder(&path, found)?;
-        } else if is_image() {
-            found.push(ImageInput::new(path));
-        }
-    }
-    Ok(())
+/// A path's bytes as the system has them: on Unix they need not be UTF-8.
+#[cfg(unix)]
+fn native(path: &[u8]) -> Result<OsString, String> {
+    Ok(std::os::unix::ffi::OsStringExt::from_vec(path.to_vec()))
 }
 
-fn from_pattern(pattern: &str) -> Result<Vec<ImageInput>> {
-    let bad = |message: String| Error::BadInput { input: pattern.to_owned(), message };
-    let mut found = Vec::new();
-    for path in glob::glob(pattern).map_err(|error| bad(error.to_string()))? {
-        let path = path.map_err(|error| bad(error.to_string()))?;
-        if path.is_file() {
-            found.push(ImageInput::new(path));
-        }
-    }
-    Ok(found)
+#[cfg(not(unix))]
+fn native(path: &[u8]) -> Result<OsString, String> {
+    let text = std::str::from_utf8(path).map_err(|error| format!("expected UTF-8 text, found {error}"))?;
+    Ok(text.into())
 }
 
 fn from_csv(path: &Path, images: &Path) -> Result<Vec<ImageInput>> {
-    let bytes = fs_err::read(path)?;
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let mut lines = LineCounter::new(bytes);
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
-    let mut columns = None;
+    let bytes = read_csv(path)?;
+    let mut table = Table::new(path, &bytes)?;
+    let columns =
+        Columns::new(&table.header).map_err(|reason| Error::BadFile { path: path.to_owned(), reason })?;
     let mut found = Vec::new();
-    loop {
-        let line = lines.at(reader.position().byte());
-        let bad_row = |reason| Error::BadRow { path: path.to_owned(), line, reason };
-        let mut record = csv::StringRecord::new();
-        if !reader.read_record(&mut record).map_err(|error| bad_row(error.to_string()))? {
-            return Ok(found);
-        }
-        let Some(columns) = &columns else {
-            columns = Some(Columns::new(path, &record)?);
-            continue;
-        };
+    while let Some(record) = table.next()? {
+        let bad_row = |reason| Error::BadRow { path: path.to_owned(), line: record.line, reason };
         let (name, face) = columns.entry(&record).map_err(bad_row)?;
         found.push(ImageInput::listed(name, images, face));
     }
+    Ok(found)
 }
 
 /// Where path and box stand in a CSV.
@@ -144,22 +137,30 @@ struct Columns {
 }
 
 impl Columns {
-    fn new(csv: &Path, header: &csv::StringRecord) -> Result<Self> {
-        let place = |name: &str| header.iter().position(|field| field.trim() == name);
+    /// Finds them, or says what is wrong with the header.
+    fn new(header: &[String]) -> Result<Self, String> {
+        let place = |name: &str| header.iter().position(|field| field == name);
         let Some(path) = PATH_COLUMNS.iter().find_map(|name| place(name)) else {
-            let found: Vec<&str> = header.iter().filter(|field| !field.is_empty()).collect();
-            let (expected, found) = (PATH_COLUMNS.join(", "), found.join(", "));
-            let message = format!("expected a column of paths named one of {expected}, found {found}");
-            return Err(Error::BadInput { input: csv.display().to_string(), message });
+            let found: Vec<String> = header.iter().filter(|f| !f.is_empty()).map(|f| shortened(f)).collect();
+            let (expected, found) = (PATH_COLUMNS.join(", "), list(&found));
+            return Err(format!("expected a column of paths named one of {expected}, found {found}"));
         };
         let face = BOX_COLUMNS.map(place);
-        let face = face.iter().all(Option::is_some).then(|| face.map(Option::unwrap_or_default));
+        let (there, missing): (Vec<_>, Vec<_>) =
+            BOX_COLUMNS.into_iter().partition(|&name| place(name).is_some());
+        if !there.is_empty() && !missing.is_empty() {
+            let (all, there, missing) = (BOX_COLUMNS.join(", "), there.join(", "), missing.join(", "));
+            return Err(format!(
+                "expected all of the columns {all} or none, found {there} without {missing}"
+            ));
+        }
+        let face = missing.is_empty().then(|| face.map(Option::unwrap_or_default));
         Ok(Columns { path, face })
     }
 
     /// The path and the box of a row, or what is wrong with it. A row may leave its box empty.
-    fn entry<'r>(&self, record: &'r csv::StringRecord) -> Result<(&'r str, Option<FaceBox>), String> {
-        let field = |i: usize| record.get(i).map(str::trim).unwrap_or_default();
+    fn entry<'r>(&self, record: &'r Record) -> Result<(&'r str, Option<FaceBox>), String> {
+        let field = |i: usize| record.fields[i].trim();
         let name = field(self.path);
         if name.is_empty() {
             return Err("expected a path, found none".to_owned());

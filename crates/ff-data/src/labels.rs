@@ -9,10 +9,13 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, shortened},
     manifest::Manifest,
     task::{PerTask, Task},
 };
+
+/// Labels that a column may have: a column of names or numbers, taken by mistake, would make a head for each.
+const MAX_CLASSES: usize = 1024;
 
 /// The three encoders; saved with every checkpoint.
 pub type Encoders = PerTask<LabelEncoder>;
@@ -62,7 +65,7 @@ impl LabelEncoder {
             Ok(id) => Ok(id as u32),
             Err(_) => Err(Error::UnseenLabel {
                 task: self.task,
-                label: label.to_owned(),
+                label: shortened(label),
                 known: self.labels.clone(),
             }),
         }
@@ -93,12 +96,20 @@ impl PerTask<LabelEncoder> {
     /// Fits the three encoders, on the training split as a rule.
     ///
     /// # Errors
-    /// The manifest has no rows.
+    /// The manifest has no rows, or a column so many labels that it must be the wrong one.
     pub fn fit(manifest: &Manifest) -> Result<Self> {
         if manifest.is_empty() {
             return Err(Error::NoRows { path: manifest.path().to_owned() });
         }
-        PerTask::try_from_fn(|task| LabelEncoder::fit(task, manifest.labels(task)))
+        PerTask::try_from_fn(|task| {
+            let encoder = LabelEncoder::fit(task, manifest.labels(task))?;
+            let found = encoder.n_classes();
+            if found > MAX_CLASSES {
+                let reason = format!("expected at most {MAX_CLASSES} labels in column {task}, found {found}");
+                return Err(Error::BadFile { path: manifest.path().to_owned(), reason });
+            }
+            Ok(encoder)
+        })
     }
 
     /// Class counts, which size the model's heads.
@@ -116,7 +127,8 @@ impl PerTask<LabelEncoder> {
     /// # Errors
     /// Not that JSON; unsorted or repeated labels; an encoder that stands under another task's name.
     pub fn from_json(json: &str) -> Result<Self> {
-        let encoders: Encoders = serde_json::from_str(json)?;
+        let encoders: Encoders =
+            serde_json::from_str(json).map_err(|error| Error::Json(error.to_string()))?;
         for (task, encoder) in encoders.iter() {
             if encoder.task != task {
                 let reason = format!("expected labels of {task}, found labels of {}", encoder.task);

@@ -47,6 +47,7 @@ mod order;
 mod resize;
 mod splits;
 mod stratify;
+mod table;
 mod task;
 mod thumbnail;
 pub mod transforms;
@@ -65,11 +66,11 @@ pub use loader::{
     Batch, BatchImages, Epoch, LastBatch, Layout, Loader, LoaderConfig, Memory, OnBadImage, Slot, SlotMemory,
     default_workers,
 };
-pub use manifest::{Manifest, Row};
+pub use manifest::{FilePaths, Manifest, Row};
 pub use order::EpochOrder;
 pub use resize::{ImageSize, resize};
 pub use splits::{Split, Splits};
-pub use stratify::{Ratios, SplitPlan, SplitSpec, pool};
+pub use stratify::{OldFiles, Ratios, SplitFolder, SplitPlan, SplitSpec, pool};
 pub use task::{PerTask, Task};
 pub use thumbnail::thumbnail_uri;
 pub use transforms::{Augment, AugmentSpec, Sampling};

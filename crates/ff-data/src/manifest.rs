@@ -1,20 +1,29 @@
 //! A split CSV as checked rows.
 //!
 //! Columns `file, age, gender, race` are required, in any order; others (`service_test`, `split`, ...) are kept as
-//! text. A pandas index column, a byte order mark and CRLF line ends are tolerated. Every row remembers its line, so
-//! that a broken image can later be traced to the row that names it. No image is touched here.
+//! text, a pandas index column is left out. Blanks around names of columns and labels are not part of them. Every row
+//! remembers its line, so that a broken image can later be traced to the row that names it. No image is touched here.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use csv::StringRecord;
 use ff_core::files::write_atomic;
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, shortened},
+    table::{Record, Table, read_csv},
     task::{PerTask, Task},
 };
 
 const FILE: &str = "file";
+
+/// What the files of a CSV may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilePaths {
+    /// Paths that stay in the images folder, once `.` and `..` are worked out. Links in there lead where they like.
+    InsideRoot,
+    /// Absolute paths and those that leave the folder too.
+    Anywhere,
+}
 
 /// The rows of one split.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +38,7 @@ pub struct Manifest {
 pub struct Row {
     /// Image file, relative to the images folder (or absolute).
     pub file: String,
-    /// Label strings, not empty.
+    /// Label strings: neither empty nor with blanks around them.
     pub labels: PerTask<String>,
     /// Further columns as text, in the order of [`Manifest::extra_columns`].
     pub extra: Vec<String>,
@@ -38,48 +47,50 @@ pub struct Row {
 }
 
 impl Manifest {
-    /// Reads and checks a CSV file.
+    /// Reads and checks a CSV file whose paths stay [inside the images folder](FilePaths::InsideRoot).
     ///
     /// # Errors
-    /// The file cannot be read; columns are missing (all are named, with those found); a row has the wrong number of
-    /// fields, an empty file or an empty label, or is not UTF-8 (file and line are named).
+    /// The file cannot be read or is longer than 1 GiB; columns are missing (all are named, with those found) or stand
+    /// twice; a row has the wrong number of fields, an empty file or label, a file outside the images folder, or is
+    /// not UTF-8 (file and line are named).
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        Self::parse(path, &fs_err::read(path)?)
+        Self::read_with(path, FilePaths::InsideRoot)
     }
 
-    /// Checks CSV text that is already in memory; `path` only names it in errors.
+    /// As [`Manifest::read`], and says what its files may be.
+    ///
+    /// # Errors
+    /// As [`Manifest::read`].
+    pub fn read_with(path: impl AsRef<Path>, files: FilePaths) -> Result<Self> {
+        let path = path.as_ref();
+        let manifest = Self::parse(path, &read_csv(path)?)?;
+        if files == FilePaths::InsideRoot
+            && let Some(row) = manifest.rows.iter().find(|row| leaves_root(Path::new(&row.file)))
+        {
+            let file = shortened(&row.file);
+            let reason = format!(
+                "expected a file inside the images folder, found {file:?} (data.outside_root = true allows it)"
+            );
+            return Err(Error::BadRow { path: path.to_owned(), line: row.line, reason });
+        }
+        Ok(manifest)
+    }
+
+    /// Checks CSV text that is already in memory, whatever its files are; `path` only names it in errors.
     ///
     /// # Errors
     /// As [`Manifest::read`].
     pub fn parse(path: impl Into<PathBuf>, bytes: &[u8]) -> Result<Self> {
+        /// A short row: memory for more is taken as rows come.
+        const ROW_LEN: usize = 40;
+        const MAX_ROWS_AT_ONCE: usize = 1 << 20;
         let path = path.into();
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
-        let mut lines = LineCounter::new(bytes);
-        let mut record = StringRecord::new();
-
-        let mut read = |record: &mut StringRecord| -> Result<Option<u64>> {
-            let start = reader.position().byte();
-            match reader.read_record(record) {
-                Ok(false) => Ok(None),
-                Ok(true) => Ok(Some(lines.at(start))),
-                Err(error) => Err(Error::BadRow {
-                    path: path.clone(),
-                    line: lines.at(start),
-                    reason: match error.kind() {
-                        csv::ErrorKind::Utf8 { err, .. } => format!("expected UTF-8 text, found {err}"),
-                        _ => error.to_string(),
-                    },
-                }),
-            }
-        };
-
-        read(&mut record)?;
-        let header = Header::new(&path, &record)?;
-        let mut rows = Vec::with_capacity(bytes.len() / 40);
-        while let Some(line) = read(&mut record)? {
-            let row = header.row(&record, line);
+        let mut table = Table::new(&path, bytes)?;
+        let header = Header::new(&path, &table.header)?;
+        let mut rows = Vec::with_capacity((bytes.len() / ROW_LEN).min(MAX_ROWS_AT_ONCE));
+        while let Some(record) = table.next()? {
+            let line = record.line;
+            let row = header.row(&record);
             rows.push(row.map_err(|reason| Error::BadRow { path: path.clone(), line, reason })?);
         }
         let extra_columns = header.extra.into_iter().map(|(_, name)| name).collect();
@@ -190,84 +201,68 @@ fn to_csv(extra_columns: &[String], rows: &[Row]) -> Vec<u8> {
     writer.into_inner().expect(IN_MEMORY)
 }
 
+/// Whether a path leads out of the folder that it is relative to, as far as its text says.
+fn leaves_root(path: &Path) -> bool {
+    let mut depth = 0_usize;
+    for part in path.components() {
+        match part {
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            Component::ParentDir if depth > 0 => depth -= 1,
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return true,
+        }
+    }
+    false
+}
+
 /// Where each column stands.
 struct Header {
-    n_fields: usize,
     file: usize,
     labels: PerTask<usize>,
     extra: Vec<(usize, String)>,
 }
 
 impl Header {
-    fn new(path: &Path, record: &StringRecord) -> Result<Self> {
-        let names: Vec<&str> = record.iter().map(str::trim).collect();
+    fn new(path: &Path, names: &[String]) -> Result<Self> {
         let required = [FILE].into_iter().chain(Task::ALL.map(Task::name));
+        let place = |column: &str| names.iter().position(|name| name == column);
         let missing: Vec<String> =
-            required.clone().filter(|n| !names.contains(n)).map(str::to_owned).collect();
+            required.clone().filter(|&column| place(column).is_none()).map(str::to_owned).collect();
         if !missing.is_empty() {
-            let found = names.iter().filter(|n| !n.is_empty()).map(|&n| n.to_owned()).collect();
+            let found = names.iter().filter(|name| !name.is_empty()).map(|name| shortened(name)).collect();
             return Err(Error::MissingColumns { path: path.to_owned(), missing, found });
         }
-        for column in required {
-            let count = names.iter().filter(|&&name| name == column).count();
-            if count > 1 {
-                return Err(Error::DuplicateColumn {
-                    path: path.to_owned(),
-                    column: column.to_owned(),
-                    count,
-                });
-            }
-        }
-        let place = |column| names.iter().position(|&name| name == column).expect("checked above");
-        let is_required = |name: &str| name == FILE || Task::ALL.iter().any(|task| task.name() == name);
+        let place = |column| place(column).expect("checked above");
         let is_index = |name: &str| name.is_empty() || name.starts_with("Unnamed: ");
-        let extra = names.iter().enumerate().filter(|(_, name)| !is_required(name) && !is_index(name));
+        let extra = names.iter().enumerate();
+        let extra = extra.filter(|(_, name)| !required.clone().any(|r| r == *name) && !is_index(name));
         Ok(Header {
-            n_fields: names.len(),
             file: place(FILE),
             labels: PerTask::from_fn(|task| place(task.name())),
-            extra: extra.map(|(i, &name)| (i, name.to_owned())).collect(),
+            extra: extra.map(|(i, name)| (i, name.clone())).collect(),
         })
     }
 
     /// A row, or what is wrong with it.
-    fn row(&self, record: &StringRecord, line: u64) -> Result<Row, String> {
-        if record.len() != self.n_fields {
-            return Err(format!("expected {} fields, found {}", self.n_fields, record.len()));
-        }
-        let field = |i: usize, name: &str| match &record[i] {
+    fn row(&self, record: &Record) -> Result<Row, String> {
+        let field = |i: usize, name: &str| match record.fields[i] {
             text if text.trim().is_empty() => Err(format!("expected a value in column {name}, found none")),
-            text => Ok(text.to_owned()),
+            text => Ok(text),
+        };
+        let label = |task: Task| {
+            let text = field(self.labels[task], task.name())?.trim();
+            // As where a quote was forgotten, and the rest of the row and the next one are taken for a label.
+            if text.contains(['\n', '\r']) {
+                let found = shortened(text);
+                return Err(format!("column {task}: expected a label in one line, found {found:?}"));
+            }
+            Ok(text.to_owned())
         };
         Ok(Row {
-            file: field(self.file, FILE)?,
-            labels: PerTask::try_from_fn(|task| field(self.labels[task], task.name()))?,
-            extra: self.extra.iter().map(|&(i, _)| record[i].to_owned()).collect(),
-            line,
+            file: field(self.file, FILE)?.to_owned(),
+            labels: PerTask::try_from_fn(label)?,
+            extra: self.extra.iter().map(|&(i, _)| record.fields[i].to_owned()).collect(),
+            line: record.line,
         })
-    }
-}
-
-/// Byte offset -> 1-based line. The csv crate's own count is one behind after CRLF and before blank lines, for its
-/// records start at the line end that the one before left.
-pub(crate) struct LineCounter<'a> {
-    bytes: &'a [u8],
-    offset: usize,
-    line: u64,
-}
-
-impl<'a> LineCounter<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        LineCounter { bytes, offset: 0, line: 1 }
-    }
-
-    /// The line of the record that is read from `start` on; offsets must not go back.
-    pub(crate) fn at(&mut self, start: u64) -> u64 {
-        let start = usize::try_from(start).unwrap_or(usize::MAX).min(self.bytes.len());
-        let blank = self.bytes[start..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        let end = start + blank;
-        self.line += self.bytes[self.offset..end].iter().filter(|&&byte| byte == b'\n').count() as u64;
-        self.offset = end;
-        self.line
     }
 }

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use crate::{
     error::{Error, Result},
     labels::Encoders,
-    manifest::Manifest,
+    manifest::{FilePaths, Manifest, Row},
+    stratify,
+    task::Task,
 };
 
 /// Train, validation and test rows, and the encoders that the training rows fix.
@@ -66,20 +68,47 @@ impl Splits {
     ///
     /// # Errors
     /// A file is missing (the message says what was looked for and which CSVs are there), is bad as
-    /// [`Manifest::read`] says, or the training split has no rows. Labels of the other splits are checked when a
-    /// [`Dataset`](crate::Dataset) is opened.
+    /// [`Manifest::read`] says, belongs to another split than the others, or the training split has no rows. Labels of
+    /// the other splits are not checked: see [`Splits::check_labels`].
     pub fn read(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::read_with(dir, FilePaths::InsideRoot)
+    }
+
+    /// As [`Splits::read`], and says what the CSVs' files may be.
+    ///
+    /// # Errors
+    /// As [`Splits::read`].
+    pub fn read_with(dir: impl AsRef<Path>, files: FilePaths) -> Result<Self> {
         let dir = dir.as_ref();
+        stratify::check_whole(dir)?;
         let read = |split: Split| {
             let path = split.path(dir);
             if path.is_file() {
-                return Manifest::read(path);
+                return Manifest::read_with(path, files);
             }
             Err(Error::MissingSplit { path, dir: dir.to_owned(), found: csv_files(dir) })
         };
         let (train, val, test) = (read(Split::Train)?, read(Split::Val)?, read(Split::Test)?);
         let encoders = Encoders::fit(&train)?;
         Ok(Splits { train, val, test, encoders })
+    }
+
+    /// Checks that every label of the other splits occurs in the training split: what is trained without one cannot
+    /// be evaluated on it.
+    ///
+    /// # Errors
+    /// One does not; its row is named.
+    pub fn check_labels(&self) -> Result<()> {
+        for manifest in [&self.val, &self.test] {
+            let check = |row: &Row, task: Task| self.encoders[task].encode(&row.labels[task]).map(|_| ());
+            for row in manifest.rows() {
+                Task::ALL.into_iter().try_for_each(|task| check(row, task)).map_err(|error| {
+                    let (path, reason) = (manifest.path().to_owned(), error.to_string());
+                    Error::BadRow { path, line: row.line, reason }
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// The rows of one split.

@@ -68,7 +68,7 @@ pub fn find(config: &Config) -> Result<usize> {
     let (DeviceSpec::Cuda(_), Engine::Fast) = (config.train.device, config.train.engine) else {
         return Err(bad("expected a number, as auto needs --device cuda with --engine fast; found auto"));
     };
-    let splits = Splits::read(&config.data.splits)?;
+    let splits = config.data.read_splits()?;
     let most = splits.train.len();
     let free = machine::gpu(config.train.device)?.map_or(0, |gpu| gpu.free);
     let estimate = largest_batch(most + 1, free, |batch| arena_bytes(config.train.precision, batch));

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
-use ff_data::Splits;
+use anyhow::{Result, ensure};
 use ff_data::audit::{Audit, Match, MatchKind, Stage};
 
 use crate::flags::{ComputeFlags, DataFlags, HashFlags, recorded_path, sample_config};
@@ -29,6 +28,9 @@ pub struct Args {
     /// Folder that the CSVs' `file` column is relative to.
     #[arg(long, value_name = "DIR", value_parser = recorded_path())]
     images: Option<PathBuf>,
+    /// Take rows whose file lies outside the images folder too: absolute paths, and those that `..` leads out.
+    #[arg(long)]
+    outside_root: bool,
     /// Write the findings as a page too, with pictures; one file that needs no other.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -41,9 +43,16 @@ pub struct Args {
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let page =
         args.html.as_ref().map(|path| OutputFile::claim(path, Kind::AuditPage, args.force)).transpose()?;
-    let data = DataFlags { splits: args.splits.clone(), images: args.images.clone(), ..DataFlags::default() };
+    let Args { splits, images, outside_root, .. } = args;
+    let data = DataFlags {
+        splits: splits.clone(),
+        images: images.clone(),
+        outside_root: *outside_root,
+        ..DataFlags::default()
+    };
     let config = sample_config(context, &data, &ComputeFlags::default()).resolve()?.data;
-    let splits = Splits::read(&config.splits)?;
+    let splits = config.read_splits()?;
+    ensure!(config.images.is_dir(), ff_data::Error::NoImagesRoot(config.images));
     let hash_file = args.hashing.open(&config.images)?;
     let rules = args.hashing.limits.rules();
 
@@ -83,6 +92,7 @@ fn print(audit: &Audit) {
         ("pairs that look the same", audit.near_duplicates),
         ("matches across splits", audit.cross_split.len()),
         ("matches with other labels", audit.label_conflicts.len()),
+        ("labels in several spellings", audit.alike_labels.len()),
     ];
     let rows: Vec<_> = rows.iter().map(|&(name, n)| vec![name.to_owned(), grouped(n as u64)]).collect();
     output::say!("{}", output::table(&["found", "n"], &rows));
@@ -93,6 +103,8 @@ fn print(audit: &Audit) {
     );
     list("across splits", audit.cross_split.iter().map(described));
     list("other labels", audit.label_conflicts.iter().map(described));
+    let alike = audit.alike_labels.iter();
+    list("several spellings", alike.map(|found| format!("{}: {}", found.task, found.labels.join(" = "))));
     for (task, labels) in audit.balance.iter() {
         let rows = labels.iter().map(|label| {
             let counts = [label.train, label.val, label.test].map(|n| grouped(n as u64));

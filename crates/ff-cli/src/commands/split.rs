@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use ff_data::audit::differing_labels;
 use ff_data::duplicates::{Duplicates, scan};
-use ff_data::{Manifest, Ratios, SplitPlan, SplitSpec, Task};
+use ff_data::{FilePaths, Manifest, OldFiles, Ratios, SplitFolder, SplitPlan, SplitSpec, Task};
 use serde::Serialize;
 
 use crate::Ending;
@@ -28,12 +28,19 @@ pub struct Args {
     /// Label CSVs with the columns file, age, gender, race; other columns are kept.
     #[arg(long, value_name = "CSV", num_args = 1.., required = true)]
     labels: Vec<PathBuf>,
-    /// Folder to write ff_train.csv, ff_val.csv and ff_test.csv to; files of these names are replaced.
+    /// Folder to write ff_train.csv, ff_val.csv and ff_test.csv to. Files of these names that an earlier split wrote are
+    /// replaced; others, and those that were changed since, are not.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Replace those too.
+    #[arg(long)]
+    force: bool,
     /// Folder that the `file` column is relative to; given, duplicates stay on one side.
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
+    /// Take rows whose file lies outside the images folder too: absolute paths, and those that `..` leads out.
+    #[arg(long)]
+    outside_root: bool,
     /// Leave out images with the bytes of an earlier one.
     #[arg(long, requires = "images")]
     drop_duplicates: bool,
@@ -88,10 +95,16 @@ struct Found {
 }
 
 pub fn run(args: &Args, json: bool) -> Result<Ending> {
-    let manifests = args.labels.iter().map(Manifest::read).collect::<ff_data::Result<Vec<_>>>()?;
-    let mut pool = ff_data::pool(&manifests)?;
+    let files = if args.outside_root { FilePaths::Anywhere } else { FilePaths::InsideRoot };
+    let manifests = args.labels.iter().map(|csv| Manifest::read_with(csv, files));
+    let mut pool = ff_data::pool(&manifests.collect::<ff_data::Result<Vec<_>>>()?)?;
     ensure!(!pool.is_empty(), "{}: expected at least one row, found none", pool.path().display());
     let rows = pool.len();
+    let old_files = if args.force { OldFiles::Replace } else { OldFiles::Keep };
+    let folder = SplitFolder::open(&args.out, old_files).map_err(|error| match error {
+        ff_data::Error::WouldReplace { .. } => anyhow!("{error}; --force replaces it"),
+        other => other.into(),
+    })?;
 
     let (mut groups, mut found) = (Vec::new(), Found::default());
     if let Some(images) = &args.images {
@@ -106,7 +119,7 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
     }
     let spec = SplitSpec { ratios: args.ratios, seed: args.seed, stratify: args.stratify.clone() };
     let plan = SplitPlan::new(&pool, &groups, &spec);
-    plan.write(&pool, &args.out)?;
+    folder.write(&plan, &pool)?;
 
     let [train, val, test] = plan.counts;
     let outcome = Outcome {

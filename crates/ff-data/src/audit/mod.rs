@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-pub use balance::LabelCounts;
+pub use balance::{AlikeLabels, LabelCounts};
 
 use crate::{
     decode::ImageRules,
@@ -47,6 +47,8 @@ pub struct Audit {
     pub within_split: Vec<Match>,
     /// Those of both lists whose labels disagree.
     pub label_conflicts: Vec<Match>,
+    /// Labels that differ in case or blanks only.
+    pub alike_labels: Vec<AlikeLabels>,
     /// Rows a label, in the order of the labels (ages by age).
     pub balance: PerTask<Vec<LabelCounts>>,
 }
@@ -137,7 +139,7 @@ impl Audit {
     /// images.
     ///
     /// # Errors
-    /// No such folder, or the hash file cannot be written. Bad images are findings, not errors.
+    /// No such folder, or the process may open no more files. Bad images are findings, not errors.
     pub fn new(
         splits: &Splits,
         images: &Path,
@@ -177,6 +179,7 @@ impl Audit {
         let (cross_split, within_split): (Vec<Match>, Vec<Match>) =
             matches(&found, place).into_iter().partition(Match::crosses_splits);
         let all = cross_split.iter().chain(&within_split);
+        let balance = balance::count(splits);
         Ok(Audit {
             images: rows.len(),
             unreadable,
@@ -186,7 +189,8 @@ impl Audit {
             label_conflicts: all.filter(|found| !found.conflicts.is_empty()).cloned().collect(),
             cross_split,
             within_split,
-            balance: balance::count(splits),
+            alike_labels: balance::alike(&balance),
+            balance,
         })
     }
 }

@@ -55,6 +55,7 @@ impl Page<'_> {
             finding(audit.near_duplicates, "pairs that look the same", false),
             finding(audit.cross_split.len(), "matches across splits", true),
             finding(audit.label_conflicts.len(), "matches with other labels", true),
+            finding(audit.alike_labels.len(), "labels in several spellings", true),
         ];
         let verdict = if audit.cross_split.is_empty() {
             "No image of one split was found again in another."
@@ -145,8 +146,20 @@ impl Page<'_> {
             format!("<span class=\"{name}\"><i></i>{name}</span>")
         });
         let tables: String = self.audit.balance.iter().map(|(task, labels)| balance(task, labels)).collect();
+        let alike: String = self
+            .audit
+            .alike_labels
+            .iter()
+            .map(|found| {
+                format!(
+                    "<p class=\"more\">one {} in several spellings: {}</p>\n",
+                    found.task,
+                    escaped(found.labels.join(", "))
+                )
+            })
+            .collect();
         format!(
-            "<section>\n<h2>Labels</h2>\n<p class=\"legend\">share of a split: {}</p>\n<div class=\"balance\">\n{tables}</div>\n</section>\n",
+            "<section>\n<h2>Labels</h2>\n{alike}<p class=\"legend\">share of a split: {}</p>\n<div class=\"balance\">\n{tables}</div>\n</section>\n",
             legend.concat()
         )
     }

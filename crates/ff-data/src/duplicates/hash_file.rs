@@ -1,22 +1,31 @@
 //! Fingerprints on disk, so that a scan that was killed goes on where it was and a second one is done at once.
 //!
-//! Records are appended as images are hashed, each in one write. The first record that is cut off or damaged ends the
-//! file: what follows is cut away and hashed again. An entry counts for a file of the same name, length and
+//! Invariant: a file that is no hash file is never changed, and several processes may use one hash file at once.
+//!
+//! Records are appended as images are hashed, each whole and under a lock. The first record that is cut off or damaged
+//! ends the file: what follows is cut away and hashed again. An entry counts for a file of the same name, length and
 //! modification time only. Of several entries for a name the last counts.
 
 use std::{
     collections::HashMap,
-    io::{BufReader, Read, Write},
+    io::{BufReader, ErrorKind, Read, Write},
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
 };
 
+use ff_core::fault::{Point, reach_path};
 use fs_err::File;
 
 use super::fingerprint::{Fingerprint, SIDE};
-use crate::{cache::Checksum, error::Result, resize::ImageSize};
+use crate::{
+    cache::Checksum,
+    error::{Error, Result},
+    resize::ImageSize,
+};
 
-const MAGIC: &[u8; 8] = b"ffhash01";
+const MAGIC: &[u8; 8] = b"ffhash02";
+/// Its records may be of images that a stricter decoder refuses: they are made anew.
+const OLD_MAGIC: &[u8; 8] = b"ffhash01";
 /// Length, modification time, width, height, SHA-256, thumbnail; the name follows.
 const FIXED_LEN: usize = 4 * 8 + 32 + SIDE * SIDE;
 /// A longer name is damage.
@@ -25,6 +34,7 @@ const MAX_NAME_LEN: usize = 1 << 16;
 /// A file of fingerprints, keyed by the names that image files have in a CSV.
 #[derive(Debug)]
 pub struct HashFile {
+    path: PathBuf,
     file: File,
     known: Known,
 }
@@ -52,21 +62,23 @@ impl HashFile {
     /// Opens a file or makes it, and reads what is there.
     ///
     /// # Errors
-    /// It cannot be made, read or written, or its folder cannot be made.
+    /// Something else than a hash file is there, which stays as it is; the file cannot be made, read or written, or its
+    /// folder cannot be made.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
+        // Asked by name first: opening a pipe waits for its other end.
+        match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => return Err(foreign(path, "a folder")),
+            Ok(found) if !found.is_file() => return Err(foreign(path, "a pipe, socket or device")),
+            _ => {}
+        }
         if let Some(dir) = path.parent() {
             fs_err::create_dir_all(dir)?;
         }
-        let mut file: File = fs_err::OpenOptions::new().read(true).append(true).create(true).open(path)?;
-        let (known, sound_len) = read(&mut file)?;
-        if file.metadata()?.len() != sound_len {
-            file.set_len(sound_len)?;
-        }
-        if sound_len == 0 {
-            file.write_all(MAGIC)?;
-        }
-        Ok(HashFile { file, known })
+        let file: File = fs_err::OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        let mut hashes = HashFile { path: path.to_owned(), file, known: Known::new() };
+        hashes.locked(HashFile::read)?;
+        Ok(hashes)
     }
 
     /// Fingerprints that were read.
@@ -85,9 +97,67 @@ impl HashFile {
         Some(fingerprint)
     }
 
+    /// Adds a record.
+    ///
+    /// # Errors
+    /// It cannot be written; nothing of it is in the file then.
     pub(super) fn append(&mut self, name: &str, stamp: Stamp, fingerprint: &Fingerprint) -> Result<()> {
-        Ok(self.file.write_all(&record(name, stamp, fingerprint))?)
+        let record = record(name, stamp, fingerprint);
+        self.locked(|hashes| {
+            let end = hashes.file.metadata()?.len();
+            let bytes = if end == 0 { [MAGIC, &record[..]].concat() } else { record };
+            let written = reach_path(Point::Write, &hashes.path).and_then(|()| hashes.file.write_all(&bytes));
+            if written.is_err() {
+                // Half a record would end the file for those who read it.
+                let _ = hashes.file.set_len(end);
+            }
+            Ok(written?)
+        })
     }
+
+    /// Reads all sound records from the beginning on and cuts away what follows.
+    fn read(&mut self) -> Result<()> {
+        let mut magic = Vec::new();
+        (&mut self.file).take(MAGIC.len() as u64).read_to_end(&mut magic)?;
+        let sound_len = match &magic[..] {
+            magic if magic == MAGIC => {
+                let mut reader = BufReader::with_capacity(1 << 20, &mut self.file);
+                let mut sound_len = MAGIC.len() as u64;
+                while let Some((name, entry, len)) = read_record(&mut reader) {
+                    self.known.insert(name, entry);
+                    sound_len += len;
+                }
+                sound_len
+            }
+            magic if magic == OLD_MAGIC || magic.is_empty() => 0,
+            other => {
+                let found = format!("a file that begins with {:?}", String::from_utf8_lossy(other));
+                return Err(foreign(&self.path, &found));
+            }
+        };
+        if self.file.metadata()?.len() != sound_len {
+            self.file.set_len(sound_len)?;
+        }
+        Ok(())
+    }
+
+    /// Does some work while no other process reads or writes the file.
+    fn locked<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        match self.file.lock() {
+            // Some network file systems have none. Records are appended whole there too.
+            Err(error) if error.kind() == ErrorKind::Unsupported => return work(self),
+            locked => locked?,
+        }
+        let done = work(self);
+        // It goes with the file if not now.
+        let _ = self.file.unlock();
+        done
+    }
+}
+
+fn foreign(path: &Path, found: &str) -> Error {
+    let reason = format!("expected a hash file of fairface, found {found}");
+    Error::BadFile { path: path.to_owned(), reason }
 }
 
 /// Where fingerprints of an images folder are kept if nothing else is said: a file in the
@@ -118,22 +188,6 @@ fn checksum(body: &[u8]) -> u64 {
     let mut sum = Checksum::new(0);
     sum.bytes(body);
     sum.finish()
-}
-
-/// All sound records from the beginning on, and where they end.
-fn read(file: &mut File) -> Result<(Known, u64)> {
-    let mut reader = BufReader::with_capacity(1 << 20, file);
-    let mut known = Known::new();
-    let mut magic = [0; MAGIC.len()];
-    if reader.read_exact(&mut magic).is_err() || magic != *MAGIC {
-        return Ok((known, 0));
-    }
-    let mut sound_len = MAGIC.len() as u64;
-    while let Some((name, entry, len)) = read_record(&mut reader) {
-        known.insert(name, entry);
-        sound_len += len;
-    }
-    Ok((known, sound_len))
 }
 
 fn read_record(reader: &mut impl Read) -> Option<(String, (Stamp, Fingerprint), u64)> {

@@ -1,8 +1,10 @@
 //! The fingerprints of many files, made by some threads.
 
 use std::{
+    collections::HashMap,
     path::Path,
     sync::{
+        Arc,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
@@ -19,12 +21,12 @@ use crate::{
 };
 
 /// `(N)` fingerprints of `files`, which are relative to `images`; an error in the place of a file that is missing or
-/// does not decode by the `rules`. Fingerprints that `hash_file` knows are taken from it, and new ones are added to it
-/// at once. `progress` is told how many are done.
+/// does not decode by the `rules`, shared by all that name it. A file that is named several times is read once.
+/// Fingerprints that `hash_file` knows are taken from it, and new ones are added to it at once; if they cannot be, that
+/// is said once and the scan goes on without. `progress` is told how many are done.
 ///
 /// # Errors
-/// The hash file cannot be written, or files cannot be read for a reason that is not theirs, such as too many that are
-/// open.
+/// Files cannot be read for a reason that is not theirs, such as too many that are open.
 pub fn scan(
     images: &Path,
     files: &[&str],
@@ -32,10 +34,13 @@ pub fn scan(
     workers: usize,
     mut hash_file: Option<HashFile>,
     mut progress: impl FnMut(usize),
-) -> Result<Vec<Result<Fingerprint>>> {
-    let mut found: Vec<Option<Result<Fingerprint>>> = files.iter().map(|_| None).collect();
+) -> Result<Vec<Result<Fingerprint, Arc<Error>>>> {
+    let mut found: Vec<Option<Result<Fingerprint, Arc<Error>>>> = files.iter().map(|_| None).collect();
     let mut todo = Vec::new();
-    for (i, file) in files.iter().enumerate() {
+    let mut first: HashMap<&Path, usize> = HashMap::new();
+    let first_of: Vec<usize> =
+        files.iter().enumerate().map(|(i, file)| *first.entry(Path::new(file)).or_insert(i)).collect();
+    for (i, file) in files.iter().enumerate().filter(|&(i, _)| first_of[i] == i) {
         match Stamp::of(&images.join(file)) {
             Ok(stamp) => {
                 match hash_file.as_mut().and_then(|hashes| hashes.take(&known_as(file, rules), stamp)) {
@@ -43,7 +48,7 @@ pub fn scan(
                     None => todo.push((i, stamp)),
                 }
             }
-            Err(error) => found[i] = Some(bad_image(error.into())?),
+            Err(error) => found[i] = Some(Err(bad_image(error.into())?)),
         }
     }
     let mut done = files.len() - todo.len();
@@ -69,20 +74,27 @@ pub fn scan(
         }
         drop(sender);
         for (i, stamp, made) in receiver {
-            if let (Some(hashes), Ok(fingerprint)) = (&mut hash_file, &made) {
-                hashes.append(&known_as(files[i], rules), stamp, fingerprint)?;
+            if let (Some(hashes), Ok(fingerprint)) = (&mut hash_file, &made)
+                && let Err(error) = hashes.append(&known_as(files[i], rules), stamp, fingerprint)
+            {
+                tracing::warn!("hashes are not remembered from here on: {error}");
+                hash_file = None;
             }
-            found[i] = Some(made.map(Ok).or_else(bad_image)?);
+            found[i] = Some(match made {
+                Ok(fingerprint) => Ok(fingerprint),
+                Err(error) => Err(bad_image(error)?),
+            });
             done += 1;
             progress(done);
         }
-        Ok(found.into_iter().map(|made| made.expect("every file was read")).collect())
+        let made = |&i: &usize| found[i].clone().expect("every file was read");
+        Ok(first_of.iter().map(made).collect())
     })
 }
 
 /// An image's own error is a finding, any other ends the scan.
-fn bad_image(error: Error) -> Result<Result<Fingerprint>> {
-    if error.is_bad_image() { Ok(Err(error)) } else { Err(error) }
+fn bad_image(error: Error) -> Result<Arc<Error>> {
+    if error.is_bad_image() { Ok(Arc::new(error)) } else { Err(error) }
 }
 
 /// What a file is called in a hash file. One that was hashed under lenient rules may be damaged; the names of older

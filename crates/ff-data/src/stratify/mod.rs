@@ -3,14 +3,17 @@
 //! A stratum is one combination of labels (race x gender x age). The split is a function of (rows, groups, ratios,
 //! seed, attributes) and is the same on every machine. Rows of a group (duplicates) go to one side together; without
 //! groups every total is exact and every stratum's count is its share rounded down or up. Files are not touched here
-//! but by [`SplitPlan::write`].
+//! but by [`SplitFolder`].
 
+mod folder;
 mod pool;
 mod quotas;
 
-use std::{collections::BTreeMap, path::Path, str::FromStr};
+use std::{collections::BTreeMap, str::FromStr};
 
 use ff_core::random::{Purpose, below, generator, shuffle};
+pub(crate) use folder::check_whole;
+pub use folder::{OldFiles, SplitFolder};
 pub use pool::pool;
 
 use crate::{
@@ -77,25 +80,15 @@ impl SplitPlan {
         }
     }
 
-    /// Writes `ff_train.csv`, `ff_val.csv` and `ff_test.csv` into a folder, which is made if need be: the pool's rows
-    /// in the pool's order, with their split's name in the column `split`.
+    /// The rows of one split, in the pool's order, with the split's name in the column `split`.
     ///
     /// # Errors
-    /// A file cannot be written.
+    /// The pool has as many columns as there may be, and none is called so.
     ///
     /// # Panics
     /// The plan is another pool's.
-    pub fn write(&self, pool: &Manifest, dir: impl AsRef<Path>) -> Result<()> {
+    pub fn manifest(&self, pool: &Manifest, split: Split) -> Result<Manifest> {
         assert_eq!(pool.len(), self.sides.len(), "expected the pool that was split");
-        fs_err::create_dir_all(dir.as_ref())?;
-        for split in Split::ALL {
-            self.manifest(pool, split)?.write(split.path(dir.as_ref()))?;
-        }
-        Ok(())
-    }
-
-    /// The rows of one split.
-    fn manifest(&self, pool: &Manifest, split: Split) -> Result<Manifest> {
         const COLUMN: &str = "split";
         let mut columns = pool.extra_columns().to_vec();
         let place = columns.iter().position(|name| name == COLUMN).unwrap_or(columns.len());

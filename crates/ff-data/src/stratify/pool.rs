@@ -1,6 +1,9 @@
 //! Several label CSVs as one list of rows.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     error::{Error, Result},
@@ -11,7 +14,8 @@ use crate::{
 /// first row, and its path names every CSV.
 ///
 /// # Errors
-/// A file that two rows name: they could land on two sides of a split. Both lines are named.
+/// A file that two rows name (`a.jpg`, `sub/./b.jpg` and `sub//b.jpg` count as their plain forms): they could land on
+/// two sides of a split. Both lines are named.
 pub fn pool(manifests: &[Manifest]) -> Result<Manifest> {
     let mut columns: Vec<String> = Vec::new();
     for name in manifests.iter().flat_map(Manifest::extra_columns) {
@@ -20,12 +24,12 @@ pub fn pool(manifests: &[Manifest]) -> Result<Manifest> {
         }
     }
     let mut rows = Vec::with_capacity(manifests.iter().map(Manifest::len).sum());
-    let mut seen: HashMap<&str, (&Manifest, u64)> = HashMap::new();
+    let mut seen: HashMap<&Path, (&Manifest, u64)> = HashMap::new();
     for manifest in manifests {
         let place = |name| manifest.extra_columns().iter().position(|column| column == name);
         let places: Vec<Option<usize>> = columns.iter().map(place).collect();
         for row in manifest.rows() {
-            if let Some((first, line)) = seen.insert(&row.file, (manifest, row.line)) {
+            if let Some((first, line)) = seen.insert(Path::new(&row.file), (manifest, row.line)) {
                 let reason = format!(
                     "expected each file once, found {:?} in {}:{line} too",
                     row.file,

@@ -171,3 +171,24 @@ fn the_sample_is_sound() {
     assert_eq!(women.label, "Female");
     assert!(audit.page(&images).contains("No image of one split was found again in another."));
 }
+
+/// Labels with blanks around them were classes of their own; those that differ in case still are, and are named.
+#[test]
+fn labels_in_several_spellings_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    fs_err::write(dir.path().join("a.jpg"), face(0)).unwrap();
+    let rows = ["a.jpg, 3-9 ,F,East Asian", "a.jpg,3-9,f,East  asian", "a.jpg,3-9\t,F ,White"];
+    for split in Split::ALL {
+        fs_err::write(split.path(dir.path()), format!("file,age , gender,race\n{}\n", rows.join("\n")))
+            .unwrap();
+    }
+    let splits = Splits::read(dir.path()).unwrap();
+    assert_eq!(splits.encoders.age.labels(), ["3-9"]);
+    let audit = Audit::new(&splits, dir.path(), 2, None, |_, _| {}).unwrap();
+    let alike: Vec<_> =
+        audit.alike_labels.iter().map(|alike| (alike.task, alike.labels.join(" = "))).collect();
+    let expected = [(Task::Gender, "F = f"), (Task::Race, "East  asian = East Asian")];
+    assert_eq!(alike, expected.map(|(task, labels)| (task, labels.to_owned())));
+    assert!(audit.page(dir.path()).contains("one gender in several spellings: F, f"));
+    assert_eq!((audit.exact_duplicates, audit.cross_split.len()), (8, 1), "one file in nine rows");
+}

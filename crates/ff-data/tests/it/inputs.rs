@@ -68,6 +68,83 @@ fn lists_name_images_relative_to_their_folder_and_may_carry_boxes() {
     }
 }
 
+/// Links in a ring listed an image 41 times; two of them never ended.
+#[cfg(unix)]
+#[test]
+fn every_folder_is_looked_into_once_whatever_links_lead_back() {
+    use std::os::unix::fs::symlink;
+    let dir = tempfile::tempdir().unwrap();
+    fs_err::create_dir_all(dir.path().join("a/b")).unwrap();
+    fs_err::create_dir_all(dir.path().join("elsewhere/c")).unwrap();
+    for name in ["a/1.jpg", "a/b/2.jpg", "elsewhere/c/3.jpg"] {
+        fs_err::write(dir.path().join(name), "").unwrap();
+    }
+    // Up, to itself, to each other; and one that leads out, which is followed.
+    for (to, link) in
+        [("..", "a/up"), ("..", "a/b/up"), (".", "a/0"), ("../../elsewhere", "a/b/out"), ("b", "a/0b")]
+    {
+        symlink(to, dir.path().join(link)).unwrap();
+    }
+    assert_eq!(names(dir.path(), "a"), ["a/1.jpg", "a/b/2.jpg", "a/b/out/c/3.jpg"]);
+    assert_eq!(names(dir.path(), "a/**/*.jpg"), ["a/1.jpg", "a/b/2.jpg", "a/b/out/c/3.jpg"]);
+    assert_eq!(names(dir.path(), "a/*.jpg"), ["a/1.jpg"]);
+    assert_eq!(names(dir.path(), "a/b/out/*/?.jpg"), ["a/b/out/c/3.jpg"], "a link in a pattern is one");
+    // By its own name rather than a link's.
+    assert_eq!(names(dir.path(), "a/*/2.jpg"), ["a/b/2.jpg"]);
+}
+
+/// A name that is no UTF-8 ended the whole list.
+#[cfg(unix)]
+#[test]
+fn a_name_that_is_no_utf8_is_an_image_as_any_other() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let list = b"a.jpg\nb\xff.jpg\nc.jpg".to_vec();
+    let found = ImageInput::expand("-", Path::new("photos"), &mut Cursor::new(list)).unwrap();
+    let listed: Vec<&str> = found.iter().map(|input| input.name.as_str()).collect();
+    assert_eq!(listed, ["a.jpg", "b\u{fffd}.jpg", "c.jpg"]);
+    assert_eq!(found[1].path.as_os_str(), OsStr::from_bytes(b"photos/b\xff.jpg"));
+
+    let dir = tempfile::tempdir().unwrap();
+    // Not every file system takes such a name.
+    if fs_err::write(dir.path().join(OsStr::from_bytes(b"b\xff.jpg")), "").is_ok() {
+        assert_eq!(names(dir.path(), ""), ["b\u{fffd}.jpg"]);
+        assert_eq!(names(dir.path(), "*.jpg"), ["b\u{fffd}.jpg"]);
+    }
+}
+
+/// A list without line ends was taken into memory, however long.
+#[test]
+fn a_line_of_a_list_has_a_limit() {
+    let mut endless = std::io::BufReader::new(std::io::repeat(b'a'));
+    let message = ImageInput::expand("-", Path::new(""), &mut endless).unwrap_err().to_string();
+    assert_eq!(message, "line 1 of the list: expected a path of at most 65536 bytes, found more");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Whatever bytes a list has, there is an answer; and paths come back as they were written.
+    #[test]
+    fn no_bytes_of_a_list_panic(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        paths in proptest::collection::vec(r#"[a-zé,"' /.]{0,10}[a-z"]"#, 1..10),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let csv = dir.path().join("list.csv");
+        let argument = csv.to_string_lossy();
+        let _ = ImageInput::expand("-", Path::new(""), &mut Cursor::new(bytes.clone()));
+        for head in [&b""[..], b"file,x,y,w,h\n"] {
+            fs_err::write(&csv, [head, &bytes[..]].concat()).unwrap();
+            let _ = ImageInput::expand(&argument, Path::new(""), &mut std::io::empty());
+        }
+        let quoted: String = paths.iter().map(|path| format!("\"{}\"\n", path.replace('"', "\"\""))).collect();
+        fs_err::write(&csv, format!("file\n{quoted}")).unwrap();
+        let found = ImageInput::expand(&argument, Path::new(""), &mut std::io::empty()).unwrap();
+        let names: Vec<&str> = found.iter().map(|input| input.name.as_str()).collect();
+        proptest::prop_assert_eq!(names, paths.iter().map(|path| path.trim()).collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn a_face_is_cut_out_before_it_is_resized() {
     let mut inputs = sample_inputs(2);

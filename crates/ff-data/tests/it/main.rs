@@ -6,6 +6,7 @@
 mod audit;
 mod augment;
 mod bad_images;
+mod bad_tables;
 mod cache;
 mod damage;
 mod decode;
@@ -13,6 +14,7 @@ mod duplicates;
 mod files;
 mod fused;
 mod fuzz;
+mod hash_file;
 mod inputs;
 mod labels;
 mod loader;

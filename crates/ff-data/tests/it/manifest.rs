@@ -14,8 +14,13 @@ fn field() -> impl Strategy<Value = String> {
     r#"[a-zA-Z0-9é,"' \r\n;-]{0,12}[a-z0-9"]"#
 }
 
+/// The same in one line, and without blanks around it.
+fn label() -> impl Strategy<Value = String> {
+    r#"[a-zA-Z0-9é,"';-]([a-zA-Z0-9é,"' ;-]{0,12}[a-z0-9"])?"#
+}
+
 fn row() -> impl Strategy<Value = Row> {
-    let fields = (field(), field(), field(), field(), prop::collection::vec(".{0,5}", 2));
+    let fields = (field(), label(), label(), label(), prop::collection::vec(r"[^\x00]{0,5}", 2));
     fields.prop_map(|(file, age, gender, race, extra)| Row {
         file,
         labels: PerTask { age, gender, race },
@@ -59,6 +64,17 @@ proptest! {
         let _ = Manifest::parse("any.csv", &bytes);
         let _ = Manifest::parse("any.csv", &[b"file,age,gender,race\n", &bytes[..]].concat());
     }
+
+    /// Bytes that mean something to a CSV come in every order: whatever is accepted is written and read the same.
+    #[test]
+    fn what_is_accepted_survives_a_rewrite(text in r#"[,"\r\na \x00é.]{0,60}"#) {
+        let Ok(manifest) = parse(&format!("file,age,gender,race\n{text}")) else { return Ok(()) };
+        let again = Manifest::parse("faces.csv", &manifest.to_csv()).unwrap();
+        let plain = |manifest: &Manifest| -> Vec<Row> {
+            manifest.rows().iter().map(|row| Row { line: 0, ..row.clone() }).collect()
+        };
+        prop_assert_eq!(plain(&again), plain(&manifest));
+    }
 }
 
 #[test]
@@ -83,7 +99,6 @@ fn all_missing_columns_are_named_with_those_found() {
     let expected =
         "faces.csv: missing column age, race: expected file, age, gender, race, found file, Age, gender";
     assert_eq!(error.to_string(), expected);
-    assert!(parse("").unwrap_err().to_string().ends_with("found none"));
     assert!(matches!(parse("file,age,age,gender,race\n"), Err(Error::DuplicateColumn { count: 2, .. })));
 }
 
@@ -96,14 +111,14 @@ fn bad_rows_name_file_and_line() {
         ("b.jpg,,F,Black", "expected a value in column age, found none"),
         ("b.jpg,0-2,F, ", "expected a value in column race, found none"),
         (",0-2,F,Black", "expected a value in column file, found none"),
-        ("\"b.jpg,0-2,F,Black", "expected 4 fields, found 1"),
+        ("\"b.jpg,0-2,F,Black", "expected a closing quote, found the end of the file"),
     ] {
         let error = parse(&format!("{head}{row}\r\n")).unwrap_err().to_string();
         assert_eq!(error, format!("faces.csv:3: {reason}"));
     }
     let error = Manifest::parse("faces.csv", &[head.as_bytes(), b"b.jpg,0-2,F,Bl\xffck\n"].concat());
     let message = error.unwrap_err().to_string();
-    assert!(message.starts_with("faces.csv:3: expected UTF-8 text"), "{message}");
+    assert_eq!(message, "faces.csv:3: column race: expected UTF-8 text, found the byte 0xff");
 }
 
 #[test]

@@ -14,7 +14,10 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use ff_data::{Augment, Decoding, ImageRules, LoaderConfig, OnBadImage, Sampling, default_workers};
+use ff_data::{
+    Augment, Decoding, FilePaths, ImageRules, LoaderConfig, Manifest, OnBadImage, Sampling, Splits,
+    default_workers,
+};
 use ff_model::{Compute, DeviceSpec, Engine, Precision};
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +57,9 @@ pub struct DataConfig {
     pub splits: PathBuf,
     /// Folder that the CSVs' `file` column is relative to.
     pub images: PathBuf,
+    /// Whether the CSVs may name files outside that folder.
+    #[serde(default)]
+    pub outside_root: bool,
     /// Images in a training or evaluation batch.
     pub batch_size: usize,
     /// Threads that decode and augment.
@@ -203,6 +209,7 @@ impl Default for DataConfig {
         Self {
             splits: "data/sample/splits".into(),
             images: "data/sample/images".into(),
+            outside_root: false,
             batch_size: 32,
             workers: default_workers(),
             prefetch: LoaderConfig::PREFETCH,
@@ -217,6 +224,28 @@ impl Default for DataConfig {
             mixup: 0.0,
             cutmix: 0.0,
         }
+    }
+}
+
+impl DataConfig {
+    /// The three splits, checked.
+    ///
+    /// # Errors
+    /// As [`Splits::read`] says.
+    pub fn read_splits(&self) -> Result<Splits> {
+        Ok(Splits::read_with(&self.splits, self.files())?)
+    }
+
+    /// A CSV whose files are in the images folder.
+    ///
+    /// # Errors
+    /// As [`Manifest::read`] says.
+    pub fn read_manifest(&self, csv: &Path) -> Result<Manifest> {
+        Ok(Manifest::read_with(csv, self.files())?)
+    }
+
+    fn files(&self) -> FilePaths {
+        if self.outside_root { FilePaths::Anywhere } else { FilePaths::InsideRoot }
     }
 }
 

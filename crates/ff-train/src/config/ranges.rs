@@ -18,8 +18,8 @@ pub const MAX_FILE_MIB: RangeInclusive<u64> = 1..=1 << 20;
 pub const STEPS: RangeInclusive<u64> = 1..=1_000_000_000_000;
 /// Seeds: TOML's whole numbers have a sign.
 pub const SEED: RangeInclusive<u64> = 0..=i64::MAX as u64;
-/// Learning rates; f32 holds their squares.
-pub const LEARNING_RATE: RangeInclusive<f64> = 1e-15..=1e3;
+/// Learning rates: about what f32 holds. A rate that is too high is for the run to notice.
+pub const LEARNING_RATE: RangeInclusive<f64> = 1e-38..=1e39;
 /// Resamples of a bootstrap.
 pub const RESAMPLES: RangeInclusive<u64> = 0..=100_000;
 /// What is added to a face's box on every side, in shares of it.

@@ -123,7 +123,7 @@ struct Subject<'a> {
 
 impl<'a> Subject<'a> {
     fn new(config: &'a Config) -> Result<Self> {
-        let splits = Splits::read(&config.data.splits)?;
+        let splits = config.data.read_splits()?;
         let batch = first_batch(config, &splits, BATCH, ImageSize::DEFAULT)?;
         config.train.device.open()?;
         Ok(Self { config, splits, batch })

@@ -133,7 +133,9 @@ impl Trainer {
             Start::Resume(checkpoint) => Some(Resumed::open(config, checkpoint)?),
         };
         let mut position = resumed.as_ref().map_or(Position::default(), |resumed| resumed.state.position);
-        let Splits { train, val, encoders, .. } = Splits::read(&config.data.splits)?;
+        let splits = config.data.read_splits()?;
+        splits.check_labels()?;
+        let Splits { train, val, encoders, .. } = splits;
         let train_split = sha256(&train.to_csv());
         let model = setup::build_model(config, &encoders)?;
         let train = setup::train_feeder(config, train, &encoders, &model)?;

@@ -5,7 +5,6 @@ mod network;
 
 use anyhow::Result;
 use clap::ValueEnum;
-use ff_data::Splits;
 use ff_model::summary::summarise;
 use ff_model::{BackboneMode, DeviceSpec};
 use ff_train::batch_size::BatchSize;
@@ -114,7 +113,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         DataFlags { batch_size: args.data.batch_size.or(Some(args.stage.batch_size())), ..args.data.clone() };
     let mut config = settle(sample_config(context, &data, &args.compute))?;
     data.find_batch_size(&mut config)?;
-    let splits = Splits::read(&config.data.splits)?;
+    let splits = config.data.read_splits()?;
     let (steps, batch_size) = (args.steps, config.data.batch_size);
     let heads = heads(&splits.encoders);
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::ValueEnum;
 use clap::builder::NonEmptyStringValueParser;
-use ff_data::{Manifest, Split, Task};
+use ff_data::{Split, Task};
 use ff_model::FaceModel;
 use ff_train::evaluation::{
     Bootstrap, Calibration, EvaluationRecord, Predictions, Settings, Source, TestTimeAugmentation,
@@ -53,6 +53,9 @@ pub struct Args {
     /// The folder that the CSV's files are relative to [default: the run's].
     #[arg(long, value_name = "DIR", value_parser = recorded_path())]
     images: Option<PathBuf>,
+    /// Take rows whose file lies outside the images folder too.
+    #[arg(long)]
+    outside_root: bool,
     /// Only the rows in which this column is True, as service_test of FairFace's label files.
     #[arg(long, value_name = "COLUMN", value_parser = NonEmptyStringValueParser::new())]
     subset: Option<String>,
@@ -119,7 +122,8 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         Some(run_dir) => ConfigBuilder::from_config(&run_dir.config()?),
         None => ConfigBuilder::new(Preset::Sample, &context.root),
     };
-    let config = settle(args.pace.over(builder))?;
+    let builder = args.pace.over(builder).set("data.outside_root", args.outside_root.then_some(true));
+    let config = settle(builder)?;
     let Trained { mut model, encoders, path: checkpoint } = args.model.open(&config.train.compute()?)?;
     let tta = match args.tta {
         TtaFlag::None => TestTimeAugmentation::None,
@@ -131,7 +135,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     };
 
     let csv = args.csv.clone().unwrap_or_else(|| args.split.split().path(&config.data.splits));
-    let manifest = Manifest::read(&csv)?;
+    let manifest = config.data.read_manifest(&csv)?;
     let labels = args.csv.as_ref().map(|_| manifest.to_csv());
     let manifest = match &args.subset {
         Some(column) => manifest.subset(column)?,
@@ -164,7 +168,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
                 "temperatures are judged on the samples that they are fitted on: take another split"
             );
         }
-        let fit = predict(Manifest::read(&csv)?, images)?;
+        let fit = predict(config.data.read_manifest(&csv)?, images)?;
         record.calibration = Some(Calibration::new(csv, &fit, &evaluated, &encoders));
     }
 
