@@ -23,7 +23,7 @@ use crate::{
 /// `(N)` fingerprints of `files`, which are relative to `images`; an error in the place of a file that is missing or
 /// does not decode by the `rules`, shared by all that name it. A file that is named several times is read once.
 /// Fingerprints that `hash_file` knows are taken from it, and new ones are added to it at once; if they cannot be, that
-/// is said once and the scan goes on without. `progress` is told how many are done.
+/// is said once and the scan goes on without; lenient rules leave it alone. `progress` is told how many are done.
 ///
 /// # Errors
 /// Files cannot be read for a reason that is not theirs, such as too many that are open.
@@ -32,9 +32,11 @@ pub fn scan(
     files: &[&str],
     rules: &ImageRules,
     workers: usize,
-    mut hash_file: Option<HashFile>,
+    hash_file: Option<HashFile>,
     mut progress: impl FnMut(usize),
 ) -> Result<Vec<Result<Fingerprint, Arc<Error>>>> {
+    // What lenient rules let pass may be damaged: nobody is to take it for sound later.
+    let mut hash_file = hash_file.filter(|_| rules.decoding == Decoding::Strict);
     let mut found: Vec<Option<Result<Fingerprint, Arc<Error>>>> = files.iter().map(|_| None).collect();
     let mut todo = Vec::new();
     let mut first: HashMap<&Path, usize> = HashMap::new();
@@ -43,7 +45,7 @@ pub fn scan(
     for (i, file) in files.iter().enumerate().filter(|&(i, _)| first_of[i] == i) {
         match Stamp::of(&images.join(file)) {
             Ok(stamp) => {
-                match hash_file.as_mut().and_then(|hashes| hashes.take(&known_as(file, rules), stamp)) {
+                match hash_file.as_mut().and_then(|hashes| hashes.take(file, stamp)) {
                     Some(fingerprint) => found[i] = Some(Ok(fingerprint)),
                     None => todo.push((i, stamp)),
                 }
@@ -75,7 +77,7 @@ pub fn scan(
         drop(sender);
         for (i, stamp, made) in receiver {
             if let (Some(hashes), Ok(fingerprint)) = (&mut hash_file, &made)
-                && let Err(error) = hashes.append(&known_as(files[i], rules), stamp, fingerprint)
+                && let Err(error) = hashes.append(files[i], stamp, fingerprint)
             {
                 tracing::warn!("hashes are not remembered from here on: {error}");
                 hash_file = None;
@@ -95,13 +97,4 @@ pub fn scan(
 /// An image's own error is a finding, any other ends the scan.
 fn bad_image(error: Error) -> Result<Arc<Error>> {
     if error.is_bad_image() { Ok(Arc::new(error)) } else { Err(error) }
-}
-
-/// What a file is called in a hash file. One that was hashed under lenient rules may be damaged; the names of older
-/// versions, which noticed little, say no more.
-fn known_as(file: &str, rules: &ImageRules) -> String {
-    match rules.decoding {
-        Decoding::Strict => format!("{file}\0sound"),
-        Decoding::Lenient => file.to_owned(),
-    }
 }

@@ -61,7 +61,7 @@ pub fn check(config: &Config) -> Result<()> {
     not_negative("optimizer.weight_decay", optimizer.weight_decay)?;
     not_negative("optimizer.head_lr", optimizer.head_lr)?;
     not_negative("schedule.warmup_epochs", schedule.warmup_epochs)?;
-    let most = MOST_EPOCHS as f64;
+    let most = *ranges::EPOCHS.end() as f64;
     require(
         schedule.warmup_epochs <= most,
         "schedule.warmup_epochs",
