@@ -81,7 +81,7 @@ fn sanitizer_tests(root: &Path, sanitizer: &str) -> bool {
         cargo.env("RUSTFLAGS", format!("-Zsanitizer={sanitizer}"));
         // The library's own checks, and arithmetic that wraps where nobody meant it.
         cargo.env("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true");
-        // Locks that a panic of a test leaves behind are no findings.
+        // The first report ends the test.
         cargo.env("TSAN_OPTIONS", "halt_on_error=1");
         succeeds(&mut cargo)
     })
@@ -111,7 +111,7 @@ fn loom(root: &Path) -> bool {
     succeeds(&mut cargo)
 }
 
-/// Whether the nightly toolchain has a component: by the manifest of its files.
+/// Whether the nightly toolchain has a component: by a file that it brings.
 fn has_component(name: &str) -> bool {
     let mut rustc = Command::new("rustc");
     let found = rustc.args(["+nightly", "--print", "sysroot"]).env_remove("RUSTUP_TOOLCHAIN").output();

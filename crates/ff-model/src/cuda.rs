@@ -4,8 +4,8 @@
 //! images are zeros or old pixels, and whose surplus embeddings are left behind. Everything happens in the order of
 //! candle's stream, so nothing waits. The heads stay candle's.
 
-use std::ops::Range;
-use std::sync::{Arc, RwLockReadGuard};
+use std::ops::{Deref, Range};
+use std::sync::Arc;
 
 use candle_core::{CudaDevice, DType, Device, Storage, Tensor};
 use ff_kernels::cuda::{self, Engine, Gpu, Memory, Pass, Span};
@@ -252,7 +252,7 @@ fn embedding(gpu: &Gpu, engine: &Engine, images: usize, device: &Device) -> Resu
 
 /// A contiguous f32 or u8 tensor on a GPU, held so that its memory stays where it is.
 pub struct Held<'a> {
-    storage: RwLockReadGuard<'a, Storage>,
+    storage: Box<dyn Deref<Target = Storage> + 'a>,
     dtype: DType,
     elements: Range<usize>,
 }
@@ -275,7 +275,7 @@ impl<'a> Held<'a> {
             ))
             .into());
         };
-        Ok(Self { storage, dtype: tensor.dtype(), elements: start..end })
+        Ok(Self { storage: Box::new(storage), dtype: tensor.dtype(), elements: start..end })
     }
 
     /// Its memory, for work on the stream of `gpu`.
@@ -283,7 +283,7 @@ impl<'a> Held<'a> {
     /// # Errors
     /// It is on another stream than that of `gpu`.
     pub fn span(&self, gpu: &Gpu) -> Result<Span<'_>> {
-        let Storage::Cuda(storage) = &*self.storage else { unreachable!("checked by `new`") };
+        let Storage::Cuda(storage) = &**self.storage else { unreachable!("checked by `new`") };
         let (span, bytes) = match self.dtype {
             DType::F32 => (Span::new(gpu, storage.as_cuda_slice::<f32>()?)?, size_of::<f32>()),
             _ => (Span::new(gpu, storage.as_cuda_slice::<u8>()?)?, 1),
