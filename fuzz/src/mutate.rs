@@ -8,7 +8,7 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, TestRunner};
 
 /// Inputs a target: a second or two altogether.
-const CASES: u32 = 2000;
+const CASES: u32 = 1000;
 
 /// Calls a target with what becomes of its seeds; a failure is made small and shown.
 pub fn run(target: &str, call: fn(&[u8])) {

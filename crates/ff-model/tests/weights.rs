@@ -190,7 +190,11 @@ fn files_that_are_no_weights_are_refused_with_their_cause() {
     let read = |bytes: &[u8]| {
         fs_err::write(&path, bytes).unwrap();
         let start = format!("{}: not a readable safetensors file: ", path.display());
-        weights::read_tensors(&path).map_err(|e| e.to_string().strip_prefix(&start).unwrap().to_owned())
+        weights::read_tensors(&path).map_err(|e| {
+            let message = e.to_string();
+            // Where in the JSON is serde's to say.
+            message.strip_prefix(&start).unwrap().split(" at line").next().unwrap().to_owned()
+        })
     };
     assert_eq!(read(&good).unwrap()["b"].dims(), [2, 1]);
     for end in 0..good.len() {
@@ -200,25 +204,25 @@ fn files_that_are_no_weights_are_refused_with_their_cause() {
         (vec![], "expected a header's length in 8 bytes, found 0 bytes"),
         (
             b"some text that is no file of weights".to_vec(),
-            "expected a header of at most 4194304 bytes, found one of 8388354981218906995",
+            "expected a header of at most 4194304 bytes, found one of 8675467939688574835",
         ),
         (
             [&(1u64 << 40).to_le_bytes()[..], b"{}"].concat(),
             "expected a header of at most 4194304 bytes, found one of 1099511627776",
         ),
-        (good[..50].to_vec(), "expected a header of 112 bytes, found 42: cut off"),
-        (file("{", 0), "expected a header in JSON, found: EOF while parsing an object at line 1 column 1"),
+        (good[..50].to_vec(), "expected a header of 111 bytes, found 42: cut off"),
+        (file("{", 0), "expected a header in JSON, found: EOF while parsing an object"),
         (
             file("[]", 0),
-            "expected a header in JSON, found: invalid type: sequence, expected an object of tensors by name at line 1 column 0",
+            "expected a header in JSON, found: invalid type: sequence, expected an object of tensors by name",
         ),
         (
             file(&with_b("7"), 12),
-            "expected a header in JSON, found: b: expected type, shape and place, found: invalid type: number, expected struct TensorInfo at line 1 column 59",
+            "expected a header in JSON, found: b: expected type, shape and place, found: invalid type: integer `7`, expected struct TensorInfo",
         ),
         (
             file(&format!("{{{a},{a}}}"), 8),
-            "expected a header in JSON, found: a: expected one tensor of this name, found two at line 1 column 57",
+            "expected a header in JSON, found: a: expected one tensor of this name, found two",
         ),
         (
             file(&b("F32", "[2]", 4, 12), 12),
