@@ -6,9 +6,10 @@
 //!
 //! Exact duplicates have the same SHA-256. Near duplicates are searched in three sieves, each finer and dearer than the
 //! one before: a perceptual hash of 63 bits (`hash`), the correlation of low frequencies (`hash`), and the correlation
-//! of fine detail after the two thumbnails are laid over each other (`alignment`). Mirror images count. What the sieves
-//! find of planted changes, and how far unrelated faces stay away, is measured in `tests/it/duplicates.rs` and stated in
-//! the guide. All pairs are compared; whose labels or splits these are is for others to say.
+//! of fine detail, plain and evened, after the two thumbnails are laid over each other (`alignment`). Mirror images
+//! count. What the sieves find of planted changes, and how far unrelated faces stay away, is measured in
+//! `tests/it/duplicates.rs` and stated in the guide. All pairs are compared; whose labels or splits these are is for
+//! others to say.
 
 mod alignment;
 mod fingerprint;
@@ -29,7 +30,9 @@ use alignment::Aligner;
 use hash::{Candidate, Hashes};
 
 /// How alike the fine detail of two aligned thumbnails must be: unrelated faces of the sample reach 0.62, and of the
-/// changed copies that come this far one in a hundred stays below 0.91.
+/// changed copies that come this far one in a hundred stays below 0.91. Of FairFace's faces a few that are dark before a
+/// plain ground reach 0.85; evened detail, which `alignment` demands as well, is alike by 0.71 at most in these, and by
+/// 0.76 at least in its right pairs.
 pub const MIN_SIMILARITY: f32 = 0.8;
 
 /// Images that show the same picture, as indices into the list that was searched.

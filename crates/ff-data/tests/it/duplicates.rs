@@ -1,6 +1,6 @@
 //! What the search for duplicates finds of changes that were planted, and what it takes for one that is none.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, f64::consts::TAU, path::PathBuf};
 
 use ff_data::{
     ImageRules, ImageSize, RgbImage, decode,
@@ -140,6 +140,121 @@ fn planted_changes_are_found_as_the_guide_states() {
         assert!(recall >= f64::from(stated), "{kind}: expected {stated} %, found {recall:.1} %");
     }
     assert_eq!(found.len(), STATED.len());
+}
+
+/// The side of a dark face before a plain ground, 224 x 224: an outline with strong contrast that is a little different
+/// from person to person, and faint features that are each person's own.
+fn profile_on_plain_ground(features: f64, person: u64) -> RgbImage {
+    const SIDE: usize = 224;
+    const SKIN: f64 = 50.0;
+    const GROUND: f64 = 225.0;
+    let mut rng = ChaCha8Rng::seed_from_u64(person);
+    let mut uniform =
+        |low: f64, high: f64| low + (high - low) * f64::from(rng.next_u32()) / f64::from(u32::MAX);
+    let bends: Vec<[f64; 2]> = (0..4).map(|_| [uniform(-0.01, 0.01), uniform(0.0, TAU)]).collect();
+    // Place, size and strength.
+    let spots: Vec<[f64; 4]> = (0..40)
+        .map(|_| [uniform(-0.5, 0.3), uniform(-0.5, 0.5), uniform(0.03, 0.06), uniform(-1.0, 1.0)])
+        .collect();
+    let mut pixels = Vec::with_capacity(3 * SIDE * SIDE);
+    for i in 0..SIDE * SIDE {
+        let [x, y] = [i % SIDE, i / SIDE].map(|at| at as f64 / SIDE as f64 - 0.5);
+        let bend: f64 =
+            bends.iter().zip(1..).map(|([by, phase], k)| by * (6.0 * f64::from(k) * y + phase).sin()).sum();
+        let outline = 0.25 - 0.5 * y * y + bend;
+        let spot = |[at_x, at_y, size, strength]: &[f64; 4]| {
+            let distance = ((x - at_x) / size).hypot((y - at_y) / size);
+            strength * (-0.5 * distance * distance).exp()
+        };
+        let face = SKIN + features * spots.iter().map(spot).sum::<f64>();
+        let inside = (0.5 + (outline - x) * SIDE as f64 / 3.0).clamp(0.0, 1.0);
+        let value = GROUND + (face - GROUND) * inside + uniform(-2.0, 2.0);
+        pixels.extend([value.clamp(0.0, 255.0) as u8; 3]);
+    }
+    RgbImage { width: SIDE, height: SIDE, pixels }
+}
+
+/// They were called the same: the outline's contrast drowned the faces in the correlation.
+#[test]
+fn dark_profiles_on_a_plain_ground_are_not_the_same_and_their_copies_are() {
+    const PERSONS: usize = 24;
+    let mut fingerprints = Vec::new();
+    for person in 0..PERSONS {
+        // From dark faces to what is hardly more than a silhouette.
+        let features = [40.0, 24.0, 16.0][person % 3];
+        let image = profile_on_plain_ground(features, person as u64);
+        fingerprints.push(fingerprint(&jpeg(&image, 95)));
+        fingerprints.push(fingerprint(&jpeg(&resized(&brightened(&image, 0.6), 160), 60)));
+    }
+    let duplicates = Duplicates::find(&fingerprints, WORKERS, |_| {});
+    let found: Vec<(usize, usize)> = duplicates.near.iter().map(|pair| (pair.a, pair.b)).collect();
+    let planted: Vec<(usize, usize)> = (0..PERSONS).map(|person| (2 * person, 2 * person + 1)).collect();
+    assert_eq!(found, planted);
+}
+
+/// Photos that are dark or flat have little detail, and still are found.
+#[test]
+fn dark_and_flat_copies_are_found() {
+    let mut fingerprints = Vec::new();
+    for file in sample_files().iter().step_by(8) {
+        let bytes = fs_err::read(sample().join("images").join(file)).unwrap();
+        let image = decode(&bytes).unwrap();
+        let flat = RgbImage { pixels: image.pixels.iter().map(|&value| 90 + value / 4).collect(), ..image };
+        fingerprints.push(fingerprint(&bytes));
+        fingerprints.push(fingerprint(&jpeg(&brightened(&image, 0.25), 60)));
+        fingerprints.push(fingerprint(&jpeg(&flat, 60)));
+    }
+    let duplicates = Duplicates::find(&fingerprints, WORKERS, |_| {});
+    let found: Vec<(usize, usize)> = duplicates.near.iter().map(|pair| (pair.a, pair.b)).collect();
+    let planted = (0..fingerprints.len()).step_by(3).flat_map(|i| [(i, i + 1), (i, i + 2), (i + 1, i + 2)]);
+    assert_eq!(found, planted.collect::<Vec<_>>());
+}
+
+/// Real pairs with a person's verdict, where they are at hand: `data/fairface-men/near_duplicates.csv`.
+#[test]
+fn fairfaces_right_pairs_are_found_and_its_wrong_ones_are_not() {
+    let root =
+        std::env::var_os("FAIRFACE_TEST_DATA").map(|root| PathBuf::from(root).join("data/fairface-men"));
+    let Some(root) = root.filter(|root| root.join("near_duplicates.csv").is_file()) else {
+        eprintln!("skipped: FAIRFACE_TEST_DATA names no folder with data/fairface-men/near_duplicates.csv");
+        return;
+    };
+    // A row names two files that look the same, and exact copies of theirs.
+    let rows = csv::Reader::from_path(root.join("near_duplicates.csv")).unwrap().into_records();
+    let rows: Vec<csv::StringRecord> = rows.map(Result::unwrap).collect();
+    let mut files: Vec<&str> = rows.iter().flat_map(|row| row[2].split(' ')).collect();
+    // As FairFace lists them, by number: which of two is the first makes a small difference.
+    files.sort_by_key(|file| (file.starts_with("val"), file.len(), *file));
+    files.dedup();
+    let fingerprints = scan(&root, &files, WORKERS, None, |_| {}).unwrap();
+    let fingerprints: Vec<_> = fingerprints.into_iter().map(|made| Some(made.unwrap())).collect();
+    let duplicates = Duplicates::find(&fingerprints, WORKERS, |_| {});
+
+    let verdict = |verdict: &str| -> Vec<Vec<usize>> {
+        let rows = rows.iter().filter(|row| &row[1] == verdict);
+        let place = |file: &str| files.iter().position(|other| *other == file).unwrap();
+        rows.map(|row| row[2].split(' ').map(place).collect()).collect()
+    };
+    let (right, wrong) = (verdict("True"), verdict("False"));
+    let found =
+        |row: &Vec<usize>| duplicates.near.iter().any(|pair| row.contains(&pair.a) && row.contains(&pair.b));
+    let names = |rows: Vec<&Vec<usize>>| -> Vec<Vec<&str>> {
+        rows.iter().map(|row| row.iter().map(|&i| files[i]).collect()).collect()
+    };
+    let missed = names(right.iter().filter(|row| !found(row)).collect());
+    let false_alarms = names(wrong.iter().filter(|row| found(row)).collect());
+    println!(
+        "{} right rows, missed {missed:?}; {} wrong ones, found {false_alarms:?}",
+        right.len(),
+        wrong.len()
+    );
+    assert!(right.len() > 200 && wrong.len() > 3, "{} right, {} wrong", right.len(), wrong.len());
+    assert!(missed.is_empty() && false_alarms.is_empty(), "missed {missed:?}, false alarms {false_alarms:?}");
+    let same = Duplicates { exact: right, near: Vec::new() }.groups();
+    for pair in &duplicates.near {
+        let known = same.iter().any(|group| group.contains(&pair.a) && group.contains(&pair.b));
+        assert!(known, "{} and {} are in no group of right pairs", files[pair.a], files[pair.b]);
+    }
 }
 
 #[test]
