@@ -124,7 +124,10 @@ pub fn initialise(model: &mut FaceModel, init: &str) -> Result<Init> {
     let at_hand = candidates.iter().find(|path| path.is_file());
     let looked_for = || {
         let places: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
-        places.join(", ")
+        match places.len() {
+            0 => "the file that FAIRFACE_WEIGHTS names, as neither XDG_CACHE_HOME nor HOME is set".to_owned(),
+            _ => places.join(", "),
+        }
     };
     let path = match (init, at_hand) {
         ("random", _) => return Ok(Init::Random),
