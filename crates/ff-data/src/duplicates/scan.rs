@@ -44,12 +44,10 @@ pub fn scan(
         files.iter().enumerate().map(|(i, file)| *first.entry(Path::new(file)).or_insert(i)).collect();
     for (i, file) in files.iter().enumerate().filter(|&(i, _)| first_of[i] == i) {
         match Stamp::of(&images.join(file)) {
-            Ok(stamp) => {
-                match hash_file.as_mut().and_then(|hashes| hashes.take(file, stamp)) {
-                    Some(fingerprint) => found[i] = Some(Ok(fingerprint)),
-                    None => todo.push((i, stamp)),
-                }
-            }
+            Ok(stamp) => match hash_file.as_mut().and_then(|hashes| hashes.take(file, stamp)) {
+                Some(fingerprint) => found[i] = Some(Ok(fingerprint)),
+                None => todo.push((i, stamp)),
+            },
             Err(error) => found[i] = Some(Err(bad_image(error.into())?)),
         }
     }

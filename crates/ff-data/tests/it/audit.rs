@@ -184,7 +184,7 @@ fn labels_in_several_spellings_are_found() {
     }
     let splits = Splits::read(dir.path()).unwrap();
     assert_eq!(splits.encoders.age.labels(), ["3-9"]);
-    let audit = Audit::new(&splits, dir.path(), 2, None, |_, _| {}).unwrap();
+    let audit = Audit::new(&splits, dir.path(), &ImageRules::default(), 2, None, |_, _| {}).unwrap();
     let alike: Vec<_> =
         audit.alike_labels.iter().map(|alike| (alike.task, alike.labels.join(" = "))).collect();
     let expected = [(Task::Gender, "F = f"), (Task::Race, "East  asian = East Asian")];

@@ -226,7 +226,7 @@ fn fairfaces_right_pairs_are_found_and_its_wrong_ones_are_not() {
     // As FairFace lists them, by number: which of two is the first makes a small difference.
     files.sort_by_key(|file| (file.starts_with("val"), file.len(), *file));
     files.dedup();
-    let fingerprints = scan(&root, &files, WORKERS, None, |_| {}).unwrap();
+    let fingerprints = scan(&root, &files, &ImageRules::default(), WORKERS, None, |_| {}).unwrap();
     let fingerprints: Vec<_> = fingerprints.into_iter().map(|made| Some(made.unwrap())).collect();
     let duplicates = Duplicates::find(&fingerprints, WORKERS, |_| {});
 

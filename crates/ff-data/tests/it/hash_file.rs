@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ff_core::fault::during;
+use ff_data::ImageRules;
 use ff_data::duplicates::{Fingerprint, HashFile, scan};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -19,7 +20,8 @@ fn faces(n: usize) -> TempDir {
 }
 
 fn scanned(dir: &Path, files: &[&str], hashes: &Path) -> Vec<Fingerprint> {
-    let found = scan(dir, files, 2, Some(HashFile::open(hashes).unwrap()), |_| {}).unwrap();
+    let found =
+        scan(dir, files, &ImageRules::default(), 2, Some(HashFile::open(hashes).unwrap()), |_| {}).unwrap();
     found.into_iter().map(Result::unwrap).collect()
 }
 
@@ -77,9 +79,10 @@ fn a_file_that_several_rows_name_is_hashed_once_and_remembered() {
     let first = scanned(dir.path(), &files, &hashes);
     assert!(first[0] == first[2] && first[0] == first[3] && first[0] != first[1]);
     let (before, mut started_at) = (len(&hashes), None);
-    let again = scan(dir.path(), &files, 2, Some(HashFile::open(&hashes).unwrap()), |done| {
-        started_at.get_or_insert(done);
-    });
+    let again =
+        scan(dir.path(), &files, &ImageRules::default(), 2, Some(HashFile::open(&hashes).unwrap()), |done| {
+            started_at.get_or_insert(done);
+        });
     assert!(again.unwrap().into_iter().map(Result::unwrap).eq(first));
     assert_eq!((started_at, len(&hashes)), (Some(4), before));
     assert_eq!(HashFile::open(&hashes).unwrap().len(), 2);
@@ -89,7 +92,15 @@ fn a_file_that_several_rows_name_is_hashed_once_and_remembered() {
 fn a_bad_file_that_several_rows_name_is_bad_in_all_of_them() {
     let dir = faces(1);
     fs_err::write(dir.path().join("bad.jpg"), "no image").unwrap();
-    let found = scan(dir.path(), &["bad.jpg", "0.jpg", "gone.jpg", "bad.jpg"], 2, None, |_| {}).unwrap();
+    let found = scan(
+        dir.path(),
+        &["bad.jpg", "0.jpg", "gone.jpg", "bad.jpg"],
+        &ImageRules::default(),
+        2,
+        None,
+        |_| {},
+    )
+    .unwrap();
     let readable: Vec<bool> = found.iter().map(Result::is_ok).collect();
     assert_eq!(readable, [false, true, false, false]);
 }
@@ -138,7 +149,8 @@ fn an_image_that_vanishes_after_it_was_listed_is_bad_and_stops_nothing() {
             fs_err::remove_file(dir.path().join("1.jpg")).unwrap();
         }
     };
-    let found = scan(dir.path(), &["0.jpg", "1.jpg", "2.jpg"], 1, None, vanish).unwrap();
+    let found =
+        scan(dir.path(), &["0.jpg", "1.jpg", "2.jpg"], &ImageRules::default(), 1, None, vanish).unwrap();
     assert!(found[0].is_ok() && found[2].is_ok());
     assert!(found[1].as_ref().unwrap_err().to_string().contains("1.jpg"));
 }
