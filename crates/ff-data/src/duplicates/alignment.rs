@@ -29,7 +29,7 @@ const NOISE: f32 = 2.0;
 /// Steps on evened detail: shading and the outline no longer hold the two pictures where they fit each other best.
 const EVEN_STEPS: usize = 2;
 /// Evened detail must be as alike as this: see [`MIN_SIMILARITY`] for where right and wrong pairs lie.
-const MIN_EVEN_SIMILARITY: f32 = 0.74;
+const MIN_EVEN_SIMILARITY: f32 = 0.725;
 /// The largest shift in pixels of 32x32, and the largest change of scale; beyond it another picture is being bent.
 const MAX_SHIFT: f32 = 4.0;
 const MAX_SCALE: f32 = 0.2;

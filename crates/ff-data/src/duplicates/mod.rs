@@ -32,7 +32,7 @@ use hash::{Candidate, Hashes};
 /// How alike the fine detail of two aligned thumbnails must be: unrelated faces of the sample reach 0.62, and of the
 /// changed copies that come this far one in a hundred stays below 0.91. Of FairFace's faces a few that are dark before a
 /// plain ground reach 0.85; evened detail, which `alignment` demands as well, is alike by 0.71 at most in these, and by
-/// 0.76 at least in its right pairs.
+/// 0.74 at least in its right pairs.
 pub const MIN_SIMILARITY: f32 = 0.8;
 
 /// Images that show the same picture, as indices into the list that was searched.
