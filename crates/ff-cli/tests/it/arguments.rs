@@ -21,7 +21,6 @@ const FLAGS: [(&[&str], &[Flag]); 8] = [
             ("--epochs", "1000000"),
             ("--max-steps", "1000000000000"),
             ("--seed", "9223372036854775807"),
-            ("--lr", "1e39"),
         ],
     ),
     (
@@ -110,6 +109,10 @@ fn other_arguments_that_cannot_be_meant_are_usage_errors() {
         &["summary", "--height", "31"],
         &["summary", "--width", "9223372036854775808"],
         &["summary", "--depth", "0"],
+        &["train", "--lr=-1"],
+        &["train", "--lr", "1e308"],
+        &["train", "--lr", "NaN"],
+        &["train", "--lr", "x"],
         &["train", "--run-dir", ""],
         &["train", "--init", ""],
         &["train", "--device", "cuda:18446744073709551616"],

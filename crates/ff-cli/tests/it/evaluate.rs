@@ -86,7 +86,8 @@ fn people_get_tables_and_a_warning_where_temperatures_judge_themselves() {
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     for expected in [
         "5 samples",
-        "temperature scaling, fitted on 5 samples of splits/ff_val.csv",
+        "temperature scaling, fitted on 5 samples of ",
+        "splits/ff_val.csv\n",
         "accuracy by race, with 95 % intervals",
         "Black (small)",
         "White / 3-9 (small)",
@@ -125,7 +126,7 @@ fn evaluations_of_other_files_and_options_stand_beside_each_other_in_the_report(
 fn a_file_of_weights_is_calibrated_on_data_of_its_own_or_not_at_all() {
     let place = place_with_a_run();
     let images = sample().join("images");
-    let weights = "run/checkpoints/best/model.safetensors";
+    let weights = "run/checkpoints/last/model.safetensors";
     let args = [
         "evaluate",
         "--weights",

@@ -66,10 +66,13 @@ fn every_command_does_its_work_without_a_reader_and_says_that_stdout_is_full() {
     let (faces, face) = (faces(), face());
     let data = ["--splits", "splits", "--images", &faces];
     let commands: [(&[&str], Option<&str>); 11] = [
-        (&["evaluate", "--run", "run", "--json", "--bootstrap", "0"], Some("run/evaluation/val.json")),
+        (
+            &["evaluate", "--run", "run", "--json", "--bootstrap", "0"],
+            Some("run/evaluation/val-bootstrap-0.json"),
+        ),
         (
             &["evaluate", "--run", "run", "--split", "test", "--bootstrap", "0"],
-            Some("run/evaluation/test.json"),
+            Some("run/evaluation/test-bootstrap-0.json"),
         ),
         (&["predict", "--run", "run", &face], None),
         (&["predict", "--run", "run", "--json", &face], None),

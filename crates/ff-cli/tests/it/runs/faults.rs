@@ -138,8 +138,8 @@ fn an_image_that_goes_in_mid_run_is_named_and_the_run_goes_on_when_it_is_back() 
 fn a_worker_that_panics_ends_the_run_by_name_and_leaves_what_it_had() {
     let place = place();
     let args = fresh(&place, "run");
-    // Eight images an epoch: the second epoch's.
-    let panicked = with_fault(&place, &args, "panic@read:train/#11");
+    // 13 files are looked at first; the first epoch reads 8, its validations 5 each: this is the second epoch's.
+    let panicked = with_fault(&place, &args, "panic@read:images#34");
     assert_exit(&panicked, 1);
     let message = stderr(&panicked);
     assert!(message.contains("panicked") && message.contains(".jpg"), "{message}");
