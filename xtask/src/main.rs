@@ -1,5 +1,11 @@
 //! `cargo xtask COMMAND`: the product's commands, in the repository, and those that only the repository needs.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the repository's own chores; the product's commands print by ff-cli"
+)]
+
 mod sanitize;
 mod soak;
 

@@ -5,12 +5,13 @@
 //! is held against the last. Speed is told a wall second and a CPU second: the latter bears other work on the machine.
 //! Ctrl-C ends it early, with what it has. Exit code 1 when something grows or slows down.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use fs_err as fs;
 
 const USAGE: &str = "usage: cargo xtask soak train [--minutes N]";
 const BETWEEN_LOOKS: Duration = Duration::from_secs(5);

@@ -4,6 +4,8 @@
 //! First the check of all files before a run (read cold if nothing read them before), then decoding in memory on one
 //! thread, strict and lenient in turns; the ratio is of medians.
 
+#![expect(clippy::print_stdout, reason = "a table for people")]
+
 use std::{path::Path, time::Instant};
 
 use ff_data::{

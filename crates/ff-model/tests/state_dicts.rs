@@ -1,5 +1,7 @@
 //! PyTorch state dicts, new and old, read without PyTorch. The files are made by `state_dicts/make.py`.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::path::{Path, PathBuf};
 
 use candle_core::DType;

@@ -51,6 +51,7 @@ impl Trainer {
         let mut books = Books { config, run_dir: &store.run_dir, journal, position, images, observer };
         let mut lag = Lag::default();
         let mut flow = ControlFlow::Continue(());
+        let mut no_batch = None;
         while steps_left > 0 {
             fault::reach(Point::Step, books.position.step + 1)?;
             if stop.load(Ordering::Relaxed) {
@@ -63,7 +64,15 @@ impl Trainer {
                 scheduled: length.scheduled(books.position) + 1,
                 batches_before: batches_before + books.position.batch as u64,
             };
-            let Some(begun) = learner.step(&mut batches, place, seconds)? else { break };
+            let begun = match learner.step(&mut batches, place, seconds) {
+                Ok(Some(begun)) => begun,
+                Ok(None) => break,
+                Err(why @ Error::Data(_)) => {
+                    no_batch = Some(why);
+                    break;
+                }
+                Err(e) => return Err(e),
+            };
             steps_left -= 1;
             books.position.step += 1;
             books.position.batch += begun.batches;
@@ -82,7 +91,13 @@ impl Trainer {
         if let Some(last) = lag.end() {
             books.enter(learner.resolve(last, seconds)?)?;
         }
-        Ok(flow)
+        match no_batch {
+            None => Ok(flow),
+            Some(why) => {
+                store.save_at_failure(learner, *position);
+                Err(why)
+            }
+        }
     }
 
     /// Validation of the weights, and of their average where there is one; `None` when asked to stop.

@@ -133,12 +133,21 @@ impl Learner {
     ) -> Result<Option<Pending>> {
         let started = Instant::now();
         let skips = self.config.train.on_non_finite == OnNonFinite::Skip;
-        let before = skips.then(|| self.model.parameters().statistics().copy()).transpose()?;
+        let accumulates = self.config.optimizer.accumulate > 1;
+        let before =
+            (skips || accumulates).then(|| self.model.parameters().statistics().copy()).transpose()?;
         let mut sum = Sum::default();
         while sum.losses.batches() < self.config.optimizer.accumulate {
             let waiting = Instant::now();
             let Some(batch) = batches.next() else { break };
-            let batch = batch?;
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(why) => {
+                    // The step is not taken: what its first batches did to the statistics is undone.
+                    self.restore_statistics(before.as_ref())?;
+                    return Err(why);
+                }
+            };
             seconds.loader += waiting.elapsed().as_secs_f64();
             self.add_gradient(batch, at, &mut sum, seconds)?;
         }
@@ -163,8 +172,8 @@ impl Learner {
                 let head_lr = self.config.optimizer.lr * self.config.optimizer.head_lr;
                 self.objective.step(&measures.losses.tasks, head_lr * lr_factor);
             }
-        } else if let Some(before) = before {
-            self.model.parameters_mut().update(|_, statistics| statistics.slice_set(&before, 0, 0))?;
+        } else if skips {
+            self.restore_statistics(before.as_ref())?;
         }
         seconds.optimizer += clock.elapsed().as_secs_f64();
 
@@ -200,6 +209,11 @@ impl Learner {
             ..record
         };
         Ok(Taken { record, broken: (!finite).then_some(files) })
+    }
+
+    fn restore_statistics(&mut self, before: Option<&Tensor>) -> Result<()> {
+        let Some(before) = before else { return Ok(()) };
+        Ok(self.model.parameters_mut().update(|_, statistics| statistics.slice_set(before, 0, 0))?)
     }
 
     /// Forward and backward of one batch.

@@ -93,6 +93,14 @@ impl Store {
         Ok(())
     }
 
+    /// Keeps what was trained before the run ends for a reason that is not the weights': an image that broke, say.
+    fn save_at_failure(&self, learner: &mut Learner, position: Position) {
+        match self.save(learner, position) {
+            Ok(()) => tracing::warn!("stopped at step {}; {}", position.step, self.run_dir.last_good()),
+            Err(e) => tracing::warn!("no checkpoint of step {}: {e}", position.step),
+        }
+    }
+
     fn diverged(&self, step: u64, what: String) -> Error {
         Error::Diverged { step, what, last_good: self.run_dir.last_good() }
     }
@@ -231,11 +239,17 @@ impl Trainer {
             let before = (self.seconds, self.images);
             interrupted = self.train_epoch(observer, stop)?.is_break();
             let evaluated = if interrupted { Ok(None) } else { self.evaluate(observer, stop) };
-            if let Err(why @ Error::NonFiniteOutput { .. }) = evaluated {
-                self.pass_over(&why)?;
-                continue;
-            }
-            let evaluated = evaluated?;
+            let evaluated = match evaluated {
+                Ok(evaluated) => evaluated,
+                Err(why @ Error::NonFiniteOutput { .. }) => {
+                    self.pass_over(&why)?;
+                    continue;
+                }
+                Err(why) => {
+                    self.store.save_at_failure(&mut self.learner, self.position);
+                    return Err(why);
+                }
+            };
             let Some(evaluated) = evaluated else {
                 interrupted = true;
                 self.store.save(&mut self.learner, self.position)?;
