@@ -9,7 +9,7 @@ use serde::Serialize;
 
 pub use gpu::gpu;
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// The machine as a run finds it.
 #[derive(Debug, Clone, Serialize)]
@@ -53,27 +53,6 @@ impl Machine {
             |gpu: Gpu| format!("{} with {:.0} GiB", gpu.name, gpu.total as f64 / f64::from(1 << 30));
         Ok(Self { gpu: gpu(device)?.map(describe), ..self })
     }
-}
-
-/// Makes sure that this machine's memory can hold what the CPU needs for a batch of so many images.
-///
-/// # Errors
-/// It cannot: the system would end the process in the middle of the work.
-pub fn check_batch(images: usize) -> Result<()> {
-    /// At the very least, of an image: 3.6 million outputs of convolutions in f32, and its place in the batches that
-    /// are made ahead.
-    const MIB_AN_IMAGE: u64 = 16;
-    let (needed, found) = (MIB_AN_IMAGE * images as u64, Machine::look().memory_mib);
-    // Zero where the system does not say.
-    if found == 0 || needed <= found {
-        return Ok(());
-    }
-    let message = format!(
-        "expected a batch that fits into memory, found {images} images, which take {} GiB and more of {} GiB",
-        needed >> 10,
-        found >> 10
-    );
-    Err(Error::Config { origin: "data.batch_size".to_owned(), message })
 }
 
 /// A GPU, now.

@@ -15,7 +15,7 @@ use crate::checkpoint::heads;
 use crate::config::{CacheKind, Config};
 use crate::feed::{Augmentation, Feeder};
 use crate::run_dir::{RunDir, Which};
-use crate::{Error, Result, machine};
+use crate::{Error, Result};
 
 /// What to tell somebody who has no pretrained weights.
 pub const HOW_TO_GET_WEIGHTS: &str = "run `fairface weights` once to download them (in the repository `cargo xtask weights`), or pass a file \
@@ -142,9 +142,6 @@ pub fn initialise(model: &mut FaceModel, init: &str) -> Result<Init> {
 
 /// The model that a configuration asks for, with seeded random values.
 pub fn build_model(config: &Config, encoders: &Encoders) -> Result<FaceModel> {
-    if config.train.device == DeviceSpec::Cpu {
-        machine::check_batch(config.data.batch_size)?;
-    }
     let mut model = FaceModel::new(&heads(encoders), &config.train.compute()?, config.train.seed)?;
     if config.model.freeze_backbone {
         model.set_backbone_mode(BackboneMode::Frozen);
@@ -154,7 +151,6 @@ pub fn build_model(config: &Config, encoders: &Encoders) -> Result<FaceModel> {
 
 /// The loader of training batches, augmented on the host.
 pub fn train_loader(config: &Config, manifest: Manifest, encoders: &Encoders) -> Result<Loader> {
-    machine::check_batch(config.data.batch_size)?;
     let dataset = train_dataset(config, manifest, encoders)?;
     Ok(Loader::new(Arc::new(dataset), loader_config(config, LastBatch::Drop))?)
 }

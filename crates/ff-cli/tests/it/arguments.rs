@@ -141,7 +141,11 @@ fn a_batch_that_no_memory_holds_is_refused() {
         let args = ["bench", stage, "--splits", "splits", "--images", &images, "--batch-size", "65536"];
         let output = place.run(&args);
         assert_exit(&output, 2);
-        assert!(stderr(&output).contains("data.batch_size: expected"), "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("data.batch_size: a batch of 65536 needs at least"),
+            "{}",
+            stderr(&output)
+        );
     }
 }
 

@@ -30,8 +30,13 @@ pub(super) enum Memory {
 
 impl Memory {
     /// `pixels` is where the memory of pixels comes from, if not from the heap.
-    pub(super) fn new(config: &LoaderConfig, image_len: usize, pixels: Option<Arc<dyn SlotMemory>>) -> Self {
-        let (len, capacity) = (config.batch_size * image_len, config.prefetch + 1);
+    pub(super) fn new(
+        config: &LoaderConfig,
+        n_samples: usize,
+        image_len: usize,
+        pixels: Option<Arc<dyn SlotMemory>>,
+    ) -> Self {
+        let (len, capacity) = (config.batch_size.min(n_samples) * image_len, config.prefetch + 1);
         match (config.layout, pixels) {
             (Layout::Planes, _) => Memory::Planes(Ring::new(len, capacity)),
             (Layout::Pixels, None) => Memory::Pixels(Ring::new(len, capacity)),

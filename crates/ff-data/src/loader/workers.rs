@@ -62,7 +62,7 @@ impl Shared {
         config: LoaderConfig,
         pixels: Option<Arc<dyn SlotMemory>>,
     ) -> Arc<Self> {
-        let memory = Memory::new(&config, dataset.image_len(), pixels);
+        let memory = Memory::new(&config, dataset.len(), dataset.image_len(), pixels);
         let (state, work, ready) = (Mutex::default(), Condvar::new(), Condvar::new());
         Arc::new(Shared { dataset, config, memory, state, work, ready })
     }

@@ -14,8 +14,8 @@ use candle_core::{Device, Tensor};
 use ff_data::{Batch, BatchImages, Dataset, Epoch, Layout, Loader, LoaderConfig, PerTask, Slot};
 use ff_model::{FaceModel, Images};
 
+use crate::Result;
 use crate::mixing::Mix;
-use crate::{Result, machine};
 use upload::{Pixels, Upload};
 
 /// Who augments images, and in which form they leave the host.
@@ -80,16 +80,13 @@ impl Feeder {
     /// Starts a loader of whatever layout this model takes.
     ///
     /// # Errors
-    /// As [`Loader::new`]; no room in memory or on the device for the batches.
+    /// As [`Loader::new`]; no room on the device for the batches.
     pub fn new(
         dataset: Arc<Dataset>,
         config: LoaderConfig,
         model: &FaceModel,
         augmentation: Augmentation,
     ) -> Result<Self> {
-        if model.device().is_cpu() {
-            machine::check_batch(config.batch_size)?;
-        }
         let upload = match augmentation {
             Augmentation::OnDevice => Upload::new(model, config.batch_size, dataset.image_len())?,
             Augmentation::OnHost => None,

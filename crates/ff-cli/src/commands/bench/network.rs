@@ -5,8 +5,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use ff_data::{Encoders, Manifest, Row, Splits};
-use ff_model::{Dropout, FaceModel};
+use ff_model::{DeviceSpec, Dropout, FaceModel};
 use ff_train::Config;
+use ff_train::batch_size::{Pass, check_room};
 use ff_train::checkpoint::Position;
 use ff_train::losses::{StepLosses, multi_task};
 use ff_train::machine::{self, Gpu};
@@ -32,6 +33,7 @@ impl Parts {
 
 /// `steps` training steps after one to warm up.
 pub fn train(config: &Config, encoders: &Encoders, steps: usize) -> Result<Vec<Parts>> {
+    check_room(Pass::Training, config.data.batch_size, 0, config.data.batch_size)?;
     let mut model = build_model(config, encoders)?;
     let mut optimizer = Optimizer::for_model(config.optimizer.clone(), &model)?;
     let images = synthetic(config, &model)?;
@@ -55,6 +57,9 @@ pub fn train(config: &Config, encoders: &Encoders, steps: usize) -> Result<Vec<P
 
 /// Milliseconds of a forward pass in evaluation mode.
 pub fn infer(config: &Config, encoders: &Encoders, steps: usize) -> Result<Timing> {
+    if config.train.device == DeviceSpec::Cpu {
+        check_room(Pass::Evaluation, config.data.batch_size, 0, config.data.batch_size)?;
+    }
     let mut model = build_model(config, encoders)?;
     let images = synthetic(config, &model)?;
     let device = model.device().clone();
