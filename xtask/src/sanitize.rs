@@ -83,6 +83,8 @@ fn sanitizer_tests(root: &Path, sanitizer: &str) -> bool {
         cargo.env("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true");
         // The first report ends the test.
         cargo.env("TSAN_OPTIONS", "halt_on_error=1");
+        let suppressions = root.join("xtask/leaks.supp");
+        cargo.env("LSAN_OPTIONS", format!("suppressions={}", suppressions.display()));
         succeeds(&mut cargo)
     })
 }

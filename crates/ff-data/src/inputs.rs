@@ -21,8 +21,6 @@ use crate::{
 
 /// Names of the column that holds the paths, the first that is there counts; FairFace's own tools say `img_path`.
 const PATH_COLUMNS: [&str; 6] = ["file", "img_path", "path", "image", "filename", "face_name_align"];
-/// Names of the columns of a face's box, all four or none.
-const BOX_COLUMNS: [&str; 4] = ["x", "y", "w", "h"];
 /// What a folder's images end in.
 const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "bmp", "webp", "gif", "tif", "tiff"];
 
@@ -145,11 +143,11 @@ impl Columns {
             let (expected, found) = (PATH_COLUMNS.join(", "), list(&found));
             return Err(format!("expected a column of paths named one of {expected}, found {found}"));
         };
-        let face = BOX_COLUMNS.map(place);
+        let face = FaceBox::COLUMNS.map(place);
         let (there, missing): (Vec<_>, Vec<_>) =
-            BOX_COLUMNS.into_iter().partition(|&name| place(name).is_some());
+            FaceBox::COLUMNS.into_iter().partition(|&name| place(name).is_some());
         if !there.is_empty() && !missing.is_empty() {
-            let (all, there, missing) = (BOX_COLUMNS.join(", "), there.join(", "), missing.join(", "));
+            let (all, there, missing) = (FaceBox::COLUMNS.join(", "), there.join(", "), missing.join(", "));
             return Err(format!(
                 "expected all of the columns {all} or none, found {there} without {missing}"
             ));
@@ -165,8 +163,7 @@ impl Columns {
         if name.is_empty() {
             return Err("expected a path, found none".to_owned());
         }
-        let face = self.face.map(|places| places.map(field).join(",")).filter(|text| text != ",,,");
-        let face = face.map(|text| text.parse::<FaceBox>()).transpose().map_err(|error| error.to_string())?;
-        Ok((name, face))
+        let face = self.face.map(|places| FaceBox::from_fields(places.map(field))).transpose();
+        Ok((name, face.map_err(|error| error.to_string())?.flatten()))
     }
 }

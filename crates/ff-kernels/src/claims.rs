@@ -35,16 +35,12 @@ impl<T> Claims<T> {
     /// # Panics
     /// `memory` is too short, or the parts are more than can be counted.
     pub fn new(memory: Memory<T>, part_len: usize, n_parts: usize) -> Self {
-        let expected = product("parts", &[part_len, n_parts]);
+        let (expected, found) = (product("parts", &[part_len, n_parts]), memory.len());
+        assert!(expected <= found, "expected room for {n_parts} parts of {part_len}, found {found}");
         // Its owner gets a place of its own: `start` stays right wherever the claims are moved to.
         let memory = Box::into_raw(Box::new(memory));
         // SAFETY: just made, so nobody else has it.
         let values: &mut [T] = unsafe { &mut *memory };
-        assert!(
-            expected <= values.len(),
-            "expected room for {n_parts} parts of {part_len}, found {}",
-            values.len()
-        );
         Claims {
             start: values.as_mut_ptr(),
             memory: AtomicPtr::new(memory),

@@ -42,7 +42,9 @@ impl DiskCache {
     /// Opens the file of that identity in `dir`, or makes it: a file of its full size, if that fits.
     pub(super) fn open(dir: &Path, identity: u64, n_images: usize, image_len: usize) -> Result<Self> {
         if cfg!(not(unix)) {
-            return Err(Error::Config("the disk cache needs Unix: expected --cache none or memory".into()));
+            return Err(Error::Config(
+                "the disk cache needs Unix: expected data.cache none or memory".into(),
+            ));
         }
         fs_err::create_dir_all(dir)?;
         let path = dir.join(format!("{identity:016x}.ffcache"));
