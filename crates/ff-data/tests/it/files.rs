@@ -168,7 +168,7 @@ fn a_worker_that_panics_ends_its_epoch_by_name_and_no_later_one() {
 #[test]
 fn a_cache_that_cannot_be_written_changes_no_pixel() {
     let test = "files::a_cache_that_cannot_be_written_changes_no_pixel";
-    if !with_faults(test, "enospc@write:full/#3+; eio@write:broken/#1") {
+    if !with_faults(test, "enospc@write:full/#3+; eio@write:broken/#1+") {
         return;
     }
     let values = |dataset: Dataset| -> Vec<f32> {
