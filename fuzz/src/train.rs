@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ff_train::checkpoint::Checkpoint;
+use ff_train::run::checkpoint::Checkpoint;
 use ff_train::evaluation::EvaluationRecord;
 use ff_train::{ConfigBuilder, Preset};
 

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use ff_data::{Dataset, FaceBox, ImageInput, LoaderConfig};
 use ff_model::Compute;
 use ff_train::predictor::Failure;
-use ff_train::run_dir::Which;
+use ff_train::run::CheckpointName;
 use ff_train::setup::{Trained, TrainedSource, open_trained};
 use ff_train::{ConfigBuilder, Preset};
 
@@ -104,8 +104,8 @@ impl ModelFlags {
     /// Opens the model.
     pub fn open(&self, compute: &Compute) -> Result<Trained> {
         let which = match self.checkpoint {
-            CheckpointFlag::Best => Which::Best,
-            CheckpointFlag::Last => Which::Last,
+            CheckpointFlag::Best => CheckpointName::Best,
+            CheckpointFlag::Last => CheckpointName::Last,
         };
         let source = match (&self.run, &self.weights) {
             (Some(dir), _) => TrainedSource::Run { dir: dir.clone(), which },

@@ -2,7 +2,7 @@
 // Arithmetic as in `ff_kernels::optim`, which follows PyTorch's.
 
 // `Scalars` of src/gpu/update.rs.
-constexpr unsigned MOST_LOSSES = 5;
+constexpr unsigned MOST_LOSSES = 65;
 struct Scalars {
     float grad_norm, factor;
     unsigned finite;

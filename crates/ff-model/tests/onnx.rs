@@ -60,7 +60,7 @@ fn texts(message: &[u8], field: u64) -> Vec<String> {
 #[test]
 fn every_name_is_defined_before_it_is_used_and_no_parameter_is_missing() {
     let task = |task: &str, n: usize| TaskLabels {
-        task: task.into(),
+        task: ff_core::Task::new(task),
         labels: (0..n).map(|i| i.to_string()).collect(),
     };
     let tasks = [task("age", 9), task("gender", 2), task("race", 7)];
@@ -98,6 +98,6 @@ fn every_name_is_defined_before_it_is_used_and_no_parameter_is_missing() {
                 assert!(defined.insert(output.clone()), "{output} is made twice");
             }
         }
-        assert!(tasks.iter().all(|task| defined.contains(&task.task)));
+        assert!(tasks.iter().all(|task| defined.contains(task.task.name.as_str())));
     }
 }

@@ -5,6 +5,10 @@ use std::path::PathBuf;
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// What to tell somebody who has no pretrained weights.
+pub const HOW_TO_GET_WEIGHTS: &str = "run `fairface weights` once to download them (in the repository `cargo xtask weights`), or pass a file \
+     as --init FILE, or start from random weights with --init random";
+
 /// Everything that can go wrong while training and evaluating.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -19,6 +23,12 @@ pub enum Error {
     /// Labels, images or splits.
     #[error(transparent)]
     Data(#[from] ff_data::Error),
+    /// Tasks or labels.
+    #[error(transparent)]
+    Schema(#[from] ff_core::schema::Error),
+    /// Predictions or what is found out about them.
+    #[error(transparent)]
+    Eval(#[from] ff_eval::Error),
     /// Network or weights.
     #[error(transparent)]
     Model(#[from] ff_model::Error),
@@ -50,7 +60,7 @@ pub enum Error {
         found: usize,
     },
     /// `--init pretrained` without weights at hand.
-    #[error("no pretrained weights: looked for {looked_for}; {how}", how = crate::setup::HOW_TO_GET_WEIGHTS)]
+    #[error("no pretrained weights: looked for {looked_for}; {how}", how = HOW_TO_GET_WEIGHTS)]
     NoPretrained {
         /// The places tried.
         looked_for: String,

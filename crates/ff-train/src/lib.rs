@@ -1,35 +1,33 @@
-//! Training and auditing: losses, optimisers, the loop, checkpoints, metrics. Puts data and model together.
+//! Training: losses, optimisers, the loop, checkpoints; and trained models put to use. Puts data and model together.
 //!
-//! [`config::Config`] says what to do, [`trainer::train`] does it and writes a run folder, [`evaluation`] says how good
-//! the result is, [`sanity`] proves that the pieces work. Nothing here prints: an [`Observer`] may.
+//! ```text
+//! config -> setup: model, loaders -> feed -> learner (loss, optim) -> run (checkpoints, records)
+//!                                        trainer: epochs of steps, evaluations, resuming; tells an observer
+//! run or file -> infer: predictions, embeddings
+//! ```
+//!
+//! [`config::Config`] says what to do, [`trainer::train`] does it and writes a run folder, [`sanity`] proves that the
+//! pieces work. Nothing here prints or draws: an [`Observer`] may. Modules stand in the order in which they know each
+//! other: [`records`], [`position`], [`loss`], [`optim`], [`config`], [`weights`], [`feed`], [`learner`], [`run`],
+//! [`setup`], [`infer`], [`trainer`], [`sanity`].
 
-pub mod average;
-pub mod batch_size;
-pub mod checkpoint;
 pub mod config;
 mod error;
-pub mod evaluation;
-pub mod fairface_csv;
 pub mod feed;
-pub mod hub;
-mod journal;
-pub mod losses;
+pub mod infer;
+pub mod learner;
+pub mod loss;
 pub mod machine;
-pub mod metrics;
-pub mod mixing;
-pub mod optimizer;
-pub mod predictor;
-pub mod pretrained;
+pub mod optim;
+pub mod position;
 pub mod records;
-pub mod report;
-pub mod run_dir;
+pub mod run;
 pub mod sanity;
-pub mod schedule;
 pub mod setup;
-pub mod tfevents;
 pub mod trainer;
+pub mod weights;
 
 pub use config::{Config, ConfigBuilder, Preset};
 pub use error::{Error, Result};
-pub use records::{Observer, Outcome};
-pub use trainer::{Start, train};
+pub use records::TrainingResult;
+pub use trainer::{Observer, Start, train};

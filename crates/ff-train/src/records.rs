@@ -1,64 +1,15 @@
-//! What a run tells while it runs: to an [`Observer`], and as lines of the run folder's metrics.
+//! What a run tells while it runs, as data: lines of the run folder's metrics, and what an observer hears.
 //!
 //! Plain records; nothing here computes but sums and differences of seconds. JSON has no NaN and no infinity: they are
 //! written as null, and null is read as NaN.
 
 use std::path::PathBuf;
 
-use ff_data::{Encoders, PerTask};
-use serde::{Deserialize, Deserializer, Serialize};
+use ff_core::json::{null_as_nan, nulls_as_nan, some_nulls_as_nan};
+use ff_core::PerTask;
+use ff_eval::{ConfusionMatrix, TaskMetrics};
+use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::Position;
-use crate::config::Config;
-use crate::machine::Machine;
-use crate::metrics::{ConfusionMatrix, TaskMetrics};
-use crate::run_dir::RunDir;
-use crate::setup::Init;
-use crate::trainer::Change;
-
-/// Hears what a run does, while it does it.
-pub trait Observer {
-    /// Everything is ready; the first step comes next.
-    fn started(&mut self, _found: &Found) {}
-    /// A step is done.
-    fn step(&mut self, _step: &StepRecord) {}
-    /// A loss or gradient was not finite; nothing moved.
-    fn skipped(&mut self, _step: &StepRecord, _files: &[String]) {}
-    /// `done` of `total` validation samples are evaluated.
-    fn evaluating(&mut self, _done: usize, _total: usize) {}
-    /// An epoch, or the part of it that `max_steps` allows, is trained, evaluated and saved.
-    fn epoch(&mut self, _epoch: &EpochRecord) {}
-}
-
-/// An observer that looks away.
-impl Observer for () {}
-
-/// What a run found and chose.
-#[derive(Debug)]
-pub struct Found<'a> {
-    /// The machine.
-    pub machine: &'a Machine,
-    /// The resolved configuration.
-    pub config: &'a Config,
-    /// Labels, hence classes.
-    pub encoders: &'a Encoders,
-    /// Rows of the training and the validation split.
-    pub rows: (usize, usize),
-    /// Where the initial weights came from; `None` when resuming.
-    pub init: Option<&'a Init>,
-    /// Settings that differ from those of the run that is resumed.
-    pub changes: &'a [Change],
-    /// Parameters, and those of them that learn.
-    pub parameters: (usize, usize),
-    /// The run's folder.
-    pub run_dir: &'a RunDir,
-    /// Where the run stands.
-    pub position: Position,
-    /// Steps in an epoch.
-    pub steps_per_epoch: usize,
-    /// Steps that the whole run will have taken.
-    pub total_steps: u64,
-}
 
 /// A line of `metrics.jsonl`; its key `kind` says which.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -169,7 +120,7 @@ impl Seconds {
 
 /// How a run ended.
 #[derive(Debug, Clone, Serialize)]
-pub struct Outcome {
+pub struct TrainingResult {
     /// The run's folder.
     pub run_dir: PathBuf,
     /// Steps taken in the whole run.
@@ -199,8 +150,13 @@ pub struct Outcome {
 
 impl EpochRecord {
     /// Names of the columns of [`EpochRecord::csv_row`]; the second is the step.
-    pub const CSV_HEADER: &str = "epoch,step,train_loss,age_accuracy,gender_accuracy,race_accuracy,age_nll,\
-                                  gender_nll,race_nll,images_per_s,training_seconds,evaluation_seconds";
+    pub fn csv_header(&self) -> String {
+        let mut names = ["epoch", "step", "train_loss"].map(str::to_owned).to_vec();
+        names.extend(self.val.names().map(|task| format!("{task}_accuracy")));
+        names.extend(self.val.names().map(|task| format!("{task}_nll")));
+        names.extend(["images_per_s", "training_seconds", "evaluation_seconds"].map(str::to_owned));
+        names.join(",")
+    }
 
     /// The epoch as a row of `metrics.csv`.
     pub fn csv_row(&self) -> String {
@@ -215,23 +171,15 @@ impl EpochRecord {
     }
 }
 
-/// A number, or null for one that JSON cannot hold.
-pub(crate) fn null_as_nan<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
-}
-
-fn nulls_as_nan<'de, D: Deserializer<'de>>(from: D) -> Result<PerTask<f64>, D::Error> {
-    Ok(PerTask::<Option<f64>>::deserialize(from)?.map(|x| x.unwrap_or(f64::NAN)))
-}
-
-fn some_nulls_as_nan<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PerTask<f64>>, D::Error> {
-    let weights = Option::<PerTask<Option<f64>>>::deserialize(from)?;
-    Ok(weights.map(|weights| weights.map(|x| x.unwrap_or(f64::NAN))))
-}
-
 #[cfg(test)]
 mod tests {
+    use ff_core::Schema;
+
     use super::*;
+
+    fn per_task(values: [f64; 3]) -> PerTask<f64> {
+        Schema::fairface().names().cloned().zip(values).collect()
+    }
 
     /// JSON turns NaN to null, and a reader that wants a number refuses the file for good.
     #[test]
@@ -240,18 +188,19 @@ mod tests {
             epoch: 1,
             step: 1,
             loss: f64::INFINITY,
-            losses: PerTask { age: f64::NAN, gender: 1.0, race: f64::NEG_INFINITY },
+            losses: per_task([f64::NAN, 1.0, f64::NEG_INFINITY]),
             lr: 0.1,
             grad_norm: f64::NAN,
-            weights: Some(PerTask { age: f64::INFINITY, gender: 1.0, race: 1.0 }),
+            weights: Some(per_task([f64::INFINITY, 1.0, 1.0])),
             images: 4,
             seconds: 0.5,
         };
         let json = serde_json::to_string(&Record::Step(step)).unwrap();
         let Record::Step(read) = serde_json::from_str(&json).unwrap() else { panic!("{json}") };
-        assert!(read.loss.is_nan() && read.losses.age.is_nan() && read.grad_norm.is_nan(), "{json}");
-        assert_eq!((read.losses.gender, read.lr, read.weights.unwrap().gender), (1.0, 0.1, 1.0));
-        assert!(read.weights.unwrap().age.is_nan());
+        assert!(read.loss.is_nan() && read.losses["age"].is_nan() && read.grad_norm.is_nan(), "{json}");
+        let weights = read.weights.unwrap();
+        assert_eq!((read.losses["gender"], read.lr, weights["gender"]), (1.0, 0.1, 1.0));
+        assert!(weights["age"].is_nan());
     }
 
     /// As a version before wrote an epoch of which every step was skipped.
@@ -265,8 +214,11 @@ mod tests {
             "seconds":{{"loader":1.0,"forward":1.0,"backward":1.0,"optimizer":1.0,"evaluation":1.0}}}}"#
         );
         let Record::Epoch(read) = serde_json::from_str(&json).unwrap() else { panic!("{json}") };
-        assert_eq!((read.train_loss, read.confusion.age.get(1, 0)), (None, 1));
-        assert!(read.val.age.nll.is_nan() && read.csv_row().starts_with("1,2,,0.5,"), "{}", read.csv_row());
+        assert_eq!((read.train_loss, read.confusion["age"].get(1, 0)), (None, 1));
+        assert!(read.val["age"].nll.is_nan() && read.csv_row().starts_with("1,2,,0.5,"), "{}", read.csv_row());
+        let header = "epoch,step,train_loss,age_accuracy,gender_accuracy,race_accuracy,age_nll,gender_nll,race_nll,\
+                      images_per_s,training_seconds,evaluation_seconds";
+        assert_eq!(read.csv_header(), header, "as versions before wrote it");
         let again = serde_json::to_value(Record::Epoch(read)).unwrap();
         assert!(again["train_loss"].is_null() && again["confusion"]["age"][1][0] == 1, "{again}");
     }

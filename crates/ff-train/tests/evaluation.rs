@@ -10,7 +10,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use ff_data::{Dataset, Encoders, LabelEncoder, Loader, LoaderConfig, Manifest, Mode, PerTask, Splits, Task};
 use ff_model::{Compute, Engine, FaceModel};
-use ff_train::checkpoint;
+use ff_train::run::checkpoint;
 use ff_train::evaluation::{
     Bootstrap, Calibration, EvaluationRecord, GroupMetrics, Grouping, Over, Predictions, SMALL_GROUP,
     Settings, Source, Temperature, TestTimeAugmentation, disparities, label_errors, mistakes, predict,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use ff_train::tfevents::EventWriter;
+use ff_train::run::tfevents::EventWriter;
 
 /// What TensorBoard shows: (step, value) a tag. `None` without the package.
 fn as_tensorboard_reads(dir: &Path) -> Option<BTreeMap<String, Vec<(u64, f64)>>> {

@@ -49,7 +49,7 @@ enum Format {
 }
 
 #[derive(Debug, Serialize)]
-struct Outcome {
+struct PredictionSummary {
     n: usize,
     images_per_s: f64,
     predictions: Vec<FacePrediction>,
@@ -82,7 +82,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let images_per_s = n as f64 / seconds;
     note!("{n} images in {seconds:.2} s, {images_per_s:.1} images/s; {} failed", failed.len());
     if json {
-        output::print_json(&Outcome { n, images_per_s, predictions, failed })?;
+        output::print_json(&PredictionSummary { n, images_per_s, predictions, failed })?;
     }
     Ok(ending)
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use ff_train::report::Report;
-use ff_train::run_dir::RunDir;
+use ff_train::run::RunDir;
 
 use crate::{Ending, output};
 

@@ -59,7 +59,7 @@ pub struct Args {
 
 /// What came of it.
 #[derive(Debug, Serialize)]
-struct Outcome {
+struct SplitSummary {
     out: String,
     /// Rows in the CSVs.
     rows: usize,
@@ -122,7 +122,7 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
     folder.write(&plan, &pool)?;
 
     let [train, val, test] = plan.counts;
-    let outcome = Outcome {
+    let outcome = SplitSummary {
         out: args.out.display().to_string(),
         rows,
         train,
@@ -179,7 +179,7 @@ impl Found {
     }
 }
 
-fn print(outcome: &Outcome, with_images: bool) {
+fn print(outcome: &SplitSummary, with_images: bool) {
     let names = ["train", "val", "test"].into_iter();
     let counts = [outcome.train, outcome.val, outcome.test].into_iter().zip(outcome.targets);
     let rows = names

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use ff_model::weights::Kind;
-use ff_train::hub::DEFAULT_REPOSITORY;
-use ff_train::pretrained::{Installed, Source, install};
+use ff_train::weights::hub::DEFAULT_REPOSITORY;
+use ff_train::weights::pretrained::{Installed, Source, install};
 
 use crate::Ending;
 use crate::output::{self, grouped, note};

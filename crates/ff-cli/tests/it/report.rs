@@ -11,7 +11,7 @@ use ff_train::machine::Machine;
 use ff_train::metrics::{ConfusionMatrix, TaskMetrics};
 use ff_train::records::{EpochRecord, Record, Seconds, StepRecord};
 use ff_train::report::Report;
-use ff_train::run_dir::{RunDir, Which};
+use ff_train::run::{RunDir, Which};
 use ff_train::{ConfigBuilder, Preset};
 use fs_err as fs;
 use serde_json::Value;

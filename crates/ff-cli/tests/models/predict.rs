@@ -30,7 +30,7 @@ fn images_that_fail_are_named_and_the_others_predicted() {
     let files: Vec<&str> = lines.iter().map(|line| line["file"].as_str().unwrap()).collect();
     assert_eq!(files, ["faces/0.jpg", "faces/1.jpg", "faces/2.jpg"]);
     for (line, task) in lines.iter().flat_map(|line| labels().map(|task| (line, task))) {
-        let answer = &line[&task.task];
+        let answer = &line[task.task.name.as_str()];
         let probabilities = answer["probabilities"].as_object().unwrap();
         assert_eq!(probabilities.keys().collect::<Vec<_>>(), task.labels.iter().collect::<Vec<_>>());
         let sum: f64 = probabilities.values().map(|p| p.as_f64().unwrap()).sum();

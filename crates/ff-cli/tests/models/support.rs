@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use candle_core::{Device, Tensor};
+use ff_core::Schema;
 use ff_model::weights::{labels_metadata, serialise};
 use ff_model::{Compute, Dropout, Engine, FaceModel, TaskLabels};
 use fs_err as fs;
@@ -92,7 +93,7 @@ fn model() -> &'static [u8] {
 /// Three tasks with labels in the order of their ids.
 pub fn labels() -> [TaskLabels; 3] {
     let task = |task: &str, labels: &[&str]| TaskLabels {
-        task: task.into(),
+        task: Schema::fairface().task(task).unwrap().clone(),
         labels: labels.iter().map(|&l| l.to_owned()).collect(),
     };
     [

@@ -11,7 +11,7 @@ use crate::optim::{AdamW, Sgd};
 
 /// What a step leaves for the host, at the beginning of [`Buffer::Scalars`].
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scalars {
     /// The l2 norm of the gradient, times `grad_scale` of [`norm`].
     pub grad_norm: f32,
@@ -24,8 +24,8 @@ pub struct Scalars {
 }
 
 impl Scalars {
-    /// How many losses a step can report.
-    pub const MOST_LOSSES: usize = 5;
+    /// How many losses a step can report: the total and 64 tasks'.
+    pub const MOST_LOSSES: usize = 65;
     /// Bytes that [`Buffer::Scalars`] must have: the scalars, then partial sums.
     pub const BUFFER_LEN: usize = size_of::<Self>() + size_of::<f64>() * NORM_BLOCKS as usize;
 

@@ -37,14 +37,14 @@ impl<'p> Graph<'p> {
         for task in tasks {
             let prefix = task.head().prefix();
             match options.output {
-                Output::Logits => graph.linear(&z, &prefix, &task.task)?,
+                Output::Logits => graph.linear(&z, &prefix, task.task.name.as_str())?,
                 Output::Probabilities => {
                     let logits = graph.linear(&z, &prefix, &format!("{prefix}.out"))?;
-                    graph.node("Softmax", &[&logits], &task.task, &[("axis", Attribute::Int(1))])
+                    graph.node("Softmax", &[&logits], task.task.name.as_str(), &[("axis", Attribute::Int(1))])
                 }
             };
             let shape = [Dim::Named(BATCH), Dim::Size(task.labels.len() as u64)];
-            let info = value_info(&task.task, ElementType::F32, &shape);
+            let info = value_info(task.task.name.as_str(), ElementType::F32, &shape);
             graph.message.message(field::OUTPUT, &info);
         }
         Ok(graph.message)

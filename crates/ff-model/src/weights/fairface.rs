@@ -8,6 +8,7 @@
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use ff_core::Schema;
 
 use super::TaskLabels;
 use super::fit::{Values, problem};
@@ -47,11 +48,12 @@ fn heads() -> Vec<TaskRows> {
         let mut rows: Vec<(&str, u32)> = names.iter().copied().zip(first..).collect();
         rows.sort_unstable();
         let labels = rows.iter().map(|(label, _)| (*label).to_owned()).collect();
-        let labels = TaskLabels { task: task.to_owned(), labels };
+        let task = Schema::fairface().task(task).expect("it is one of FairFace's").clone();
+        let labels = TaskLabels { task, labels };
         heads.push(TaskRows { labels, rows: rows.into_iter().map(|(_, row)| row).collect() });
         first += names.len() as u32;
     }
-    heads.sort_by(|a, b| a.labels.task.cmp(&b.labels.task));
+    heads.sort_by(|a, b| a.labels.task.name.cmp(&b.labels.task.name));
     heads
 }
 
@@ -103,11 +105,11 @@ mod tests {
         let bias: Vec<f32> = (0..LOGITS).map(|row| row as f32).collect();
         let bias = Tensor::new(bias, &Device::Cpu).unwrap();
         let Heads { labels, tensors } = split_classifier(Path::new("fairface.pt"), &weight, &bias).unwrap();
-        let tasks: Vec<&str> = labels.iter().map(|l| l.task.as_str()).collect();
+        let tasks: Vec<&str> = labels.iter().map(|l| l.task.name.as_str()).collect();
         assert_eq!(tasks, ["age", "gender", "race"]);
         let row = |task: &str, label: &str| {
             let (_, bias) = tensors.iter().find(|(name, _)| *name == format!("{task}_head.bias")).unwrap();
-            let labels = &labels.iter().find(|l| l.task == task).unwrap().labels;
+            let labels = &labels.iter().find(|l| l.task.name == task).unwrap().labels;
             let id = labels.iter().position(|l| l == label).unwrap();
             bias.to_vec1::<f32>().unwrap()[id]
         };

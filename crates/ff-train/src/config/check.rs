@@ -2,9 +2,11 @@
 
 use std::ops::RangeInclusive;
 
+use ff_core::text;
 use ff_model::{DeviceSpec, Engine, Precision};
 
-use super::{Config, TrainConfig, ranges};
+use super::keys::nearest;
+use super::{Config, Criterion, TrainConfig, ranges};
 use crate::{Error, Result};
 
 const MOST_PREFETCH: u64 = 1024;
@@ -13,10 +15,13 @@ const MOST_DROPOUT: f64 = 0.999;
 /// # Errors
 /// A value out of range; the message names the key, what was expected and what was found.
 pub fn check(config: &Config) -> Result<()> {
-    let Config { data, model, train, optimizer, schedule, loss, run } = config;
+    let Config { tasks, data, model, train, optimizer, schedule, loss, run } = config;
     let within = |key: &str, range: RangeInclusive<u64>, n: u64| {
         require(range.contains(&n), key, &format!("{} to {}", range.start(), range.end()), n)
     };
+    let size = data.image_size as u64;
+    let fits = ranges::IMAGE_SIZE.contains(&size) && size.is_multiple_of(32);
+    require(fits, "data.image_size", "a multiple of 32 from 64 to 512", size)?;
     within("data.batch_size", ranges::BATCH_SIZE, data.batch_size as u64)?;
     within("data.workers", ranges::WORKERS, data.workers as u64)?;
     within("data.prefetch", 1..=MOST_PREFETCH, data.prefetch as u64)?;
@@ -71,8 +76,20 @@ pub fn check(config: &Config) -> Result<()> {
     not_negative("schedule.final_factor", schedule.final_factor)?;
     not_negative("data.mixup", data.mixup)?;
     not_negative("data.cutmix", data.cutmix)?;
-    for (task, &weight) in loss.weights.iter() {
+    let one_of = |key: &str, name: &str| {
+        let names: Vec<String> = tasks.names().map(ToString::to_string).collect();
+        let near = nearest(name, names.iter().map(String::as_str));
+        let hint = near.map_or(String::new(), |near| format!(": did you mean {near}?"));
+        let message = format!("expected a task: {}, found {name}{hint}", text::either(&names));
+        let known = tasks.task(name).is_ok();
+        if known { Ok(()) } else { Err(Error::Config { origin: key.to_owned(), message }) }
+    };
+    for (task, &weight) in &loss.weights {
+        one_of("loss.weights", task)?;
         not_negative(&format!("loss.weights.{task}"), weight)?;
+    }
+    if let Criterion::Task(task) = &train.criterion {
+        one_of("train.criterion", task.as_str())?;
     }
     check_precision(train)
 }

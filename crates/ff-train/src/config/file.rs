@@ -14,7 +14,10 @@ pub const FORMAT_KEY: &str = "format";
 /// Files are a few kilobytes; whatever is larger than this is no configuration.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// Reads a file as a table.
+/// Keys that have another name today: section, old and new name.
+const RENAMED: [(&str, &str, &str); 1] = [("loss", "age", "ordered")];
+
+/// Reads a file as a table, under the names that keys have today.
 ///
 /// # Errors
 /// It cannot be read, is larger than a mebibyte, no UTF-8 or no TOML; the message names file and line.
@@ -27,11 +30,20 @@ pub fn read(path: &Path) -> Result<Table> {
         let line = 1 + e.as_bytes()[..good].iter().filter(|&&byte| byte == b'\n').count();
         bad(format!("line {line}: expected UTF-8, found the byte 0x{:02x}", e.as_bytes()[good]))
     })?;
-    text.parse().map_err(|e: toml::de::Error| {
+    let mut table: Table = text.parse().map_err(|e: toml::de::Error| {
         let at = e.span().map_or(0, |span| span.start);
         let line = 1 + text.bytes().take(at).filter(|&byte| byte == b'\n').count();
         bad(format!("line {line}: expected TOML: {}", e.message().replace('\n', ", ")))
-    })
+    })?;
+    for (section, old, new) in RENAMED {
+        if let Some(section) = table.get_mut(section).and_then(Value::as_table_mut)
+            && !section.contains_key(new)
+            && let Some(value) = section.remove(old)
+        {
+            section.insert(new.to_owned(), value);
+        }
+    }
+    Ok(table)
 }
 
 /// Takes the format's version out of a table; a file without one is of the first.

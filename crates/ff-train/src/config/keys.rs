@@ -6,7 +6,7 @@
 use toml::{Table, Value};
 
 use super::{Config, RunConfig};
-use crate::optimizer::OptimizerConfig;
+use crate::optim::OptimizerConfig;
 use crate::{Error, Result};
 
 /// Every key with a value of its kind, those included that are left out where they are not set.
@@ -45,7 +45,11 @@ fn check_section(layer: &Table, known: &Table, prefix: &str, all: &Table) -> Res
         match (known.get(name), value) {
             (None, Value::Table(_)) if prefix.is_empty() => {
                 let sections = || known.keys().map(String::as_str);
-                let all = || sections().map(|section| format!("[{section}]")).collect::<Vec<_>>().join(", ");
+                let written = |(name, value): (&String, &Value)| match value {
+                    Value::Array(_) => format!("[[{name}]]"),
+                    _ => format!("[{name}]"),
+                };
+                let all = || known.iter().map(written).collect::<Vec<_>>().join(", ");
                 let hint = nearest(name, sections()).map_or_else(
                     || format!("; there are {}", all()),
                     |section| format!(": did you mean [{section}]?"),
@@ -53,6 +57,11 @@ fn check_section(layer: &Table, known: &Table, prefix: &str, all: &Table) -> Res
                 return Err(format!("unknown section [{name}]{hint}"));
             }
             (None, _) => return Err(format!("unknown key {key}{}", hint(name, known, prefix, all))),
+            // A table of names that are the user's.
+            (Some(Value::Table(known)), Value::Table(layer)) if known.is_empty() => {
+                let number = Value::Float(0.0);
+                layer.iter().try_for_each(|(name, value)| check_kind(&join(&key, name), &number, value))?;
+            }
             (Some(Value::Table(known)), Value::Table(layer)) => check_section(layer, known, &key, all)?,
             (Some(expected), found) => check_kind(&key, expected, found)?,
         }
@@ -86,6 +95,7 @@ fn check_kind(key: &str, expected: &Value, found: &Value) -> Result<(), String> 
         (Value::Float(_), found) => (matches!(found, Value::Float(_) | Value::Integer(_)), "a number"),
         (Value::Boolean(_), found) => (found.is_bool(), "true or false"),
         (Value::Table(_), _) => (false, "a section"),
+        (Value::Array(_), found) => (found.is_array(), "a list, as [[tasks]] makes one"),
         (_, found) => (found.is_str(), "a text in quotes"),
     };
     if fits {
@@ -110,7 +120,7 @@ fn take_unknown(table: &mut Table, known: &Table, prefix: &str, aside: &mut Vec<
     table.retain(|name, value| {
         let key = join(prefix, name);
         match (known.get(name), value) {
-            (Some(Value::Table(known)), Value::Table(section)) => {
+            (Some(Value::Table(known)), Value::Table(section)) if !known.is_empty() => {
                 take_unknown(section, known, &key, aside);
                 true
             }
@@ -137,7 +147,7 @@ fn join(prefix: &str, name: &str) -> String {
 }
 
 /// The name that is the fewest slips away, if they are few for its length.
-fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let close = names.map(|known| (slips(name, known), known));
     let (n, known) = close.min_by_key(|(slips, _)| *slips)?;
     (n <= 1.max(known.chars().count() / 3)).then_some(known)

@@ -5,6 +5,7 @@
 //! resolved [`Config`] is complete: written to the run folder it repeats the run. Later versions read it too.
 
 mod check;
+mod criterion;
 mod file;
 mod keys;
 mod layers;
@@ -14,6 +15,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use ff_core::Schema;
 use ff_data::{
     Augment, Decoding, FilePaths, ImageRules, LoaderConfig, Manifest, OnBadImage, Sampling, Splits,
     default_workers,
@@ -21,18 +23,21 @@ use ff_data::{
 use ff_model::{Compute, DeviceSpec, Engine, Precision};
 use serde::{Deserialize, Serialize};
 
+pub use criterion::Criterion;
 pub use layers::{ConfigBuilder, Preset};
 
 use crate::Result;
-use crate::losses::LossConfig;
-use crate::metrics::Criterion;
-use crate::optimizer::OptimizerConfig;
-use crate::schedule::ScheduleConfig;
+use crate::loss::LossConfig;
+use crate::optim::OptimizerConfig;
+use crate::optim::schedule::ScheduleConfig;
 
 /// Everything that decides a run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// What is predicted: `[[tasks]]`, in the order of heads and tables.
+    #[serde(default)]
+    pub tasks: Schema,
     /// What to train on.
     pub data: DataConfig,
     /// The network.
@@ -60,6 +65,9 @@ pub struct DataConfig {
     /// Whether the CSVs may name files outside that folder.
     #[serde(default)]
     pub outside_root: bool,
+    /// Height and width that images are resized to, in pixels.
+    #[serde(default = "default_image_size")]
+    pub image_size: usize,
     /// Images in a training or evaluation batch.
     pub batch_size: usize,
     /// Threads that decode and augment.
@@ -185,6 +193,10 @@ pub enum OnNonFinite {
     Skip,
 }
 
+const fn default_image_size() -> usize {
+    224
+}
+
 const fn default_max_file_mib() -> u64 {
     ImageRules::MAX_FILE_MIB
 }
@@ -202,6 +214,10 @@ impl DataConfig {
             decoding: self.decode,
         }
     }
+
+    fn files(&self) -> FilePaths {
+        if self.outside_root { FilePaths::Anywhere } else { FilePaths::InsideRoot }
+    }
 }
 
 impl Default for DataConfig {
@@ -210,6 +226,7 @@ impl Default for DataConfig {
             splits: "data/sample/splits".into(),
             images: "data/sample/images".into(),
             outside_root: false,
+            image_size: default_image_size(),
             batch_size: 32,
             workers: default_workers(),
             prefetch: LoaderConfig::PREFETCH,
@@ -224,28 +241,6 @@ impl Default for DataConfig {
             mixup: 0.0,
             cutmix: 0.0,
         }
-    }
-}
-
-impl DataConfig {
-    /// The three splits, checked.
-    ///
-    /// # Errors
-    /// As [`Splits::read`] says.
-    pub fn read_splits(&self) -> Result<Splits> {
-        Ok(Splits::read_with(&self.splits, self.files())?)
-    }
-
-    /// A CSV whose files are in the images folder.
-    ///
-    /// # Errors
-    /// As [`Manifest::read`] says.
-    pub fn read_manifest(&self, csv: &Path) -> Result<Manifest> {
-        Ok(Manifest::read_with(csv, self.files())?)
-    }
-
-    fn files(&self) -> FilePaths {
-        if self.outside_root { FilePaths::Anywhere } else { FilePaths::InsideRoot }
     }
 }
 
@@ -290,6 +285,22 @@ impl TrainConfig {
 }
 
 impl Config {
+    /// The three splits, checked.
+    ///
+    /// # Errors
+    /// As [`Splits::read`] says.
+    pub fn read_splits(&self) -> Result<Splits> {
+        Ok(Splits::read_with(&self.data.splits, &self.tasks, self.data.files())?)
+    }
+
+    /// A CSV whose files are in the images folder.
+    ///
+    /// # Errors
+    /// As [`Manifest::read`] says.
+    pub fn read_manifest(&self, csv: &Path) -> Result<Manifest> {
+        Ok(Manifest::read_with(csv, &self.tasks, self.data.files())?)
+    }
+
     /// The configuration as a TOML file.
     pub fn to_toml(&self) -> String {
         let keys = toml::to_string_pretty(self).expect("a configuration is valid TOML");

@@ -10,6 +10,8 @@ pub const WORKERS: RangeInclusive<u64> = 1..=1024;
 pub const THREADS: RangeInclusive<u64> = 1..=1024;
 /// Passes over the training split; what counts epochs or steps between two things has the same range.
 pub const EPOCHS: RangeInclusive<u64> = 1..=1_000_000;
+/// Height and width of images for the network; multiples of 32 of these.
+pub const IMAGE_SIZE: RangeInclusive<u64> = 64..=512;
 /// Pixels of an image.
 pub const MAX_PIXELS: RangeInclusive<u64> = 1..=u32::MAX as u64;
 /// Length of an image file, in MiB.

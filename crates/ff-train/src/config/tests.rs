@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use ff_core::Order;
+
 use super::*;
+use crate::loss::OrderedLoss;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configs").join(name)
@@ -33,11 +36,11 @@ fn bad_configurations_are_refused_with_the_key_the_range_and_the_value() {
         (
             "[network]\ndepth = 3",
             "mine.toml: unknown section [network]; there are [data], [loss], [model], [optimizer], [run], [schedule], \
-             [train]",
+             [[tasks]], [train]",
         ),
         (
             "[loss.weights]\nages = 1",
-            "mine.toml: unknown key loss.weights.ages: did you mean loss.weights.age?",
+            "loss.weights: expected a task: age, gender or race, found ages: did you mean age?",
         ),
         // Values of another kind.
         ("[train]\nepochs = \"three\"", "mine.toml: train.epochs: expected a whole number, found \"three\""),
@@ -153,7 +156,13 @@ fn values_that_the_file_could_not_hold_are_refused_by_their_key() {
 fn configurations_of_runs_of_other_versions_open() {
     let today = Config::read(&fixture("today.toml")).unwrap();
     assert_eq!((today.train.seed, today.optimizer.clip_norm, today.train.patience), (7, Some(1.0), Some(3)));
-    assert_eq!(today.loss.weights.race, 2.0);
+    assert_eq!(today.loss.weights["race"], 2.0);
+    let white_first = Order::List(vec!["White".to_owned(), "Black".to_owned()]);
+    assert_eq!(today.tasks.task("race").unwrap().order, white_first);
+
+    // Version 0.1 had FairFace's tasks, and one key by another name.
+    let first = Config::read(&fixture("version-0.1.toml")).unwrap();
+    assert_eq!((&first.tasks, first.loss.ordered), (&Schema::fairface(), OrderedLoss::Ordinal));
 
     // An older one lacks keys and whole sections, and the format: they have their defaults.
     let older = Config::read(&fixture("older.toml")).unwrap();

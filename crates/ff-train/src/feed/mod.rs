@@ -8,14 +8,19 @@
 #[cfg_attr(not(feature = "cuda"), path = "no_upload.rs")]
 mod upload;
 
+pub mod mixing;
+mod room;
+
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use ff_data::{Batch, BatchImages, Dataset, Epoch, Layout, Loader, LoaderConfig, PerTask, Slot};
+use ff_core::PerTask;
+use ff_data::{Batch, BatchImages, Dataset, Epoch, Layout, Loader, LoaderConfig, Slot};
 use ff_model::{FaceModel, Images};
 
 use crate::Result;
-use crate::mixing::Mix;
+use mixing::Mix;
+pub use room::{Pass, check_room};
 use upload::{Pixels, Upload};
 
 /// Who augments images, and in which form they leave the host.
@@ -38,13 +43,13 @@ pub struct Feeder {
 pub struct Batches<'f> {
     epoch: Epoch<'f>,
     upload: Option<&'f mut Upload>,
-    ahead: Option<Option<Result<Fed>>>,
+    ahead: Option<Option<Result<InputBatch>>>,
 }
 
 /// A batch on its way.
-pub struct Fed {
+pub struct InputBatch {
     /// Its images.
-    pub images: FedImages,
+    pub images: InputImages,
     /// Whose images they are.
     pub samples: Samples,
 }
@@ -52,7 +57,7 @@ pub struct Fed {
 /// What is known of a batch's images.
 #[derive(Debug)]
 pub struct Samples {
-    /// Class ids, each (B,); each empty for a dataset without labels.
+    /// Class ids, each (B,), [`ff_core::UNKNOWN`] where a label is not known; no tasks for a dataset without labels.
     pub targets: PerTask<Vec<u32>>,
     /// The samples' `file` fields, (B,).
     pub files: Vec<String>,
@@ -61,7 +66,7 @@ pub struct Samples {
 }
 
 /// A batch's images before they are used.
-pub enum FedImages {
+pub enum InputImages {
     /// Augmented and normalised planes of this shape, (B,3,H,W) f32, on the host.
     Planes(Slot<f32>, [usize; 4]),
     /// Pixels that are being copied to the device.
@@ -137,28 +142,28 @@ impl Batches<'_> {
         }
     }
 
-    fn fetch(&mut self) -> Option<Result<Fed>> {
+    fn fetch(&mut self) -> Option<Result<InputBatch>> {
         let batch = self.epoch.next()?;
         Some(batch.map_err(Into::into).and_then(|batch| self.feed(batch)))
     }
 
-    fn feed(&mut self, batch: Batch) -> Result<Fed> {
+    fn feed(&mut self, batch: Batch) -> Result<InputBatch> {
         let Batch { images, shape, augment, targets, files, sample_indices, .. } = batch;
         let images = match (images, &mut self.upload) {
-            (BatchImages::Planes(planes), _) => FedImages::Planes(planes, shape),
+            (BatchImages::Planes(planes), _) => InputImages::Planes(planes, shape),
             (BatchImages::Pixels(pixels), Some(upload)) => {
-                FedImages::Pixels(upload.begin(pixels, shape, augment)?)
+                InputImages::Pixels(upload.begin(pixels, shape, augment)?)
             }
             (BatchImages::Pixels(_), None) => unreachable!("only who uploads asks for pixels"),
         };
-        Ok(Fed { images, samples: Samples { targets, files, sample_indices } })
+        Ok(InputBatch { images, samples: Samples { targets, files, sample_indices } })
     }
 }
 
 impl Iterator for Batches<'_> {
-    type Item = Result<Fed>;
+    type Item = Result<InputBatch>;
 
-    fn next(&mut self) -> Option<Result<Fed>> {
+    fn next(&mut self) -> Option<Result<InputBatch>> {
         match self.ahead.take() {
             Some(fetched) => fetched,
             None => self.fetch(),
@@ -166,7 +171,7 @@ impl Iterator for Batches<'_> {
     }
 }
 
-impl FedImages {
+impl InputImages {
     /// (H,W) of an image.
     pub fn size(&self) -> (usize, usize) {
         match self {

@@ -10,10 +10,9 @@ use ff_model::{DeviceSpec, Engine, FaceModel, Precision};
 use super::{OVERFIT_BATCH, OVERFIT_SIZE, Subject, Verdict, first_batch, no_dropout, on_device};
 use crate::Result;
 use crate::config::Config;
-use crate::losses::multi_task;
-use crate::optimizer::{Optimizer, OptimizerConfig};
+use crate::loss::multi_task;
+use crate::optim::{Optimizer, OptimizerConfig, optimizer_step};
 use crate::setup::build_model;
-use crate::trainer::optimizer_step;
 
 /// Steps that both take.
 const STEPS: usize = 10;

@@ -11,17 +11,19 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use engines::Pair;
-use ff_data::{Batch, Dataset, ImageSize, Loader, LoaderConfig, Mode, PerTask, Splits, Task};
-use ff_model::{BackboneMode, DeviceSpec, Dropout, Engine, FaceModel, argmax};
+use ff_core::{PerTask, UNKNOWN, argmax};
+use ff_data::{Batch, Dataset, ImageSize, Loader, LoaderConfig, Mode, Splits};
+use ff_model::{BackboneMode, DeviceSpec, Dropout, Engine, FaceModel};
 use serde::Serialize;
 
-use crate::checkpoint::{Checkpoint, Position};
+use crate::position::Position;
+use crate::run::checkpoint::Checkpoint;
 use crate::config::Config;
-use crate::losses::{Objective, multi_task};
-use crate::optimizer::{Optimizer, OptimizerConfig};
-use crate::schedule::{Schedule, ScheduleConfig};
+use crate::loss::{Objective, multi_task};
+use crate::optim::{Optimizer, OptimizerConfig, optimizer_step};
+use crate::optim::schedule::{Schedule, ScheduleConfig};
 use crate::setup::build_model;
-use crate::trainer::{Learner, optimizer_step};
+use crate::learner::Learner;
 use crate::{Error, Result};
 
 /// Faces in the batch of most checks.
@@ -75,7 +77,7 @@ pub fn run(config: &Config, depth: Depth, mut done: impl FnMut(&Check)) -> Resul
         ("logits_shapes".into(), Box::new(|| subject.logits_shapes())),
         ("loss_at_initialisation".into(), Box::new(|| subject.loss_at_initialisation())),
     ];
-    for (i, task) in Task::ALL.into_iter().enumerate() {
+    for (i, task) in subject.splits.encoders.names().enumerate() {
         let subject = &subject;
         checks.push((format!("gradients_from_{task}_loss"), Box::new(move || subject.gradients_from(i))));
     }
@@ -123,7 +125,7 @@ struct Subject<'a> {
 
 impl<'a> Subject<'a> {
     fn new(config: &'a Config) -> Result<Self> {
-        let splits = config.data.read_splits()?;
+        let splits = config.read_splits()?;
         let batch = first_batch(config, &splits, BATCH, ImageSize::DEFAULT)?;
         config.train.device.open()?;
         Ok(Self { config, splits, batch })
@@ -293,8 +295,8 @@ fn n_wrong(logits: &[Tensor], targets: &PerTask<Vec<u32>>) -> Result<usize> {
     let mut wrong = 0;
     for (logits, targets) in logits.iter().zip(targets.values()) {
         let rows = logits.to_vec2::<f32>()?;
-        wrong +=
-            rows.iter().zip(targets).filter(|(row, target)| argmax(row) != Some(**target as usize)).count();
+        let known = rows.iter().zip(targets).filter(|(_, target)| **target != UNKNOWN);
+        wrong += known.filter(|(row, target)| argmax(row) != Some(**target as usize)).count();
     }
     Ok(wrong)
 }

@@ -9,16 +9,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use ff_core::fault::{self, Point};
+use ff_eval::Evaluation;
 use ff_model::BackboneMode;
 
 use super::Trainer;
-use super::learner::{Place, Taken};
-use crate::checkpoint::Position;
+use super::observer::Observer;
+use crate::learner::{FinishedStep, StepPosition};
+use crate::position::Position;
 use crate::config::{Config, OnNonFinite};
-use crate::evaluation::{Evaluation, predict};
-use crate::journal::Journal;
+use crate::infer::predict;
+use crate::run::journal::Journal;
 use crate::records::{EpochRecord, Observer, Seconds, StepRecord};
-use crate::run_dir::RunDir;
+use crate::run::RunDir;
 use crate::{Error, Result};
 
 /// With `on_non_finite = "skip"`, so many skipped steps in a row stop the run.
@@ -48,23 +50,23 @@ impl Trainer {
         let Self { config, train, learner, store, journal, length, position, seconds, images, .. } = self;
         let batches_before = epoch * train.loader().n_batches() as u64;
         let mut batches = train.epoch(epoch, position.batch);
-        let mut books = Books { config, run_dir: &store.run_dir, journal, position, images, observer };
-        let mut lag = Lag::default();
+        let mut recorder = StepRecorder { config, run_dir: &store.run_dir, journal, position, images, observer };
+        let mut unsettled = UnsettledStep::default();
         let mut flow = ControlFlow::Continue(());
         let mut no_batch = None;
         while steps_left > 0 {
-            fault::reach(Point::Step, books.position.step + 1)?;
+            fault::reach(Point::Step, recorder.position.step + 1)?;
             if stop.load(Ordering::Relaxed) {
                 flow = ControlFlow::Break(());
                 break;
             }
-            let place = Place {
+            let at = StepPosition {
                 epoch: epoch + 1,
-                step: books.position.step + 1,
-                scheduled: length.scheduled(books.position) + 1,
-                batches_before: batches_before + books.position.batch as u64,
+                step: recorder.position.step + 1,
+                scheduled: length.scheduled(recorder.position) + 1,
+                batches_before: batches_before + recorder.position.batch as u64,
             };
-            let begun = match learner.step(&mut batches, place, seconds) {
+            let begun = match learner.step(&mut batches, at, seconds) {
                 Ok(Some(begun)) => begun,
                 Ok(None) => break,
                 Err(why @ Error::Data(_)) => {
@@ -74,22 +76,22 @@ impl Trainer {
                 Err(e) => return Err(e),
             };
             steps_left -= 1;
-            books.position.step += 1;
-            books.position.batch += begun.batches;
-            books.position.evaluated = false;
+            recorder.position.step += 1;
+            recorder.position.batch += begun.batches;
+            recorder.position.evaluated = false;
             let every = config.run.checkpoint_steps;
-            let due = every.is_some_and(|every| books.position.step.is_multiple_of(every));
+            let due = every.is_some_and(|every| recorder.position.step.is_multiple_of(every));
             let settle = if due || begun.is_known() { Settle::Now } else { Settle::Later };
             let mut moved = false;
-            for step in lag.begin(begun, settle) {
-                moved = books.enter(learner.resolve(step, seconds)?)?;
+            for step in unsettled.begin(begun, settle) {
+                moved = recorder.enter(learner.resolve(step, seconds)?)?;
             }
             if due && moved {
-                store.save(learner, *books.position)?;
+                store.save(learner, *recorder.position)?;
             }
         }
-        if let Some(last) = lag.end() {
-            books.enter(learner.resolve(last, seconds)?)?;
+        if let Some(last) = unsettled.end() {
+            recorder.enter(learner.resolve(last, seconds)?)?;
         }
         match no_batch {
             None => Ok(flow),
@@ -136,7 +138,7 @@ impl Trainer {
             ControlFlow::Continue(())
         })?;
         fault?;
-        predictions.map(|p| p.evaluate(&self.store.encoders, &[])).transpose()
+        Ok(predictions.map(|p| p.evaluate(&self.store.encoders, &[])).transpose()?)
     }
 
     /// Records and saves an epoch that is trained and evaluated.
@@ -204,7 +206,7 @@ impl Trainer {
 }
 
 /// What is kept of steps that were taken, and who hears of them.
-struct Books<'a> {
+struct StepRecorder<'a> {
     config: &'a Config,
     run_dir: &'a RunDir,
     journal: &'a mut Journal,
@@ -213,12 +215,12 @@ struct Books<'a> {
     observer: &'a mut dyn Observer,
 }
 
-impl Books<'_> {
+impl StepRecorder<'_> {
     /// Enters a step, in the order in which they were begun. Gives whether it moved anything.
     ///
     /// # Errors
     /// [`Error::NonFinite`], if such steps are not to be skipped, or not so many in a row.
-    fn enter(&mut self, Taken { record, broken }: Taken) -> Result<bool> {
+    fn enter(&mut self, FinishedStep { record, broken }: FinishedStep) -> Result<bool> {
         let position = &mut *self.position;
         if let Some(files) = broken {
             position.skipped += 1;
@@ -243,7 +245,7 @@ impl Books<'_> {
 }
 
 /// The last step, as long as nothing needs to know what came of it: a GPU goes on with the next one meanwhile.
-struct Lag<T>(Option<T>);
+struct UnsettledStep<T>(Option<T>);
 
 /// When what came of a step must be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,13 +256,13 @@ enum Settle {
     Later,
 }
 
-impl<T> Default for Lag<T> {
+impl<T> Default for UnsettledStep<T> {
     fn default() -> Self {
         Self(None)
     }
 }
 
-impl<T> Lag<T> {
+impl<T> UnsettledStep<T> {
     /// Takes in a step that was begun, and gives those that are to be settled now, in order.
     fn begin(&mut self, step: T, settle: Settle) -> impl Iterator<Item = T> + use<T> {
         let before = self.0.take();
@@ -306,13 +308,13 @@ mod tests {
         /// one step late.
         #[test]
         fn steps_are_settled_in_order_and_one_step_late_at_most(waits in prop::collection::vec(any::<bool>(), 0..40)) {
-            let (mut lag, mut settled) = (Lag::default(), Vec::new());
+            let (mut unsettled, mut settled) = (UnsettledStep::default(), Vec::new());
             for (step, &waits) in waits.iter().enumerate() {
                 let settle = if waits { Settle::Later } else { Settle::Now };
-                settled.extend(lag.begin(step, settle));
+                settled.extend(unsettled.begin(step, settle));
                 prop_assert_eq!(settled.len(), step + usize::from(!waits));
             }
-            settled.extend(lag.end());
+            settled.extend(unsettled.end());
             prop_assert_eq!(settled, (0..waits.len()).collect::<Vec<_>>());
         }
     }

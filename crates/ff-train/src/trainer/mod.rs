@@ -4,35 +4,37 @@
 //! run continued from a checkpoint repeats the uninterrupted one. It prints nothing: an
 //! [`Observer`] may.
 
+pub mod batch_size;
 mod epoch;
-mod learner;
-mod length;
+mod observer;
 mod resume;
 
 use std::cell::Cell;
 use std::sync::atomic::AtomicBool;
 
 use ff_core::files::{link_dir, sha256};
-use ff_data::{Encoders, Splits};
+use ff_core::Encoders;
+use ff_data::Splits;
 use ff_model::FaceModel;
 
 use epoch::{mean_loss, rate};
-pub use learner::{Learner, Pending, Place, Taken};
-use length::Length;
+pub use observer::{Found, Observer};
 pub use resume::Change;
 use resume::{Resumed, with_absolute_paths};
 
-use crate::checkpoint::{Checkpoint, Position};
+use crate::position::Position;
+use crate::run::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::feed::Feeder;
-use crate::journal::Journal;
-use crate::losses::StepLosses;
+use crate::run::journal::Journal;
+use crate::loss::StepLosses;
 use crate::machine::Machine;
-use crate::optimizer::{Optimizer, Step};
-use crate::records::{EpochRecord, Found, Observer, Outcome, Seconds};
+use crate::optim::{Optimizer, Step};
+use crate::records::{EpochRecord, Seconds, TrainingResult};
 use crate::report::Report;
-use crate::run_dir::{Lock, RunDir, Which};
-use crate::setup::{self, Init};
+use crate::run::{Lock, RunDir, CheckpointName};
+use crate::setup;
+use crate::weights::{self, Init};
 use crate::{Error, Result};
 
 /// Whether a run begins or goes on.
@@ -53,7 +55,7 @@ pub fn train(
     start: Start,
     observer: &mut dyn Observer,
     stop: &AtomicBool,
-) -> Result<Outcome> {
+) -> Result<TrainingResult> {
     let trainer = Trainer::new(config, start)?;
     observer.started(&trainer.found());
     trainer.run(observer, stop)
@@ -141,7 +143,7 @@ impl Trainer {
             Start::Resume(checkpoint) => Some(Resumed::open(config, checkpoint)?),
         };
         let mut position = resumed.as_ref().map_or(Position::default(), |resumed| resumed.state.position);
-        let splits = config.data.read_splits()?;
+        let splits = config.read_splits()?;
         splits.check_labels()?;
         let Splits { train, val, encoders, .. } = splits;
         let train_split = sha256(&train.to_csv());
@@ -155,14 +157,14 @@ impl Trainer {
         let resumed_at = resumed.is_some().then_some(position.step);
         let (init, changes, run_dir, lock) = match resumed {
             None => {
-                let init = setup::initialise(&mut learner.model, &config.model.init)?;
+                let init = weights::initialise(&mut learner.model, &config.model.init)?;
                 learner.begin_average()?;
                 let run_dir = RunDir::create(config.run.dir.as_deref(), "train")?;
                 let lock = run_dir.lock()?;
                 RunDir::check_free(run_dir.path())?; // somebody else may have been faster
                 let first = run_dir.step_checkpoint(0);
                 Checkpoint::write(&first, &mut learner, position, &encoders, &train_split)?;
-                link_dir(&first, &run_dir.checkpoint(Which::Last))?;
+                link_dir(&first, &run_dir.checkpoint(CheckpointName::Last))?;
                 run_dir.describe(config, &init.to_string(), &machine, &encoders)?;
                 (Some(init), Vec::new(), run_dir, lock)
             }
@@ -231,7 +233,7 @@ impl Trainer {
         tracing::warn!("nothing is left to train: {why}");
     }
 
-    fn run(mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
+    fn run(mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<TrainingResult> {
         let mut last: Option<EpochRecord> = None;
         let mut interrupted = false;
         self.say_if_nothing_is_left();
@@ -265,7 +267,7 @@ impl Trainer {
             }
         }
         let (val, ema) = last.as_ref().map_or((None, None), |r| (Some(r.val.clone()), r.ema.clone()));
-        Ok(Outcome {
+        Ok(TrainingResult {
             run_dir: self.store.run_dir.path().to_owned(),
             steps: self.position.step,
             epochs: self.position.epoch,
@@ -280,13 +282,4 @@ impl Trainer {
             interrupted,
         })
     }
-}
-
-/// Moves the model's parameters along its gradient, without a schedule.
-pub fn optimizer_step(model: &mut FaceModel, optimizer: &mut Optimizer) -> Result<()> {
-    let (gradient, mode) = (model.gradient().clone(), model.backbone_mode());
-    let measured = optimizer.measure(&gradient, 1.0, &StepLosses::default())?;
-    optimizer.step(model.parameters_mut(), &gradient, &measured, Step { mode, ..Step::default() })?;
-    optimizer.finish(measured)?;
-    Ok(())
 }

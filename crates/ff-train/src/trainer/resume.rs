@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use ff_data::Encoders;
+use ff_core::Encoders;
 use toml::{Table, Value};
 
-use super::length::Length;
-use crate::checkpoint::{Checkpoint, Position, State};
+use crate::learner::Length;
+use crate::position::Position;
+use crate::run::checkpoint::{Checkpoint, State};
 use crate::config::Config;
-use crate::run_dir::{Lock, RunDir};
+use crate::run::{Lock, RunDir};
 use crate::{Error, Result};
 
 /// A run that goes on: its folder, which nobody else trains in, and the checkpoint that it goes on from.
@@ -107,9 +108,10 @@ impl std::fmt::Display for Change {
 }
 
 /// Settings whose state in the checkpoint would have no meaning under another value.
-const NEVER: [&str; 1] = ["optimizer.kind"];
+const NEVER: [&str; 2] = ["optimizer.kind", "tasks"];
 /// Settings that decide which images the rest of an epoch has: a position inside it would mean something else.
-const BETWEEN_EPOCHS: [&str; 3] = ["data.batch_size", "train.seed", "optimizer.accumulate"];
+const BETWEEN_EPOCHS: [&str; 4] =
+    ["data.batch_size", "data.image_size", "train.seed", "optimizer.accumulate"];
 
 /// Every setting that differs.
 pub fn changes(before: &Config, after: &Config) -> Vec<Change> {
@@ -186,7 +188,7 @@ mod tests {
         check(&found, &Position::default()).unwrap();
         let message = check(&found, &inside).unwrap_err().to_string();
         assert!(message.starts_with("data.batch_size: expected 32,"), "{message}");
-        after.optimizer.kind = crate::optimizer::OptimizerKind::Sgd;
+        after.optimizer.kind = crate::optim::OptimizerKind::Sgd;
         assert!(check(&changes(&before, &after), &Position::default()).is_err());
     }
 }

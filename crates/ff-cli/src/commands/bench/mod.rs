@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use ff_model::summary::summarise;
 use ff_model::{BackboneMode, DeviceSpec};
 use ff_train::batch_size::BatchSize;
-use ff_train::checkpoint::heads;
+use ff_train::run::checkpoint::heads;
 use ff_train::machine::{peak_rss_mib, peak_tflops};
 use network::{Parts, Timing};
 use serde::Serialize;
@@ -113,7 +113,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         DataFlags { batch_size: args.data.batch_size.or(Some(args.stage.batch_size())), ..args.data.clone() };
     let mut config = settle(sample_config(context, &data, &args.compute))?;
     data.find_batch_size(&mut config)?;
-    let splits = config.data.read_splits()?;
+    let splits = config.read_splits()?;
     let (steps, batch_size) = (args.steps, config.data.batch_size);
     let heads = heads(&splits.encoders);
 

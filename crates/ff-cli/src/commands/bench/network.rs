@@ -8,13 +8,13 @@ use ff_data::{Encoders, Manifest, Row, Splits};
 use ff_model::{DeviceSpec, Dropout, FaceModel};
 use ff_train::Config;
 use ff_train::batch_size::{Pass, check_room};
-use ff_train::checkpoint::Position;
-use ff_train::losses::{StepLosses, multi_task};
+use ff_train::position::Position;
+use ff_train::loss::{StepLosses, multi_task};
 use ff_train::machine::{self, Gpu};
-use ff_train::optimizer::{Measured, Optimizer, Step};
+use ff_train::optim::{Measured, Optimizer, Step};
 use ff_train::records::Seconds;
 use ff_train::setup::{build_model, train_feeder};
-use ff_train::trainer::{Learner, Place, optimizer_step};
+use ff_train::trainer::{Learner, StepPosition, optimizer_step};
 use serde::Serialize;
 
 /// Milliseconds of a training step's parts.
@@ -116,7 +116,7 @@ pub fn train_with_loader(config: &Config, splits: Splits, steps: usize) -> Resul
     let mut batches = feeder.epoch(0, 0);
     let (mut step, mut seconds, mut open) = (0, Seconds::default(), None);
     blocks(config, &device, steps, || {
-        let at = Place { epoch: 1, step: step + 1, scheduled: step + 1, batches_before: step };
+        let at = StepPosition { epoch: 1, step: step + 1, scheduled: step + 1, batches_before: step };
         let begun = learner.step(&mut batches, at, &mut seconds)?.context("the epoch is over too early")?;
         step += 1;
         if let Some(before) = open.replace(begun) {

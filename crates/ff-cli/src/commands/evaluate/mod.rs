@@ -17,7 +17,7 @@ use ff_train::evaluation::{
 };
 use ff_train::feed::Feeder;
 use ff_train::report::Report;
-use ff_train::run_dir::RunDir;
+use ff_train::run::RunDir;
 use ff_train::setup::{Trained, eval_feeder};
 use ff_train::{ConfigBuilder, Preset};
 
@@ -135,7 +135,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     };
 
     let csv = args.csv.clone().unwrap_or_else(|| args.split.split().path(&config.data.splits));
-    let manifest = config.data.read_manifest(&csv)?;
+    let manifest = config.read_manifest(&csv)?;
     let labels = args.csv.as_ref().map(|_| manifest.to_csv());
     let manifest = match &args.subset {
         Some(column) => manifest.subset(column)?,
@@ -168,7 +168,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
                 "temperatures are judged on the samples that they are fitted on: take another split"
             );
         }
-        let fit = predict(config.data.read_manifest(&csv)?, images)?;
+        let fit = predict(config.read_manifest(&csv)?, images)?;
         record.calibration = Some(Calibration::new(csv, &fit, &evaluated, &encoders));
     }
 

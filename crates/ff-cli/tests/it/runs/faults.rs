@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use ff_train::run_dir::{RunDir, Which};
+use ff_train::run::{RunDir, Which};
 use fs_err as fs;
 
 use super::{assert_same_as_whole, checkpoints, fresh, go_on, place, resume, start_and_wait, with_fault};

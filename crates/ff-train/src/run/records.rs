@@ -5,7 +5,7 @@ use fs_err as fs;
 
 use super::RunDir;
 use crate::Result;
-use crate::checkpoint::Position;
+use crate::position::Position;
 use crate::records::Record;
 
 impl RunDir {

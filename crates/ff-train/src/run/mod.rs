@@ -5,9 +5,12 @@
 //! epoch, `metrics.csv` a row an epoch. `checkpoints/` has `step-N`, the newest few of them, and `last` and `best`, which
 //! share their files with them.
 
+pub mod checkpoint;
 mod checkpoints;
+pub mod journal;
 mod origin;
 mod records;
+pub mod tfevents;
 
 use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
@@ -15,12 +18,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ff_core::fault::{Point, reach_path};
 use ff_core::files::{sweep, write_atomic};
-use ff_data::{Encoders, LabelEncoder};
+use ff_core::Encoders;
 use fs_err as fs;
 use fs_err::OpenOptions;
 use serde_json::{Map, Value, json};
 
-pub use checkpoints::Which;
+pub use checkpoints::CheckpointName;
 use origin::commit;
 
 use crate::config::Config;
@@ -150,7 +153,8 @@ impl RunDir {
             "init": init,
             "version": env!("CARGO_PKG_VERSION"),
             "machine": machine,
-            "labels": encoders.as_ref().map(LabelEncoder::labels),
+            "labels": encoders.each(|_, encoder| encoder.labels().to_vec()),
+            "tasks": encoders.schema(),
         }))?;
         self.write_config(config)
     }

@@ -14,7 +14,7 @@ use ff_model::Held;
 use super::groups::{Group, Rule};
 use super::measure::Measures;
 use crate::Result;
-use crate::losses::{LossValues, StepLosses};
+use crate::loss::{LossValues, StepLosses};
 
 /// Launches the kernels, and owns what they leave between them.
 pub struct Kernels {
@@ -39,18 +39,19 @@ pub struct Vectors<'a> {
 impl Kernels {
     /// On the device of `beside`.
     pub fn new(gpu: &Arc<Gpu>, beside: &Tensor) -> Result<Self> {
-        let scalars = Tensor::zeros(LOSSES_AT + StepLosses::LEN, DType::F32, beside.device())?;
+        let scalars = Tensor::zeros(LOSSES_AT + Scalars::MOST_LOSSES, DType::F32, beside.device())?;
         Ok(Self { gpu: Arc::clone(gpu), scalars, readbacks: Vec::new() })
     }
 
-    /// Measures a gradient that is `grad_scale` times what `gradient` (N,) holds, and asks for the figures.
+    /// Measures a gradient that is `grad_scale` times what `gradient` (N,) holds, and asks for the figures; gives the number
+    /// of losses among them too.
     pub fn measure(
         &mut self,
         gradient: &Tensor,
         grad_scale: f64,
         max_norm: Option<f64>,
         losses: &StepLosses,
-    ) -> Result<Readback> {
+    ) -> Result<(Readback, usize)> {
         let mut n_losses = 0;
         if let Some(mean) = losses.mean()? {
             self.scalars.slice_set(&mean, 0, LOSSES_AT)?;
@@ -66,7 +67,7 @@ impl Kernels {
             None => Readback::new(&self.gpu, size_of::<Scalars>())?,
         };
         readback.begin(scalars.part(0..size_of::<Scalars>()))?;
-        Ok(readback)
+        Ok((readback, n_losses))
     }
 
     /// Takes back what figures came in.
@@ -110,8 +111,8 @@ fn rules<R>(groups: &[Group], rule: impl Fn(&Group) -> R) -> Vec<KernelGroup<R>>
 }
 
 /// The figures that a readback brings.
-pub fn read(readback: &mut Readback) -> Result<Measures> {
+pub fn read(readback: &mut Readback, n_losses: usize) -> Result<Measures> {
     let Scalars { grad_norm, finite, losses, .. } = Scalars::read(readback.wait()?);
-    let losses = std::array::from_fn(|i| f64::from(losses[i]));
-    Ok(Measures { grad_norm: f64::from(grad_norm), losses: LossValues::new(losses), finite: finite != 0 })
+    let losses = LossValues::new(losses.into_iter().take(n_losses).map(f64::from));
+    Ok(Measures { grad_norm: f64::from(grad_norm), losses, finite: finite != 0 })
 }

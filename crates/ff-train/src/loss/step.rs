@@ -1,18 +1,17 @@
 //! The losses of a step's batches, kept where they were computed until somebody asks.
 
 use candle_core::Tensor;
-use ff_data::{PerTask, Task};
 
 use super::MultiTaskLoss;
 use crate::Result;
 
 /// The total and every task's loss, as values.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct LossValues {
     /// What is minimised.
     pub total: f64,
-    /// One a task, before its weight.
-    pub tasks: PerTask<f64>,
+    /// One a task, before its weight, in the order of the heads; 0 where no label of the task was known.
+    pub tasks: Vec<f64>,
 }
 
 /// Mean losses of batches, each with its number of images.
@@ -23,9 +22,6 @@ pub struct StepLosses {
 }
 
 impl StepLosses {
-    /// How many values there are: the total and one a task.
-    pub const LEN: usize = 1 + Task::ALL.len();
-
     /// Adds a batch of `images` images.
     pub fn push(&mut self, loss: &MultiTaskLoss, images: usize) -> Result<()> {
         let all: Vec<Tensor> = std::iter::once(&loss.total).chain(&loss.tasks).map(Tensor::detach).collect();
@@ -51,13 +47,15 @@ impl StepLosses {
     /// The means over all images, in f64. Waits for the device that computes them.
     pub fn read(&self) -> Result<LossValues> {
         let n = self.images() as f64;
-        let mut sums = [0.0; Self::LEN];
+        let mut sums: Vec<f64> = Vec::new();
         for (losses, images) in &self.parts {
-            for (sum, loss) in sums.iter_mut().zip(losses.to_vec1::<f32>()?) {
+            let losses = losses.to_vec1::<f32>()?;
+            sums.resize(losses.len(), 0.0);
+            for (sum, loss) in sums.iter_mut().zip(losses) {
                 *sum += f64::from(loss) * *images as f64;
             }
         }
-        Ok(LossValues::new(sums.map(|sum| sum / n)))
+        Ok(LossValues::new(sums.into_iter().map(|sum| sum / n)))
     }
 
     /// The same means as a tensor (1 + tasks,) f32 on the device; `None` without batches.
@@ -76,9 +74,10 @@ impl StepLosses {
 }
 
 impl LossValues {
-    /// From the total and the tasks' losses, in this order.
-    pub fn new([total, age, gender, race]: [f64; StepLosses::LEN]) -> Self {
-        Self { total, tasks: PerTask { age, gender, race } }
+    /// From the total and the tasks' losses, in this order; nothing is a total of 0.
+    pub fn new(values: impl IntoIterator<Item = f64>) -> Self {
+        let mut values = values.into_iter();
+        Self { total: values.next().unwrap_or(0.0), tasks: values.collect() }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Cross-entropy against a distribution over the classes that the label alone decides.
 //!
 //! A table with a row a label says which distribution: that one table holds class weights, label smoothing and the
-//! order of age bins, so that one function computes them all.
+//! order of classes, so that one function computes them all. A label that is not known ([`ff_core::UNKNOWN`]) selects a row of
+//! zeros: candle's `index_select` gives that for the largest index. So it counts in neither the sum nor the weight.
 
 use candle_core::{D, Device, Tensor};
 
@@ -49,14 +50,15 @@ impl SoftTargets {
         Ok(Self { rows: Tensor::from_vec(rows, (n, n), device)?, norms: Tensor::new(norms, device)? })
     }
 
-    /// The weighted mean cross-entropy: logits (B, classes) f32, labels (B,) u32 -> scalar.
+    /// The weighted mean cross-entropy over the labels that are known, 0 without any: logits (B, classes) f32, labels
+    /// (B,) u32 -> scalar.
     ///
     /// # Errors
     /// Shapes that do not match, or a label that is not a class.
     pub fn cross_entropy(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
         let log_probabilities = candle_nn::ops::log_softmax(logits, D::Minus1)?;
         let targets = self.rows.index_select(labels, 0)?;
-        let weight = self.norms.index_select(labels, 0)?.sum_all()?;
+        let weight = self.norms.index_select(labels, 0)?.sum_all()?.maximum(f32::MIN_POSITIVE)?;
         Ok((log_probabilities * targets)?.sum_all()?.neg()?.div(&weight)?)
     }
 }
@@ -64,7 +66,7 @@ impl SoftTargets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::losses::cross_entropy;
+    use crate::loss::cross_entropy;
 
     const LOGITS: [[f32; 4]; 3] = [[2.0, -1.0, 0.5, 0.0], [0.3, 0.2, -0.1, 1.5], [-2.0, 0.0, 1.0, 0.7]];
     const LABELS: [u32; 3] = [0, 2, 3];
@@ -96,6 +98,28 @@ mod tests {
         let table = SoftTargets::ordinal(&[2, 0, 1, 3], &[1.0; 4], 0.0, &Device::Cpu).unwrap();
         let expected = 1.624_520_897_865_295_4;
         assert!((loss(&table) - expected).abs() < 1e-6, "{} vs {expected}", loss(&table));
+    }
+
+    /// The mean of the others, their gradients, and none where nothing is known.
+    #[test]
+    fn unknown_labels_count_in_neither_loss_nor_gradient() {
+        let table = SoftTargets::nominal(&WEIGHTS, 0.1, &Device::Cpu).unwrap();
+        let all = candle_core::Var::new(&LOGITS, &Device::Cpu).unwrap();
+        let some = candle_core::Var::new(&[LOGITS[0], LOGITS[2]], &Device::Cpu).unwrap();
+        let loss = |logits: &Tensor, labels: &[u32]| {
+            table.cross_entropy(logits, &Tensor::new(labels, &Device::Cpu).unwrap()).unwrap()
+        };
+        let (with_hole, without) = (loss(&all, &[0, ff_core::UNKNOWN, 3]), loss(&some, &[0, 3]));
+        assert_eq!(with_hole.to_scalar::<f32>().unwrap(), without.to_scalar::<f32>().unwrap());
+        let gradient = |loss: &Tensor, of: &Tensor| {
+            loss.backward().unwrap().get(of).unwrap().to_vec2::<f32>().unwrap()
+        };
+        let (found, expected) = (gradient(&with_hole, &all), gradient(&without, &some));
+        assert_eq!([&found[0], &found[2]], [&expected[0], &expected[1]]);
+        assert_eq!(found[1], [0.0; 4]);
+        let nothing = loss(&all, &[ff_core::UNKNOWN; 3]);
+        assert_eq!(nothing.to_scalar::<f32>().unwrap(), 0.0);
+        assert!(gradient(&nothing, &all).concat().iter().all(|g| *g == 0.0));
     }
 
     #[test]

@@ -6,16 +6,16 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use ff_data::{Dataset, Encoders, FaceBox, LoaderConfig, OnBadImage, PerTask};
-use ff_model::{FaceModel, Images, argmax};
+use ff_core::{Encoders, PerTask, argmax};
+use ff_data::{Dataset, FaceBox, LoaderConfig, OnBadImage};
+use ff_eval::softmax;
+use ff_model::{FaceModel, Images};
 use serde::{Serialize, Serializer};
 
+use super::evaluate::check_finite;
 use crate::Result;
-use crate::batch_size::{Pass, check_room};
-use crate::evaluation::check_finite;
-use crate::feed::{Augmentation, Fed, Feeder, Samples};
-use crate::metrics::softmax;
-use crate::setup::Trained;
+use crate::feed::{Augmentation, Feeder, InputBatch, Pass, Samples, check_room};
+use super::trained::Trained;
 
 /// A model and the labels behind its logits.
 pub struct Predictor {
@@ -93,10 +93,11 @@ impl Predictor {
         for_each_batch(model, images, config, compute, |logits, samples, dataset| {
             let logits = logits.iter().map(|l| Ok(l.to_vec2::<f32>()?)).collect::<Result<Vec<_>>>()?;
             let row = |(i, file): (usize, &String)| -> Result<FacePrediction> {
-                let tasks = PerTask::try_from_fn(|task| {
-                    let logits = &logits[task as usize][i];
+                let mut heads = logits.iter();
+                let tasks = encoders.try_each(|task, encoder| {
+                    let logits = &heads.next().expect("there is a head a task")[i];
                     check_finite(file, &format!("logits of {task}"), logits)?;
-                    Ok::<_, crate::Error>(answer(encoders[task].labels(), logits))
+                    Ok::<_, crate::Error>(answer(encoder.labels(), logits))
                 })?;
                 let face = dataset.face(samples.sample_indices[i] as usize);
                 Ok(FacePrediction { file: file.clone(), face, tasks })
@@ -161,7 +162,7 @@ fn for_each_batch<T>(
     let mut feeder = Feeder::new(Arc::clone(&dataset), config, model, Augmentation::OnDevice)?;
     let mut batches = feeder.epoch(0, 0);
     while let Some(batch) = batches.next() {
-        let Fed { images, samples } = batch?;
+        let InputBatch { images, samples } = batch?;
         let images = images.ready(None, model.device())?;
         let computed = compute(model, images.images())?;
         batches.look_ahead();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use ff_core::files::{self, sha256};
-use ff_data::Encoders;
+use ff_core::Encoders;
 use ff_model::{FaceModel, HeadSpec, weights};
 use safetensors::{Dtype, SafeTensors};
 
@@ -200,9 +200,4 @@ fn not_finite(bytes: &[u8]) -> Option<String> {
     };
     let mut floats = file.iter().filter(|(_, tensor)| tensor.dtype() == Dtype::F32);
     floats.find(|(_, tensor)| !finite(tensor.data())).map(|(name, _)| name.to_owned())
-}
-
-/// One head a task, sized by the encoders.
-pub fn heads(encoders: &Encoders) -> Vec<HeadSpec> {
-    encoders.iter().map(|(task, encoder)| HeadSpec::new(task.name(), encoder.n_classes())).collect()
 }

@@ -6,23 +6,26 @@
 //! A GPU gets a whole step to do without anybody waiting for it. What came of it is asked for later, when the next one
 //! is on its way; only learnt task weights and steps that may be skipped are waited for at once.
 
+mod length;
+
 use std::time::Instant;
 
 use candle_core::Tensor;
-use ff_data::{Encoders, Loader, PerTask};
+use ff_core::{Encoders, PerTask, UNKNOWN};
+use ff_data::Loader;
 use ff_model::{Dropout, FaceModel};
 
-use super::length::Length;
+pub use length::{Length, Limit};
 use crate::Result;
-use crate::average::Average;
-use crate::checkpoint::Position;
+use crate::optim::average::Average;
+use crate::position::Position;
 use crate::config::{Config, OnNonFinite};
-use crate::feed::{Batches, Fed};
-use crate::losses::{Objective, StepLosses};
-use crate::mixing::Mixing;
-use crate::optimizer::{Measured, Measures, Optimizer, Step};
+use crate::feed::{Batches, InputBatch};
+use crate::loss::{Objective, StepLosses};
+use crate::feed::mixing::Mixing;
+use crate::optim::{Measured, Measures, Optimizer, Step};
 use crate::records::{Seconds, StepRecord};
-use crate::schedule::Schedule;
+use crate::optim::schedule::Schedule;
 
 /// Everything that a step changes, and what it needs to know for that.
 pub struct Learner {
@@ -41,7 +44,7 @@ pub struct Learner {
 
 /// Where in the run a step is.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
+pub struct StepPosition {
     /// The epoch, from 1.
     pub epoch: u64,
     /// The step, from 1.
@@ -64,7 +67,7 @@ pub struct Pending {
 }
 
 /// A step that was taken.
-pub struct Taken {
+pub struct FinishedStep {
     /// What to tell of it.
     pub record: StepRecord,
     /// The files of its batches, where the loss or gradient was not finite and nothing moved.
@@ -89,9 +92,10 @@ impl Learner {
         position: &Position,
     ) -> Result<Self> {
         let targets = train.dataset().targets();
-        let counts = PerTask::from_fn(|task| {
-            let mut counts = vec![0; encoders[task].n_classes()];
-            targets[task].iter().for_each(|&id| counts[id as usize] += 1);
+        let counts = encoders.each(|task, encoder| {
+            let mut counts = vec![0; encoder.n_classes()];
+            let known = targets[task].iter().filter(|&&id| id != UNKNOWN);
+            known.for_each(|&id| counts[id as usize] += 1);
             counts
         });
         let objective = Objective::new(&config.loss, encoders, &counts, model.device())?;
@@ -128,7 +132,7 @@ impl Learner {
     pub fn step(
         &mut self,
         batches: &mut Batches,
-        at: Place,
+        at: StepPosition,
         seconds: &mut Seconds,
     ) -> Result<Option<Pending>> {
         let started = Instant::now();
@@ -164,11 +168,10 @@ impl Learner {
         if skips || weights.is_some() {
             measured.wait()?;
         }
-        let measures = measured.now();
-        if measures.is_none_or(|measures| measures.finite) {
+        if measured.now().is_none_or(|measures| measures.finite) {
             let step = Step { lr_factor, mode: self.model.backbone_mode(), average: self.average.as_mut() };
             self.optimizer.step(self.model.parameters_mut(), &gradient, &measured, step)?;
-            if let Some(measures) = measures {
+            if let Some(measures) = measured.now() {
                 let head_lr = self.config.optimizer.lr * self.config.optimizer.head_lr;
                 self.objective.step(&measures.losses.tasks, head_lr * lr_factor);
             }
@@ -184,7 +187,7 @@ impl Learner {
             epoch: at.epoch,
             step: at.step,
             loss: f64::NAN,
-            losses: PerTask::default(),
+            losses: self.objective.task_weights().map(|_| f64::NAN),
             lr: self.config.optimizer.lr * lr_factor,
             grad_norm: f64::NAN,
             weights,
@@ -195,20 +198,21 @@ impl Learner {
     }
 
     /// What became of a step. Waits until the device has done it.
-    pub fn resolve(&mut self, pending: Pending, seconds: &mut Seconds) -> Result<Taken> {
+    pub fn resolve(&mut self, pending: Pending, seconds: &mut Seconds) -> Result<FinishedStep> {
         let clock = Instant::now();
         let Pending { measured, record, files, .. } = pending;
         let Measures { losses, grad_norm, finite } = self.optimizer.finish(measured)?;
         let waited = clock.elapsed().as_secs_f64();
         seconds.optimizer += waited;
+        let tasks = record.losses.names().cloned().zip(losses.tasks);
         let record = StepRecord {
             loss: losses.total,
-            losses: losses.tasks,
+            losses: tasks.collect(),
             grad_norm,
             seconds: record.seconds + waited,
             ..record
         };
-        Ok(Taken { record, broken: (!finite).then_some(files) })
+        Ok(FinishedStep { record, broken: (!finite).then_some(files) })
     }
 
     fn restore_statistics(&mut self, before: Option<&Tensor>) -> Result<()> {
@@ -217,9 +221,9 @@ impl Learner {
     }
 
     /// Forward and backward of one batch.
-    fn add_gradient(&mut self, batch: Fed, at: Place, sum: &mut Sum, seconds: &mut Seconds) -> Result<()> {
+    fn add_gradient(&mut self, batch: InputBatch, at: StepPosition, sum: &mut Sum, seconds: &mut Seconds) -> Result<()> {
         let clock = Instant::now();
-        let Fed { images, samples } = batch;
+        let InputBatch { images, samples } = batch;
         let draw = at.batches_before + sum.losses.batches() as u64 + 1;
         let mix = self.mixing.draw(draw, samples.len(), images.size());
         let device = self.model.device();

@@ -4,11 +4,13 @@
 //! moving average ride on that pass. The passes are `ff_kernels::optim` on the CPU, our kernels where a model runs on
 //! them ([`Optimizer::for_model`]), and candle operations on whatever else the reference engine may run on.
 
+pub mod average;
 mod config;
 mod groups;
 #[cfg(feature = "cuda")]
 mod kernels;
 mod measure;
+pub mod schedule;
 
 use candle_core::{Device, Tensor};
 use ff_kernels::optim::{Ema, clip_factor, l2_norm};
@@ -20,8 +22,8 @@ pub use config::{DecayScope, OptimizerConfig, OptimizerKind};
 use groups::{Rule, groups};
 pub use measure::{Measured, Measures};
 
-use crate::average::{self, Average};
-use crate::losses::{LossValues, StepLosses};
+use average::Average;
+use crate::loss::{LossValues, StepLosses};
 use crate::{Error, Result};
 
 /// The optimiser and its state.
@@ -107,7 +109,8 @@ impl Optimizer {
         #[cfg(feature = "cuda")]
         if let Some(kernels) = &mut self.kernels {
             let max_norm = self.config.clip_norm;
-            return Ok(Measured::on_its_way(kernels.measure(gradient, grad_scale, max_norm, losses)?));
+            let (readback, n_losses) = kernels.measure(gradient, grad_scale, max_norm, losses)?;
+            return Ok(Measured::on_its_way(readback, n_losses));
         }
         let grad_norm = gradient_norm(gradient)? * grad_scale;
         let losses = if losses.is_empty() { LossValues::default() } else { losses.read()? };
@@ -234,6 +237,15 @@ pub fn gradient_norm(gradient: &Tensor) -> Result<f64> {
         Device::Cpu => Ok(with_slice(gradient, |gradient| Ok(l2_norm(gradient)))?),
         _ => Ok(f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?).sqrt()),
     }
+}
+
+/// Moves the model's parameters along its gradient, without a schedule.
+pub fn optimizer_step(model: &mut FaceModel, optimizer: &mut Optimizer) -> Result<()> {
+    let (gradient, mode) = (model.gradient().clone(), model.backbone_mode());
+    let measured = optimizer.measure(&gradient, 1.0, &StepLosses::default())?;
+    optimizer.step(model.parameters_mut(), &gradient, &measured, Step { mode, ..Step::default() })?;
+    optimizer.finish(measured)?;
+    Ok(())
 }
 
 #[cfg(test)]

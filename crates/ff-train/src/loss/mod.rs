@@ -1,7 +1,8 @@
 //! Losses as pure functions of logits and targets, and what a run makes of them.
 //!
-//! [`multi_task`] is the plain sum of three cross-entropies. [`Objective`] is what `[loss]` asks for: class weights,
-//! label smoothing, an age loss that knows the order of the bins, mixed targets, and weights of the tasks.
+//! [`multi_task`] is the plain sum of the tasks' cross-entropies. [`Objective`] is what `[loss]` asks for: class weights,
+//! label smoothing, losses that know the order of classes, mixed targets, and weights of the tasks. Labels that are not
+//! known count in none of them.
 
 mod class_weights;
 mod objective;
@@ -9,19 +10,24 @@ mod soft_targets;
 mod step;
 mod uncertainty;
 
-use candle_core::Tensor;
+use candle_core::{D, DType, Tensor};
 
 pub use class_weights::ClassWeights;
-pub use objective::{AgeLoss, LossConfig, Objective, TaskWeighting};
+pub use objective::{LossConfig, Objective, OrderedLoss, TaskWeighting};
 pub use soft_targets::SoftTargets;
 pub use step::{LossValues, StepLosses};
 pub use uncertainty::Uncertainty;
 
 use crate::Result;
 
-/// Mean cross-entropy (`torch.nn.CrossEntropyLoss`): logits (B, classes) f32, targets (B,) u32 -> scalar.
+/// Mean cross-entropy over the targets that are known (`torch.nn.CrossEntropyLoss` with `ignore_index`), 0 without any:
+/// logits (B, classes) f32, targets (B,) u32 -> scalar.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    Ok(candle_nn::loss::cross_entropy(logits, targets)?)
+    let log_probabilities = candle_nn::ops::log_softmax(logits, D::Minus1)?;
+    // The largest index gathers 0.
+    let picked = log_probabilities.gather(&targets.unsqueeze(1)?, 1)?;
+    let known = targets.ne(ff_core::UNKNOWN)?.to_dtype(DType::F32)?.sum_all()?.maximum(1f32)?;
+    Ok(picked.sum_all()?.neg()?.div(&known)?)
 }
 
 /// The losses of all tasks, in the order of the heads, and what is differentiated.
@@ -39,7 +45,7 @@ pub struct MultiTaskLoss {
 /// Shapes that do not match, or a target that is not a class.
 pub fn multi_task(logits: &[Tensor], targets: &[Tensor]) -> Result<MultiTaskLoss> {
     let tasks = logits.iter().zip(targets).map(|(l, t)| cross_entropy(l, t)).collect::<Result<Vec<_>>>()?;
-    let total = weighted_sum(&tasks, &[1.0; 3])?;
+    let total = weighted_sum(&tasks, &vec![1.0; tasks.len()])?;
     Ok(MultiTaskLoss { total, tasks })
 }
 

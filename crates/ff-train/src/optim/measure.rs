@@ -3,7 +3,7 @@
 //! On the CPU that is known at once. On a GPU it is computed there and used there; the host may ask for it later.
 
 use crate::Result;
-use crate::losses::LossValues;
+use crate::loss::LossValues;
 
 /// A gradient that was measured, for one [`Optimizer::step`](super::Optimizer::step).
 pub struct Measured {
@@ -15,11 +15,14 @@ pub struct Measured {
 enum State {
     Known(Measures),
     #[cfg(feature = "cuda")]
-    OnItsWay(ff_kernels::cuda::Readback),
+    OnItsWay {
+        readback: ff_kernels::cuda::Readback,
+        n_losses: usize,
+    },
 }
 
 /// The figures of a step.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Measures {
     /// The gradient's l2 norm, before clipping.
     pub grad_norm: f64,
@@ -35,16 +38,16 @@ impl Measured {
     }
 
     #[cfg(feature = "cuda")]
-    pub(super) fn on_its_way(readback: ff_kernels::cuda::Readback) -> Self {
-        Self { factor: 1.0, state: State::OnItsWay(readback) }
+    pub(super) fn on_its_way(readback: ff_kernels::cuda::Readback, n_losses: usize) -> Self {
+        Self { factor: 1.0, state: State::OnItsWay { readback, n_losses } }
     }
 
     /// The figures, if nobody has to wait for them.
-    pub fn now(&self) -> Option<Measures> {
+    pub fn now(&self) -> Option<&Measures> {
         match &self.state {
-            State::Known(measures) => Some(*measures),
+            State::Known(measures) => Some(measures),
             #[cfg(feature = "cuda")]
-            State::OnItsWay(_) => None,
+            State::OnItsWay { .. } => None,
         }
     }
 
@@ -54,9 +57,9 @@ impl Measured {
     /// Something before them failed on the device.
     pub fn wait(&mut self) -> Result<Measures> {
         match &mut self.state {
-            State::Known(measures) => Ok(*measures),
+            State::Known(measures) => Ok(measures.clone()),
             #[cfg(feature = "cuda")]
-            State::OnItsWay(readback) => super::kernels::read(readback),
+            State::OnItsWay { readback, n_losses } => super::kernels::read(readback, *n_losses),
         }
     }
 
@@ -65,7 +68,7 @@ impl Measured {
     pub(super) fn into_readback(self) -> Option<ff_kernels::cuda::Readback> {
         match self.state {
             State::Known(_) => None,
-            State::OnItsWay(readback) => Some(readback),
+            State::OnItsWay { readback, .. } => Some(readback),
         }
     }
 }

@@ -6,9 +6,9 @@
 
 use ff_data::Loader;
 
-use crate::checkpoint::Position;
+use crate::position::Position;
 use crate::config::Config;
-use crate::schedule::{Schedule, ScheduleConfig};
+use crate::optim::schedule::{Schedule, ScheduleConfig};
 use crate::{Error, Result};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +125,7 @@ impl std::fmt::Display for Limit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::ScheduleKind;
+    use crate::optim::schedule::ScheduleKind;
 
     fn length(epochs: u64, batches: usize, accumulate: usize) -> Length {
         Length { epochs, max_steps: None, batches, accumulate, batch_size: 4 }

@@ -3,14 +3,14 @@
 //! The same records go to `metrics.jsonl`, `metrics.csv` and the event file; nothing is computed here. What an earlier
 //! session wrote of later steps is dropped when the first record replaces it, not before.
 
-use ff_data::PerTask;
+use ff_core::PerTask;
+use ff_eval::TaskMetrics;
 
 use crate::Result;
-use crate::checkpoint::Position;
-use crate::metrics::TaskMetrics;
+use crate::position::Position;
 use crate::records::{EpochRecord, Record, StepRecord};
-use crate::run_dir::RunDir;
-use crate::tfevents::EventWriter;
+use crate::run::RunDir;
+use crate::run::tfevents::EventWriter;
 
 /// The metrics files of a run.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Journal {
     pub fn epoch(&mut self, record: &EpochRecord) -> Result<()> {
         self.begin()?;
         self.run_dir.record(&Record::Epoch(Box::new(record.clone())))?;
-        self.run_dir.record_epoch(EpochRecord::CSV_HEADER, &record.csv_row())?;
+        self.run_dir.record_epoch(&record.csv_header(), &record.csv_row())?;
         let mut tags = figures("val", &record.val);
         tags.extend(record.ema.iter().flat_map(|ema| figures("val_ema", ema)));
         self.scalars(record.step, &tags)

@@ -1,11 +1,13 @@
 //! What a run minimises: `[loss]` made ready for the labels and class sizes of a training split.
 
+use std::collections::BTreeMap;
+
 use candle_core::{Device, Tensor};
-use ff_data::{Encoders, PerTask, Task, age_order};
+use ff_core::{Encoders, PerTask, text};
 use serde::{Deserialize, Serialize};
 
 use super::{ClassWeights, MultiTaskLoss, SoftTargets, Uncertainty, weighted_sum};
-use crate::mixing::Mix;
+use crate::feed::mixing::Mix;
 use crate::{Error, Result};
 
 /// `[loss]`
@@ -18,12 +20,13 @@ pub struct LossConfig {
     pub effective_beta: f64,
     /// Share of every target that is spread over all classes.
     pub label_smoothing: f64,
-    /// Whether the age loss knows the order of the bins.
-    pub age: AgeLoss,
+    /// Whether losses of ordered tasks know the order. It was called `age` in version 0.1.
+    pub ordered: OrderedLoss,
     /// Where the tasks' weights come from.
     pub task_weights: TaskWeighting,
-    /// Weight of each task's loss in the sum, where they are fixed.
-    pub weights: PerTask<f64>,
+    /// Weight of each task's loss in the sum, where they are fixed; 1 where none is given.
+    #[serde(default)]
+    pub weights: BTreeMap<String, f64>,
 }
 
 impl Default for LossConfig {
@@ -32,21 +35,21 @@ impl Default for LossConfig {
             class_weights: ClassWeights::None,
             effective_beta: 0.999,
             label_smoothing: 0.0,
-            age: AgeLoss::Nominal,
+            ordered: OrderedLoss::Nominal,
             task_weights: TaskWeighting::Fixed,
-            weights: PerTask { age: 1.0, gender: 1.0, race: 1.0 },
+            weights: BTreeMap::new(),
         }
     }
 }
 
-/// What the age loss compares with.
+/// What the loss of a task with an order compares with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum AgeLoss {
+pub enum OrderedLoss {
     /// The label alone.
     #[default]
     Nominal,
-    /// The label and, less, its neighbours in the order of the bins: [`SoftTargets::ordinal`].
+    /// The label and, less, its neighbours in the order: [`SoftTargets::ordinal`].
     Ordinal,
 }
 
@@ -78,25 +81,33 @@ impl Objective {
     /// The loss that `config` asks for, on a training split with these class sizes.
     ///
     /// # Errors
-    /// An ordinal age loss on labels that are no age bins.
+    /// An ordinal loss where no task has an order; a weight of a task that there is not.
     pub fn new(
         config: &LossConfig,
         encoders: &Encoders,
         counts: &PerTask<Vec<u64>>,
         device: &Device,
     ) -> Result<Self> {
-        let targets = PerTask::try_from_fn(|task| {
+        let bad = |origin: &str, message| Error::Config { origin: origin.to_owned(), message };
+        if config.ordered == OrderedLoss::Ordinal && encoders.values().all(|encoder| encoder.ranks().is_none()) {
+            let names: Vec<String> = encoders.names().map(ToString::to_string).collect();
+            let message = format!("expected a task with an order, found {} without", text::list(&names));
+            return Err(bad("loss.ordered", message));
+        }
+        let targets = encoders.try_each(|task, encoder| {
             let weights = config.class_weights.of(&counts[task], config.effective_beta);
-            if (task, config.age) != (Task::Age, AgeLoss::Ordinal) {
-                return SoftTargets::nominal(&weights, config.label_smoothing, device);
+            match encoder.ranks() {
+                Some(ranks) if config.ordered == OrderedLoss::Ordinal => {
+                    SoftTargets::ordinal(ranks, &weights, config.label_smoothing, device)
+                }
+                _ => SoftTargets::nominal(&weights, config.label_smoothing, device),
             }
-            let ranks = age_order(&encoders.age)
-                .map_err(|e| Error::Config { origin: "loss.age".into(), message: e.to_string() })?;
-            SoftTargets::ordinal(&ranks, &weights, config.label_smoothing, device)
         })?;
         let weights = match config.task_weights {
-            TaskWeighting::Fixed => Weights::Fixed(config.weights),
-            TaskWeighting::Uncertainty => Weights::Learnt(Uncertainty::default()),
+            TaskWeighting::Fixed => {
+                Weights::Fixed(encoders.each(|task, _| config.weights.get(task.as_str()).copied().unwrap_or(1.0)))
+            }
+            TaskWeighting::Uncertainty => Weights::Learnt(Uncertainty::new(&encoders.schema())),
         };
         Ok(Self { targets, weights })
     }
@@ -124,13 +135,13 @@ impl Objective {
     /// The tasks' weights now.
     pub fn task_weights(&self) -> PerTask<f64> {
         match &self.weights {
-            Weights::Fixed(weights) => *weights,
+            Weights::Fixed(weights) => weights.clone(),
             Weights::Learnt(learnt) => learnt.weights(),
         }
     }
 
-    /// Moves learnt task weights; fixed ones stay.
-    pub fn step(&mut self, losses: &PerTask<f64>, lr: f64) {
+    /// Moves learnt task weights by the losses of a step, in the order of the tasks; fixed ones stay.
+    pub fn step(&mut self, losses: &[f64], lr: f64) {
         if let Weights::Learnt(learnt) = &mut self.weights {
             learnt.step(losses, lr);
         }
@@ -140,7 +151,7 @@ impl Objective {
     pub fn learnt(&self) -> Option<Uncertainty> {
         match &self.weights {
             Weights::Fixed(_) => None,
-            Weights::Learnt(learnt) => Some(*learnt),
+            Weights::Learnt(learnt) => Some(learnt.clone()),
         }
     }
 
@@ -155,12 +166,23 @@ impl Objective {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::losses::multi_task;
-    use ff_data::Manifest;
+    use crate::loss::multi_task;
+    use ff_core::schema::{Order, Schema, Task};
+    use ff_core::{LabelEncoder, TaskName};
 
     fn encoders() -> Encoders {
-        let csv = "file,age,gender,race\na,3-9,Male,White\nb,20-29,Female,Black\nc,10-19,Male,White\n";
-        Encoders::fit(&Manifest::parse("x.csv", csv.as_bytes()).unwrap()).unwrap()
+        let schema = Schema::new(vec![
+            Task::new("size").with_order(Order::Ordered),
+            Task::new("eyes"),
+            Task::new("hat"),
+        ]);
+        let labels = |task: &Task| match task.name.as_str() {
+            "size" => ["3-9", "20-29", "10-19"].as_slice(),
+            "eyes" => &["blue", "green"],
+            _ => &["no", "yes"],
+        };
+        let fit = |task: &Task| LabelEncoder::fit(task.clone(), labels(task).iter().copied()).unwrap();
+        Encoders::new(schema.unwrap().per_task(fit)).unwrap()
     }
 
     fn batch() -> (Vec<Tensor>, Vec<Tensor>) {
@@ -172,9 +194,12 @@ mod tests {
         (vec![logits(3), logits(2), logits(2)], vec![labels([0, 2]), labels([1, 0]), labels([1, 1])])
     }
 
+    fn counts() -> PerTask<Vec<u64>> {
+        encoders().each(|_, encoder| (1..=encoder.n_classes() as u64).collect())
+    }
+
     fn objective(config: &LossConfig) -> Objective {
-        let counts = PerTask { age: vec![1, 1, 1], gender: vec![1, 2], race: vec![1, 2] };
-        Objective::new(config, &encoders(), &counts, &Device::Cpu).unwrap()
+        Objective::new(config, &encoders(), &counts(), &Device::Cpu).unwrap()
     }
 
     fn total(objective: &Objective, mix: Option<&Mix>) -> f32 {
@@ -202,30 +227,30 @@ mod tests {
 
     #[test]
     fn fixed_weights_scale_and_learnt_ones_move_and_come_back() {
-        let weights = PerTask { age: 0.0, gender: 2.0, race: 0.0 };
-        let only_gender = objective(&LossConfig { weights, ..LossConfig::default() });
+        let weights = [("size", 0.0), ("eyes", 2.0), ("hat", 0.0)].map(|(task, weight)| (task.to_owned(), weight));
+        let only_eyes = objective(&LossConfig { weights: weights.into(), ..LossConfig::default() });
         let (logits, labels) = batch();
-        let loss = only_gender.loss(&logits, &labels, None).unwrap();
-        let gender: f32 = loss.tasks[1].to_scalar().unwrap();
-        assert!((loss.total.to_scalar::<f32>().unwrap() - 2.0 * gender).abs() < 1e-6);
+        let loss = only_eyes.loss(&logits, &labels, None).unwrap();
+        let eyes: f32 = loss.tasks[1].to_scalar().unwrap();
+        assert!((loss.total.to_scalar::<f32>().unwrap() - 2.0 * eyes).abs() < 1e-6);
 
         let config = LossConfig { task_weights: TaskWeighting::Uncertainty, ..LossConfig::default() };
         let mut learnt = objective(&config);
-        learnt.step(&PerTask { age: 2.0, gender: 0.1, race: 1.0 }, 0.1);
+        learnt.step(&[2.0, 0.1, 1.0], 0.1);
         let moved = learnt.task_weights();
-        assert!(moved.age < 1.0 && moved.gender > 1.0, "a large loss counts less: {moved:?}");
+        assert!(moved["size"] < 1.0 && moved["eyes"] > 1.0, "a large loss counts less: {moved:?}");
         let mut restored = objective(&config);
         restored.restore(learnt.learnt());
         assert_eq!(restored.task_weights(), moved);
     }
 
     #[test]
-    fn an_ordinal_loss_needs_age_bins() {
-        let csv = "file,age,gender,race\na,young,Male,White\nb,old,Female,Black\n";
-        let encoders = Encoders::fit(&Manifest::parse("x.csv", csv.as_bytes()).unwrap()).unwrap();
-        let counts = PerTask { age: vec![1, 1], gender: vec![1, 1], race: vec![1, 1] };
-        let config = LossConfig { age: AgeLoss::Ordinal, ..LossConfig::default() };
-        let message = Objective::new(&config, &encoders, &counts, &Device::Cpu).unwrap_err().to_string();
-        assert!(message.starts_with("loss.age: ") && message.contains("old"), "{message}");
+    fn an_ordinal_loss_needs_an_order() {
+        let eyes = encoders()["eyes"].clone();
+        let encoders = Encoders::new([(TaskName::new("eyes").unwrap(), eyes)].into_iter().collect()).unwrap();
+        let config = LossConfig { ordered: OrderedLoss::Ordinal, ..LossConfig::default() };
+        let refused = Objective::new(&config, &encoders, &counts(), &Device::Cpu).unwrap_err().to_string();
+        assert_eq!(refused, "loss.ordered: expected a task with an order, found eyes without");
+        objective(&config);
     }
 }

@@ -10,19 +10,20 @@ use ff_core::files::{link_dir, remove_dir};
 use fs_err as fs;
 
 use super::RunDir;
-use crate::checkpoint::{Checkpoint, Position};
+use crate::position::Position;
+use crate::run::checkpoint::Checkpoint;
 use crate::{Error, Result};
 
 /// Which checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
+pub enum CheckpointName {
     /// The newest.
     Last,
     /// The one after the best epoch by `[train] criterion`; the newest, as long as no epoch is evaluated whole.
     Best,
 }
 
-impl Which {
+impl CheckpointName {
     /// The folder's name under `checkpoints/`.
     pub const fn name(self) -> &'static str {
         match self {
@@ -34,7 +35,7 @@ impl Which {
 
 impl RunDir {
     /// The folder of one checkpoint.
-    pub fn checkpoint(&self, which: Which) -> PathBuf {
+    pub fn checkpoint(&self, which: CheckpointName) -> PathBuf {
         self.named_checkpoint(which.name())
     }
 
@@ -52,12 +53,12 @@ impl RunDir {
     ///
     /// # Errors
     /// There is none, or it is damaged.
-    pub fn open_checkpoint(&self, which: Which) -> Result<Checkpoint> {
-        let last = Checkpoint::open(&self.checkpoint(Which::Last));
-        if which == Which::Last {
+    pub fn open_checkpoint(&self, which: CheckpointName) -> Result<Checkpoint> {
+        let last = Checkpoint::open(&self.checkpoint(CheckpointName::Last));
+        if which == CheckpointName::Last {
             return last;
         }
-        let best = Checkpoint::open(&self.checkpoint(Which::Best));
+        let best = Checkpoint::open(&self.checkpoint(CheckpointName::Best));
         let Ok(last) = last else { return best };
         let position = last.state()?.position;
         match position.best_step {
@@ -83,7 +84,7 @@ impl RunDir {
             at_its_step && found.best == position.best
         };
         let folders =
-            [Some(self.checkpoint(Which::Best)), position.best_step.map(|s| self.step_checkpoint(s))];
+            [Some(self.checkpoint(CheckpointName::Best)), position.best_step.map(|s| self.step_checkpoint(s))];
         folders.into_iter().flatten().filter_map(|folder| Checkpoint::open(&folder).ok()).find(is_best)
     }
 
@@ -94,8 +95,8 @@ impl RunDir {
     pub fn checkpoint_to_resume(&self, name: &str) -> Result<Checkpoint> {
         let refuse = |message| Err(Error::RunDir { path: self.path().to_owned(), message });
         let opened = match name {
-            "last" => self.open_checkpoint(Which::Last),
-            "best" => self.open_checkpoint(Which::Best),
+            "last" => self.open_checkpoint(CheckpointName::Last),
+            "best" => self.open_checkpoint(CheckpointName::Best),
             _ if step_of(name).is_some() => Checkpoint::open(&self.named_checkpoint(name)),
             _ => return refuse(format!("expected a checkpoint's name, last, best or step-N, found {name}")),
         };
@@ -117,7 +118,7 @@ impl RunDir {
     /// Makes a checkpoint the present: `last` from now on, though nothing newer goes before something newer is there to
     /// replace it ([`RunDir::publish`]). `position`, which was read from it, forgets a best epoch whose weights are gone.
     pub(crate) fn go_on_from(&self, checkpoint: &Checkpoint, position: &mut Position) -> Result<()> {
-        let last = self.checkpoint(Which::Last);
+        let last = self.checkpoint(CheckpointName::Last);
         if let Ok(before) = Checkpoint::open(&last)
             && before.path() != checkpoint.path()
             && let Ok(state) = before.state()
@@ -140,7 +141,7 @@ impl RunDir {
     /// newest. What an earlier session left of the steps after `resumed_at` is gone before.
     pub(crate) fn publish(&self, position: &Position, keep: usize, resumed_at: Option<u64>) -> Result<()> {
         let newest = self.step_checkpoint(position.step);
-        let best = self.checkpoint(Which::Best);
+        let best = self.checkpoint(CheckpointName::Best);
         if let Some(resumed_at) = resumed_at {
             let abandoned = |step: &u64| *step > resumed_at && *step != position.step;
             for step in self.steps()?.into_iter().filter(abandoned) {
@@ -150,7 +151,7 @@ impl RunDir {
                 remove_dir(&best)?;
             }
         }
-        link_dir(&newest, &self.checkpoint(Which::Last))?;
+        link_dir(&newest, &self.checkpoint(CheckpointName::Last))?;
         if let Some(step) = position.best_step
             && (step == position.step || step_in(&best) != Some(step))
             && self.step_checkpoint(step).exists()
@@ -164,7 +165,7 @@ impl RunDir {
 
     /// Where the last good checkpoint is, in words.
     pub(crate) fn last_good(&self) -> String {
-        let last = self.open_checkpoint(Which::Last).and_then(|last| last.state());
+        let last = self.open_checkpoint(CheckpointName::Last).and_then(|last| last.state());
         match last {
             Ok(state) => {
                 let path = self.step_checkpoint(state.position.step);
@@ -237,7 +238,7 @@ mod tests {
         names
     }
 
-    fn opened(run: &RunDir, which: Which) -> Position {
+    fn opened(run: &RunDir, which: CheckpointName) -> Position {
         run.open_checkpoint(which).unwrap().state().unwrap().position
     }
 
@@ -257,9 +258,9 @@ mod tests {
                 let (_dir, run) = run_of(&[at(2, 2), at(4, 2)]);
                 let result = during(&format!("eio@{point}#{nth}"), || save(&run, at(6, 6), None));
                 sweep(&run.path().join("checkpoints")).unwrap();
-                let last = opened(&run, Which::Last);
+                let last = opened(&run, CheckpointName::Last);
                 assert!(last == at(4, 2) || last == at(6, 6), "eio@{point}#{nth}: {last:?}");
-                assert_eq!(Some(opened(&run, Which::Best).step), last.best_step, "eio@{point}#{nth}");
+                assert_eq!(Some(opened(&run, CheckpointName::Best).step), last.best_step, "eio@{point}#{nth}");
                 // The next session mends what this one left.
                 let checkpoint = run.checkpoint_to_resume("last").unwrap();
                 let mut position = last;
@@ -267,7 +268,7 @@ mod tests {
                 assert_eq!(position, last, "eio@{point}#{nth}: the best is still there");
                 save(&run, Position { best: last.best, ..at(8, last.best_step.unwrap()) }, Some(last.step))
                     .unwrap();
-                assert_eq!(Some(opened(&run, Which::Best).step), last.best_step, "eio@{point}#{nth}");
+                assert_eq!(Some(opened(&run, CheckpointName::Best).step), last.best_step, "eio@{point}#{nth}");
                 if result.is_ok() {
                     break;
                 }
@@ -289,7 +290,7 @@ mod tests {
             (4, None, None),
             "its weights are gone"
         );
-        assert_eq!(opened(&run, Which::Last).step, 4);
+        assert_eq!(opened(&run, CheckpointName::Last).step, 4);
         assert_eq!(names(&run), before, "nothing is gone before something is there to replace it");
         assert_eq!(go_back_to(&run, 6), at(6, 6), "there is a way back");
 
@@ -297,9 +298,9 @@ mod tests {
         let next = Position { best: None, best_step: None, ..at(5, 0) };
         save(&run, next, Some(4)).unwrap();
         assert_eq!(names(&run), ["last", "step-4", "step-5"]);
-        assert_eq!(opened(&run, Which::Best).step, 5, "as long as there is no best");
+        assert_eq!(opened(&run, CheckpointName::Best).step, 5, "as long as there is no best");
         save(&run, at(7, 7), None).unwrap();
-        assert_eq!((opened(&run, Which::Best).step, names(&run).len()), (7, 4));
+        assert_eq!((opened(&run, CheckpointName::Best).step, names(&run).len()), (7, 4));
     }
 
     #[test]
@@ -310,7 +311,7 @@ mod tests {
         run.publish(&at(6, 6), 3, None).unwrap();
         assert_eq!(go_back_to(&run, 4), at(4, 2));
         save(&run, Position { best: at(4, 2).best, ..at(8, 2) }, Some(4)).unwrap();
-        assert_eq!(opened(&run, Which::Best).step, 2);
+        assert_eq!(opened(&run, CheckpointName::Best).step, 2);
         assert_eq!(names(&run), ["best", "last", "step-4", "step-8"]);
     }
 

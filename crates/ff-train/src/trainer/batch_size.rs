@@ -2,9 +2,7 @@
 //!
 //! An estimate says where to begin, as each try takes the seconds that the search for convolutions takes. What is found
 //! is a number like any other from there on: the run folder records it, and a resumed run keeps it.
-//!
-//! On the CPU nothing is tried: what a batch needs at least is known, and one that cannot fit is refused before the
-//! system ends the process for it.
+//! On the CPU nothing is tried: see [`check_room`](crate::feed::check_room).
 
 use std::str::FromStr;
 
@@ -17,10 +15,9 @@ use ff_model::{DeviceSpec, Dropout, Engine, Precision};
 
 use crate::config::Config;
 use crate::config::ranges::BATCH_SIZE;
-use crate::losses::multi_task;
-use crate::optimizer::Optimizer;
+use crate::loss::multi_task;
+use crate::optim::{Optimizer, optimizer_step};
 use crate::setup::build_model;
-use crate::trainer::optimizer_step;
 use crate::{Error, Result, machine};
 
 /// Images in a batch, as a flag says it.
@@ -68,7 +65,7 @@ pub fn find(config: &Config) -> Result<usize> {
     let (DeviceSpec::Cuda(_), Engine::Fast) = (config.train.device, config.train.engine) else {
         return Err(bad("expected a number, as auto needs --device cuda with --engine fast; found auto"));
     };
-    let splits = config.data.read_splits()?;
+    let splits = config.read_splits()?;
     let most = splits.train.len();
     let free = machine::gpu(config.train.device)?.map_or(0, |gpu| gpu.free);
     let estimate = largest_batch(most + 1, free, |batch| arena_bytes(config.train.precision, batch));
@@ -105,65 +102,6 @@ pub fn largest<E>(
         }
     }
     Ok(None)
-}
-
-/// What a batch is made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pass {
-    /// Steps: forward and backward.
-    Training,
-    /// Answers only.
-    Evaluation,
-}
-
-impl Pass {
-    /// Bytes that the fast engine keeps for each image of a batch on the CPU; the reference engine keeps more.
-    const fn bytes_an_image(self) -> u64 {
-        match self {
-            Self::Training => 26_000_000,
-            Self::Evaluation => 8_500_000,
-        }
-    }
-}
-
-/// Refuses a batch that the host has no memory for; what a GPU has room for, its own errors say.
-///
-/// `rows` are all images that there are: no batch is larger.
-///
-/// # Errors
-/// [`Error::Config`] says how much the batch needs, how much is free, and which batch fits.
-pub fn check_room(pass: Pass, batch: usize, prefetch: usize, rows: usize) -> Result<()> {
-    match machine::free_memory() {
-        Some(free) => check_room_in(free, pass, batch, prefetch, rows),
-        None => Ok(()),
-    }
-}
-
-fn check_room_in(free: u64, pass: Pass, batch: usize, prefetch: usize, rows: usize) -> Result<()> {
-    let pixels = 4 * 3 * ImageSize::DEFAULT.area() as u64;
-    let batches_ahead = (prefetch as u64).saturating_add(1);
-    let need = |batch: usize| {
-        // No more batches are ahead than the rows make.
-        let ahead = batches_ahead.saturating_mul(batch as u64).min(rows as u64);
-        pass.bytes_an_image().saturating_mul(batch as u64).saturating_add(pixels.saturating_mul(ahead))
-    };
-    let batch = batch.min(rows);
-    if need(batch) <= free {
-        return Ok(());
-    }
-    let fitting =
-        (0..usize::BITS).map(|power| 1usize << power).take_while(|&size| size <= batch && need(size) <= free);
-    let advice = match fitting.last() {
-        Some(size) => format!("{size} is the largest power of two that fits"),
-        None => "not even one image fits".to_owned(),
-    };
-    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-    let message = format!(
-        "a batch of {batch} needs at least {:.1} GiB of memory, and {:.1} GiB are free; {advice}",
-        gib(need(batch)),
-        gib(free)
-    );
-    Err(Error::Config { origin: "data.batch_size".to_owned(), message })
 }
 
 /// Bytes of activations for training and evaluation, beside what convolutions need to work in.
@@ -203,9 +141,6 @@ fn try_once(config: &Config, splits: &Splits, batch: usize) -> Result<()> {
 mod tests {
     use std::convert::Infallible;
 
-    use ff_kernels::resnet::{Mode, Plan};
-    use ff_kernels::threads::ThreadPool;
-
     use super::*;
 
     /// What is found where batches up to `room` fit, and how often that was tried.
@@ -242,40 +177,6 @@ mod tests {
         assert_eq!(search(1, 4096, 1 << 20).0, Some(1));
         assert_eq!(search(0, 1, 1), (None, 0));
         assert_eq!(search(599, 64, 0).0, None, "nothing fits");
-    }
-
-    #[test]
-    fn a_batch_that_cannot_fit_is_refused_with_one_that_does() {
-        let check = |free, batch, rows| {
-            check_room_in(free, Pass::Training, batch, 4, rows).map_err(|e| e.to_string())
-        };
-        const GIB: u64 = 1 << 30;
-        assert_eq!(check(4 * GIB, 32, 100_000), Ok(()));
-        assert_eq!(check(4 * GIB, 65_536, 32), Ok(()), "there are only 32 images");
-        assert_eq!(
-            check(4 * GIB, 4096, 100_000).unwrap_err(),
-            "data.batch_size: a batch of 4096 needs at least 110.7 GiB of memory, and 4.0 GiB are free; 128 is the largest \
-             power of two that fits"
-        );
-        assert!(check(GIB / 100, 32, 100).unwrap_err().ends_with("not even one image fits"));
-        assert!(check(GIB, usize::MAX, usize::MAX).is_err(), "nothing wraps");
-    }
-
-    /// The estimate is what the engine's plan takes, and no more: a batch that fits must not be refused.
-    #[test]
-    fn what_a_batch_is_said_to_need_is_what_the_engine_takes() {
-        let pool = std::sync::Arc::new(ThreadPool::new(1));
-        for (pass, mode) in [(Pass::Training, Mode::Train), (Pass::Evaluation, Mode::Infer)] {
-            let bytes = |batch| {
-                Plan::new(&Network::resnet34(), batch, 224, 224, std::sync::Arc::clone(&pool), mode).bytes()
-            };
-            let slope = (bytes(6) - bytes(2)) as u64 / 4;
-            let estimate = pass.bytes_an_image();
-            assert!(
-                estimate <= slope && slope < estimate * 5 / 4,
-                "{pass:?}: {slope} bytes an image, not {estimate}"
-            );
-        }
     }
 
     #[test]

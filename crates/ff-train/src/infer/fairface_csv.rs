@@ -1,0 +1,85 @@
+//! Predictions as a CSV in the columns of FairFace's `predict.py`, for tools that were made for its output.
+//!
+//! Columns `face_name_align, race, gender, age, race_scores_fair, gender_scores_fair, age_scores_fair`; tasks that FairFace
+//! does not have come after them in the same way. Scores are probabilities, as NumPy prints a vector, in the order of
+//! FairFace's classes (see [`FAIRFACE_LABELS`]); classes that FairFace does not have come after them, by id. The columns
+//! of its 4-race model, `race4` and `race_scores_fair_4`, are left out: there is no such model here.
+
+use ff_core::{PerTask, TaskName};
+use ff_model::weights::FAIRFACE_LABELS;
+
+use super::predictor::{FacePrediction, TaskPrediction};
+
+/// The header's line for predictions of these tasks.
+pub fn header<T>(tasks: &PerTask<T>) -> String {
+    let tasks = in_fairfaces_order(tasks);
+    let labels = tasks.iter().map(|task| task.to_string());
+    let scores = tasks.iter().map(|task| format!("{task}_scores_fair"));
+    let names: Vec<String> = ["face_name_align".to_owned()].into_iter().chain(labels).chain(scores).collect();
+    names.join(",") + "\n"
+}
+
+/// A prediction's line.
+pub fn row(prediction: &FacePrediction) -> String {
+    let tasks = in_fairfaces_order(&prediction.tasks);
+    let labels = tasks.iter().map(|task| prediction.tasks[*task].label.clone());
+    let scores = tasks.iter().map(|task| scores(task, &prediction.tasks[*task]));
+    let fields = [prediction.file.clone()].into_iter().chain(labels).chain(scores);
+    let fields: Vec<String> = fields.map(quoted).collect();
+    fields.join(",") + "\n"
+}
+
+/// FairFace's tasks as its own output has them, then the others.
+fn in_fairfaces_order<T>(tasks: &PerTask<T>) -> Vec<&TaskName> {
+    let mut names: Vec<&TaskName> = tasks.names().collect();
+    let place = |task: &TaskName| FAIRFACE_LABELS.iter().position(|(name, _)| task == name);
+    names.sort_by_key(|task| place(task).unwrap_or(FAIRFACE_LABELS.len()));
+    names
+}
+
+fn scores(task: &TaskName, prediction: &TaskPrediction) -> String {
+    let order = FAIRFACE_LABELS.iter().find(|(name, _)| task == name).map_or(&[][..], |(_, o)| o);
+    let place = |label: &str| order.iter().position(|known| *known == label).unwrap_or(order.len());
+    let mut classes: Vec<&(String, f32)> = prediction.probabilities.iter().collect();
+    classes.sort_by_key(|(label, _)| place(label));
+    let scores: Vec<String> = classes.iter().map(|(_, p)| format!("{p:?}")).collect();
+    format!("[{}]", scores.join(" "))
+}
+
+/// A field as RFC 4180 wants it.
+fn quoted(field: String) -> String {
+    match field.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", field.replace('"', "\"\"")),
+        false => field,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_stand_in_fairfaces_order_whatever_the_ids_are() {
+        let task = |classes: &[(&str, f32)]| TaskPrediction {
+            label: classes[0].0.into(),
+            probability: classes[0].1,
+            probabilities: classes.iter().map(|(label, p)| ((*label).to_owned(), *p)).collect(),
+        };
+        let tasks = [
+            ("age", task(&[("0-2", 0.5), ("10-19", 0.25), ("3-9", 0.125), ("more than 70", 0.125)])),
+            ("gender", task(&[("Female", 0.75), ("Male", 0.25)])),
+            ("hat", task(&[("no", 1.0)])),
+            ("race", task(&[("Black", 0.5), ("Klingon", 0.125), ("White", 0.375)])),
+        ];
+        let tasks = tasks.map(|(name, task)| (TaskName::new(name).unwrap(), task)).into_iter().collect();
+        let prediction = FacePrediction { file: "a, \"b\".jpg".into(), face: None, tasks };
+        assert_eq!(
+            row(&prediction),
+            "\"a, \"\"b\"\".jpg\",Black,Female,0-2,no,[0.375 0.5 0.125],[0.25 0.75],[0.5 0.125 0.25 0.125],[1.0]\n"
+        );
+        assert_eq!(
+            header(&prediction.tasks),
+            "face_name_align,race,gender,age,hat,race_scores_fair,gender_scores_fair,age_scores_fair,hat_scores_fair\n"
+        );
+    }
+}

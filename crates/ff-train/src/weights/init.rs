@@ -1,0 +1,69 @@
+//! The weights that a run begins with.
+
+use std::path::PathBuf;
+
+use ff_data::user_cache;
+use ff_model::{FaceModel, weights};
+
+use crate::{Error, Result};
+
+/// Where the initial weights came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Init {
+    /// Seeded random values, as asked.
+    Random,
+    /// Seeded random values, because `auto` found no file in these places.
+    RandomForWant(String),
+    /// This file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Tensors of the file that the backbone has no use for.
+        set_aside: Vec<String>,
+    },
+}
+
+impl std::fmt::Display for Init {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Random | Self::RandomForWant(_) => f.write_str("random"),
+            Self::File { path, .. } => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// Places where pretrained weights are looked for: `FAIRFACE_WEIGHTS`, then the user's cache.
+fn pretrained_candidates() -> Vec<PathBuf> {
+    let named = std::env::var_os("FAIRFACE_WEIGHTS").filter(|path| !path.is_empty()).map(PathBuf::from);
+    named.into_iter().chain(cached_weights()).collect()
+}
+
+/// `resnet34.safetensors` in the [`user_cache`], where there is one.
+pub fn cached_weights() -> Option<PathBuf> {
+    Some(user_cache()?.join("resnet34.safetensors"))
+}
+
+/// Fills the model's backbone as `[model] init` says.
+///
+/// # Errors
+/// [`Error::NoPretrained`], or a file that cannot be read or does not fit.
+pub fn initialise(model: &mut FaceModel, init: &str) -> Result<Init> {
+    let candidates = pretrained_candidates();
+    let at_hand = candidates.iter().find(|path| path.is_file());
+    let looked_for = || {
+        let places: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
+        match places.len() {
+            0 => "the file that FAIRFACE_WEIGHTS names, as neither XDG_CACHE_HOME nor HOME is set".to_owned(),
+            _ => places.join(", "),
+        }
+    };
+    let path = match (init, at_hand) {
+        ("random", _) => return Ok(Init::Random),
+        ("auto", None) => return Ok(Init::RandomForWant(looked_for())),
+        ("pretrained", None) => return Err(Error::NoPretrained { looked_for: looked_for() }),
+        ("auto" | "pretrained", Some(path)) => path.clone(),
+        (file, _) => PathBuf::from(file),
+    };
+    let report = weights::load(&path, weights::Scope::Backbone, model.parameters_mut())?;
+    Ok(Init::File { path, set_aside: report.set_aside })
+}

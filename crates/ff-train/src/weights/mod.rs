@@ -1,0 +1,7 @@
+//! Weights from elsewhere: what a run begins with, and how they get onto this machine.
+
+pub mod hub;
+mod init;
+pub mod pretrained;
+
+pub use init::{Init, cached_weights, initialise};
