@@ -1,39 +1,16 @@
-//! Class probabilities of every sample of a feeder, in its order, with targets and file names.
+//! Runs a model over every sample of a feeder: class probabilities in its order, with targets and file names.
 //!
-//! Nothing is judged here.
+//! Nothing is judged here: that is ff-eval's.
 
 use std::ops::ControlFlow;
 
 use candle_core::Tensor;
-use ff_data::{PerTask, Task};
-use ff_model::{FaceModel, argmax};
-use serde::{Deserialize, Serialize};
+use ff_core::PerTask;
+use ff_eval::{Predictions, TestTimeAugmentation, softmax};
+use ff_model::FaceModel;
 
 use crate::feed::{Fed, Feeder};
-use crate::metrics::softmax;
 use crate::{Error, Result};
-
-/// Class probabilities and targets of some samples, in order.
-#[derive(Debug, Clone, Default)]
-pub struct Predictions {
-    /// Row-major (n, classes) a task.
-    pub probabilities: PerTask<Vec<f32>>,
-    /// (n,) a task.
-    pub targets: PerTask<Vec<u32>>,
-    /// The samples' `file` fields, (n,).
-    pub files: Vec<String>,
-}
-
-/// Views of an image whose probabilities are averaged.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TestTimeAugmentation {
-    /// The image alone.
-    #[default]
-    None,
-    /// The image and its mirror image; the mean is of probabilities, not of logits.
-    Flip,
-}
 
 /// Runs the model over every batch. `progress` hears the number of samples done and may break off: `None` then.
 ///
@@ -112,34 +89,6 @@ pub(crate) fn check_finite(file: &str, what: &str, values: &[f32]) -> Result<()>
     match values.iter().find(|value| !value.is_finite()) {
         None => Ok(()),
         Some(&value) => Err(Error::NonFiniteOutput { file: file.to_owned(), what: what.to_owned(), value }),
-    }
-}
-
-impl Predictions {
-    /// Number of samples.
-    pub fn len(&self) -> usize {
-        self.files.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
-    }
-
-    /// Class probabilities (classes) and target of every sample, for one task.
-    pub fn rows(&self, task: Task) -> impl Iterator<Item = (&[f32], u32)> {
-        let n_classes = self.probabilities[task].len() / self.len().max(1);
-        let rows = self.probabilities[task].chunks_exact(n_classes.max(1));
-        rows.zip(self.targets[task].iter().copied())
-    }
-
-    /// The most probable class of every sample, (n,).
-    ///
-    /// # Panics
-    /// All probabilities of a sample are NaN, which [`predict`] does not give.
-    pub fn predicted(&self, task: Task) -> Vec<u32> {
-        let class = |row| argmax(row).expect("one probability at least is a number") as u32;
-        self.rows(task).map(|(row, _)| class(row)).collect()
     }
 }
 
