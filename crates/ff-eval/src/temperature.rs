@@ -7,11 +7,11 @@
 
 use std::path::PathBuf;
 
-use ff_data::{Encoders, PerTask, Task};
+use ff_core::json::null_as_nan;
+use ff_core::{Encoders, PerTask, TaskName};
 use serde::{Deserialize, Serialize};
 
-use super::{Predictions, empty_tally};
-use crate::metrics::{ReliabilityBin, TaskMetrics, softmax};
+use crate::{Predictions, ReliabilityBin, TaskMetrics, softmax};
 
 /// What temperature scaling does to every task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,14 +24,18 @@ pub struct Calibration {
     pub tasks: PerTask<Calibrated>,
 }
 
-/// What temperature scaling does to one task.
+/// What temperature scaling does to one task. Temperature and figures are NaN, null in files, where there are no
+/// probabilities, or no known labels to fit on or to judge by.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calibrated {
     /// What logits are divided by: above 1 for a model that is too sure of itself.
+    #[serde(deserialize_with = "null_as_nan")]
     pub temperature: f64,
-    /// Expected calibration error after; the [`Evaluation`](super::Evaluation) has all figures before.
+    /// Expected calibration error after; the [`Evaluation`](crate::Evaluation) has all figures before.
+    #[serde(deserialize_with = "null_as_nan")]
     pub ece: f64,
     /// Mean negative log-likelihood after.
+    #[serde(deserialize_with = "null_as_nan")]
     pub nll: f64,
     /// Reliability curve after.
     pub reliability: Vec<ReliabilityBin>,
@@ -49,8 +53,14 @@ impl Temperature {
     ///
     /// In the inverse temperature the loss is convex, so its slope has one root: Newton's steps find it, and where one
     /// would leave the bracket, half of the bracket goes.
-    pub fn fit(predictions: &Predictions, task: Task) -> Self {
-        let rows: Vec<_> = predictions.rows(task).map(|(row, target)| (log(row), target as usize)).collect();
+    ///
+    /// NaN where there are no probabilities, or no known labels to fit on.
+    pub fn fit(predictions: &Predictions, task: &TaskName) -> Self {
+        let known = predictions.known(task).map(|known| (log(known.row), known.target as usize));
+        let rows: Vec<_> = known.collect();
+        if rows.is_empty() || !predictions.has_probabilities(task) {
+            return Self(f64::NAN);
+        }
         let [mut low, mut high] = [1.0 / Self::RANGE[1], 1.0 / Self::RANGE[0]];
         let mut inverse = 1.0;
         for _ in 0..100 {
@@ -82,24 +92,20 @@ impl Temperature {
     }
 
     /// Judges this temperature on samples of one task.
-    ///
-    /// # Panics
-    /// There are no samples.
-    pub fn judge(self, predictions: &Predictions, encoders: &Encoders, task: Task) -> Calibrated {
-        let mut tally = empty_tally(encoders, task);
-        predictions.rows(task).for_each(|(row, target)| tally.add(&self.scale(row), target));
-        let TaskMetrics { ece, nll, .. } = tally.metrics().expect("there are samples to judge by");
+    pub fn judge(self, predictions: &Predictions, encoders: &Encoders, task: &TaskName) -> Calibrated {
+        let mut tally = predictions.empty_tally(encoders, task);
+        if self.0.is_finite() {
+            predictions.known(task).for_each(|known| tally.add(&self.scale(known.row), known.target));
+        }
+        let TaskMetrics { ece, nll, .. } = tally.metrics().unwrap_or(TaskMetrics::UNDEFINED);
         Calibrated { temperature: self.0, ece, nll, reliability: tally.reliability() }
     }
 }
 
 impl Calibration {
     /// Fits on one set of samples, from the CSV `fitted_on`, and judges on another.
-    ///
-    /// # Panics
-    /// There are no samples to judge by.
     pub fn new(fitted_on: PathBuf, fit: &Predictions, judged: &Predictions, encoders: &Encoders) -> Self {
-        let tasks = PerTask::from_fn(|task| Temperature::fit(fit, task).judge(judged, encoders, task));
+        let tasks = encoders.each(|task, _| Temperature::fit(fit, task).judge(judged, encoders, task));
         Self { fitted_on, n: fit.len(), tasks }
     }
 }

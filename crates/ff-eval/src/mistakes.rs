@@ -1,10 +1,11 @@
 //! The mistakes worth a look: the surest ones, and the pairs of classes that are mixed up most.
 
-use ff_data::{Encoders, Task};
+use ff_core::json::null_as_nan;
+use ff_core::{Encoders, TaskName};
 use serde::{Deserialize, Serialize};
 
-use super::Predictions;
-use crate::metrics::ConfusionMatrix;
+use crate::predictions::Known;
+use crate::{ConfusionMatrix, Predictions};
 
 /// A sample whose prediction is not its label.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,9 +16,11 @@ pub struct Mistake {
     pub label: String,
     /// The prediction.
     pub predicted: String,
-    /// Probability of the prediction.
+    /// Probability of the prediction; NaN, null in files, where there are no probabilities.
+    #[serde(deserialize_with = "null_as_nan")]
     pub probability: f64,
-    /// Probability of the label.
+    /// Probability of the label; NaN likewise.
+    #[serde(deserialize_with = "null_as_nan")]
     pub label_probability: f64,
 }
 
@@ -34,23 +37,25 @@ pub struct Confusion {
     pub share: f64,
 }
 
-/// A task's mistakes with the highest probability, the surest first; at most `n`.
-pub fn mistakes(predictions: &Predictions, encoders: &Encoders, task: Task, n: usize) -> Vec<Mistake> {
+/// A task's mistakes with the highest probability, the surest first; at most `n`. Without probabilities they are in the
+/// order of the samples.
+pub fn mistakes(predictions: &Predictions, encoders: &Encoders, task: &TaskName, n: usize) -> Vec<Mistake> {
     let labels = encoders[task].labels();
-    let mut wrong: Vec<_> = predictions
-        .rows(task)
-        .zip(predictions.predicted(task))
-        .map(|((row, target), predicted)| (row, predicted as usize, target as usize))
-        .zip(&predictions.files)
-        .filter(|((_, predicted, target), _)| predicted != target)
-        .collect();
-    wrong.sort_by(|((a, i, _), _), ((b, j, _), _)| b[*j].total_cmp(&a[*i]));
-    let mistake = |((row, predicted, target), file): ((&[f32], usize, usize), &String)| Mistake {
-        file: file.clone(),
-        label: labels[target].clone(),
-        predicted: labels[predicted].clone(),
-        probability: row[predicted].into(),
-        label_probability: row[target].into(),
+    let outcomes = predictions.known(task).map(|known| (known.predicted(), known));
+    let mut wrong: Vec<(u32, Known)> =
+        outcomes.filter(|(predicted, known)| *predicted != known.target).collect();
+    let sureness = |(predicted, known): &(u32, Known)| known.row[*predicted as usize];
+    wrong.sort_by(|a, b| sureness(b).total_cmp(&sureness(a)));
+    let probability = |known: &Known, class: u32| match predictions.has_probabilities(task) {
+        true => known.row[class as usize].into(),
+        false => f64::NAN,
+    };
+    let mistake = |(predicted, known): (u32, Known)| Mistake {
+        file: predictions.files[known.sample].clone(),
+        label: labels[known.target as usize].clone(),
+        predicted: labels[predicted as usize].clone(),
+        probability: probability(&known, predicted),
+        label_probability: probability(&known, known.target),
     };
     wrong.into_iter().take(n).map(mistake).collect()
 }

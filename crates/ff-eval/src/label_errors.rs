@@ -3,14 +3,14 @@
 //!
 //! A class's threshold is the mean probability that its own samples get for it. A sample is confidently of the most
 //! probable class among those whose threshold it reaches; where that is not its label, the label is suspected. The
-//! method wants probabilities of a model that has not seen the sample: on the training split it finds little.
+//! method wants probabilities of a model that has not seen the sample: on the training split it finds little. Where
+//! predictions are labels without probabilities, nothing is suspected and no class has a threshold.
 
-use ff_data::{Encoders, Task};
-use ff_model::argmax;
+use ff_core::{Encoders, TaskName, argmax};
 use serde::{Deserialize, Serialize};
 
-use super::Predictions;
-use crate::metrics::ConfusionMatrix;
+use crate::predictions::Known;
+use crate::{ConfusionMatrix, Predictions};
 
 /// The suspected labels of one task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,12 +43,20 @@ pub struct Suspect {
 }
 
 /// Suspects a task's labels; at most `n` of them are listed.
-pub fn label_errors(predictions: &Predictions, encoders: &Encoders, task: Task, n: usize) -> LabelErrors {
+pub fn label_errors(
+    predictions: &Predictions,
+    encoders: &Encoders,
+    task: &TaskName,
+    n: usize,
+) -> LabelErrors {
     let labels = encoders[task].labels();
-    let thresholds = thresholds(predictions, task, labels.len());
+    let thresholds = match predictions.has_probabilities(task) {
+        true => thresholds(predictions, task, labels.len()),
+        false => vec![None; labels.len()],
+    };
     let mut confident_joint = ConfusionMatrix::new(labels.len());
     let mut suspects = Vec::new();
-    for ((row, target), file) in predictions.rows(task).zip(&predictions.files) {
+    for Known { sample, row, target } in predictions.known(task) {
         let target = target as usize;
         let Some(class) = confident_class(row, &thresholds) else { continue };
         confident_joint.add(target, class);
@@ -58,7 +66,7 @@ pub fn label_errors(predictions: &Predictions, encoders: &Encoders, task: Task, 
         let others = row.iter().enumerate().filter(|&(i, _)| i != target);
         let largest_other = others.map(|(_, &p)| f64::from(p)).fold(0.0, f64::max);
         suspects.push(Suspect {
-            file: file.clone(),
+            file: predictions.files[sample].clone(),
             label: labels[target].clone(),
             suggested: labels[class].clone(),
             label_probability: row[target].into(),
@@ -73,9 +81,9 @@ pub fn label_errors(predictions: &Predictions, encoders: &Encoders, task: Task, 
 }
 
 /// Mean self-confidence of every class.
-fn thresholds(predictions: &Predictions, task: Task, n_classes: usize) -> Vec<Option<f64>> {
+fn thresholds(predictions: &Predictions, task: &TaskName, n_classes: usize) -> Vec<Option<f64>> {
     let mut sums = vec![(0.0, 0u64); n_classes];
-    for (row, target) in predictions.rows(task) {
+    for Known { row, target, .. } in predictions.known(task) {
         let (sum, n) = &mut sums[target as usize];
         *sum += f64::from(row[target as usize]);
         *n += 1;

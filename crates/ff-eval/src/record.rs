@@ -3,19 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use ff_core::files::write_atomic;
-use ff_data::{Encoders, PerTask, Task};
+use ff_core::text::list;
+use ff_core::{Encoders, PerTask};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Bootstrap, Calibration, Confusion, Disparities, Evaluation, GroupTask, LabelErrors, Mistake, Predictions,
-    TestTimeAugmentation, disparities, label_errors, mistakes, top_confusions,
+use crate::{
+    Bootstrap, Calibration, Confusion, Disparities, Error, Evaluation, GroupTask, LabelErrors, Mistake,
+    Predictions, Result, disparities, label_errors, mistakes, top_confusions,
 };
-use crate::{Error, Result};
 
 /// What was found out about a model on some samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationRecord {
-    /// Which model, which samples.
+    /// Whose predictions, of which samples.
     pub source: Source,
     /// Metrics, counts and groups.
     #[serde(flatten)]
@@ -35,27 +35,45 @@ pub struct EvaluationRecord {
 }
 
 /// What a record is about.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Source {
-    /// The checkpoint's folder.
-    pub checkpoint: PathBuf,
+    /// The folder of the checkpoint that predicted, if one of ours did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<PathBuf>,
+    /// The file that the predictions are from, if they are from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predictions: Option<PathBuf>,
     /// The labels.
     pub csv: PathBuf,
-    /// The folder that file names are relative to.
-    pub images: PathBuf,
+    /// The folder that file names are relative to, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<PathBuf>,
     /// The column that a row had to be true in, if not all rows count.
     pub subset: Option<String>,
     /// What probabilities are averaged over.
+    #[serde(default)]
     pub tta: TestTimeAugmentation,
     /// Images that could not be read and do not count.
+    #[serde(default)]
     pub skipped: usize,
+}
+
+/// Views of an image whose probabilities are averaged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TestTimeAugmentation {
+    /// The image alone.
+    #[default]
+    None,
+    /// The image and its mirror image; the mean is of probabilities, not of logits.
+    Flip,
 }
 
 /// How much to find out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// Attributes to group by; their intersections follow.
-    pub group_by: Vec<Task>,
+    /// Tasks and further columns to group by; their intersections follow.
+    pub group_by: Vec<String>,
     /// Intervals of the disparities.
     pub bootstrap: Bootstrap,
     /// Confusions listed a task.
@@ -77,7 +95,7 @@ impl EvaluationRecord {
     /// Finds out all there is to know about some predictions. A calibration is the caller's to make, from other samples.
     ///
     /// # Errors
-    /// There are no predictions.
+    /// As [`Predictions::evaluate`].
     pub fn new(
         predictions: &Predictions,
         encoders: &Encoders,
@@ -86,16 +104,17 @@ impl EvaluationRecord {
     ) -> Result<Self> {
         let Settings { group_by, bootstrap, n_confusions, n_mistakes, n_suspects } = settings;
         let evaluation = predictions.evaluate(encoders, group_by)?;
-        let confusions =
-            |task| top_confusions(&evaluation.confusion[task], encoders[task].labels(), *n_confusions);
+        let confusions = evaluation
+            .confusion
+            .each(|task, counts| top_confusions(counts, encoders[task].labels(), *n_confusions));
         Ok(Self {
             source,
-            top_confusions: PerTask::from_fn(confusions),
-            disparities: disparities(predictions, encoders, group_by, bootstrap),
+            top_confusions: confusions,
+            disparities: disparities(predictions, encoders, group_by, bootstrap)?,
             bootstrap: *bootstrap,
             calibration: None,
-            mistakes: PerTask::from_fn(|task| mistakes(predictions, encoders, task, *n_mistakes)),
-            label_errors: PerTask::from_fn(|task| label_errors(predictions, encoders, task, *n_suspects)),
+            mistakes: encoders.each(|task, _| mistakes(predictions, encoders, task, *n_mistakes)),
+            label_errors: encoders.each(|task, _| label_errors(predictions, encoders, task, *n_suspects)),
             evaluation,
         })
     }
@@ -116,11 +135,31 @@ impl EvaluationRecord {
         Ok(record)
     }
 
-    /// Whether whatever is indexed by class has the size that the labels say.
+    /// Whether whatever is indexed by task or class has the tasks and the size that the labels say.
     fn check(&self) -> Result<(), String> {
-        let Evaluation { labels, display_order, confusion, groups, .. } = &self.evaluation;
-        for task in Task::ALL {
-            let n = labels[task].len();
+        let Evaluation { labels, display_order, tasks, confusion, reliability, groups, .. } =
+            &self.evaluation;
+        if labels.is_empty() {
+            return Err("labels: expected at least one task, found none".to_owned());
+        }
+        let same = [
+            ("display_order", display_order.same_tasks(labels)),
+            ("tasks", tasks.same_tasks(labels)),
+            ("confusion", confusion.same_tasks(labels)),
+            ("reliability", reliability.same_tasks(labels)),
+            ("top_confusions", self.top_confusions.same_tasks(labels)),
+            ("mistakes", self.mistakes.same_tasks(labels)),
+            ("label_errors", self.label_errors.same_tasks(labels)),
+            ("groups", groups.iter().all(|group| group.tasks.same_tasks(labels))),
+            ("disparities", self.disparities.iter().all(|found| found.tasks.same_tasks(labels))),
+            ("calibration", self.calibration.iter().all(|found| found.tasks.same_tasks(labels))),
+        ];
+        if let Some((what, _)) = same.into_iter().find(|(_, same)| !same) {
+            let names: Vec<String> = labels.names().map(ToString::to_string).collect();
+            return Err(format!("{what}: expected the tasks {}, found others", list(&names)));
+        }
+        for (task, labels) in labels.iter() {
+            let n = labels.len();
             let fits = |what: &str, found: usize| {
                 let message =
                     || format!("{what} of {task}: expected {n} classes, as there are labels, found {found}");

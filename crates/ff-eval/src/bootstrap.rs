@@ -8,7 +8,7 @@ use std::thread;
 use ff_core::random::{Purpose, below, generator};
 use serde::{Deserialize, Serialize};
 
-use super::rates::Interval;
+use crate::Interval;
 
 /// How often to draw, and from which seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

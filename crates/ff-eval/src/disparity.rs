@@ -8,13 +8,16 @@
 //!
 //! Where a grouping contains the task's own attribute, parity and odds are left out: groups made by the true race have
 //! different shares of every race by construction, and odds have nothing to compare. Accuracy by group is recall there.
+//!
+//! Where labels are not known, a group is as large in a task as it has known labels of it. A task in which fewer than
+//! two groups can be compared has no figures.
 
-use ff_data::{Encoders, PerTask, Task};
+use ff_core::json::null_as_nan;
+use ff_core::{Encoders, PerTask, TaskName};
 use serde::{Deserialize, Serialize};
 
-use super::groups::{Grouping, Members, Relation, SMALL_GROUP};
-use super::rates::{ClassCounts, Interval};
-use super::{Bootstrap, Predictions};
+use crate::groups::{Members, Relation, SMALL_GROUP, check_group_by};
+use crate::{Bootstrap, ClassCounts, Grouping, Interval, Predictions, Result};
 
 /// How far the groups of one grouping lie apart.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,6 +28,9 @@ pub struct Disparities {
     pub over: Over,
     /// How many they are.
     pub n_groups: usize,
+    /// Samples that are in no group.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub n_unknown: u64,
     /// Figures a task.
     pub tasks: PerTask<TaskDisparity>,
 }
@@ -39,16 +45,23 @@ pub enum Over {
     Large,
 }
 
-/// How far groups lie apart in one task.
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// How far groups lie apart in one task. Where fewer than two groups can be compared the names are empty and the figures
+/// NaN, null in files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskDisparity {
     /// The group with the lowest accuracy.
     pub worst_group: String,
     /// Its accuracy.
+    #[serde(deserialize_with = "null_as_nan")]
     pub worst_accuracy: f64,
     /// The group with the highest accuracy.
     pub best_group: String,
     /// Its accuracy.
+    #[serde(deserialize_with = "null_as_nan")]
     pub best_accuracy: f64,
     /// Highest minus lowest accuracy.
     pub accuracy_difference: Estimate,
@@ -91,20 +104,26 @@ pub struct ClassDisparity {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// On the samples as they are.
+    #[serde(deserialize_with = "null_as_nan")]
     pub value: f64,
     /// Over resamples, where there were any.
     pub interval: Option<Interval>,
 }
 
 /// Compares the groups that `group_by` and its intersections make. Groupings with fewer than two groups are left out.
+///
+/// # Errors
+/// `group_by` names no column, or makes too many groups.
 pub fn disparities(
     predictions: &Predictions,
     encoders: &Encoders,
-    group_by: &[Task],
+    group_by: &[String],
     bootstrap: &Bootstrap,
-) -> Vec<Disparities> {
+) -> Result<Vec<Disparities>> {
+    check_group_by(predictions, encoders, group_by)?;
     let groupings = Grouping::with_intersections(group_by);
-    let crossings: Vec<_> = groupings.iter().map(|by| Crossing::new(predictions, encoders, by)).collect();
+    let crossings: Vec<Crossing> =
+        groupings.iter().map(|by| Crossing::new(predictions, encoders, by)).collect::<Result<_>>()?;
     let measure = |times: &[u32]| crossings.iter().flat_map(|c| c.measure(times)).collect::<Vec<_>>();
     let n = predictions.len();
     let measured = measure(&vec![1; n]);
@@ -114,54 +133,94 @@ pub fn disparities(
     let mut measured = measured.iter().zip(intervals.chunks_exact(Measured::N_STATISTICS));
     let mut found = Vec::new();
     for crossing in &crossings {
-        for (over, chosen) in &crossing.compared {
-            let tasks = PerTask::from_fn(|_| {
+        for compared in &crossing.compared {
+            let tasks = encoders.each(|_, _| {
                 let (measured, intervals) = measured.next().expect("every comparison was measured");
                 measured.describe(&crossing.members.names, intervals)
             });
-            let n_groups = chosen.iter().filter(|&&chosen| chosen).count();
-            found.push(Disparities { by: crossing.by.clone(), over: *over, n_groups, tasks });
+            found.push(Disparities {
+                by: crossing.by.clone(),
+                over: compared.over,
+                n_groups: compared.n_groups,
+                n_unknown: crossing.members.n_unknown(),
+                tasks,
+            });
         }
     }
-    found
+    Ok(found)
 }
 
 /// A grouping, with what is needed to count its groups anew for every resample.
 struct Crossing {
     by: Grouping,
     members: Members,
-    /// The choices of groups to compare: for each group, whether it is chosen.
-    compared: Vec<(Over, Vec<bool>)>,
+    compared: Vec<Compared>,
     n_classes: PerTask<usize>,
-    /// Each sample's places in the counts (groups, classes): that of its label and that of its prediction, (n,).
-    cells: PerTask<Vec<[usize; 2]>>,
+    /// The samples that count, a task.
+    cells: PerTask<Vec<Cell>>,
+}
+
+/// A choice of groups to compare.
+#[derive(PartialEq)]
+struct Compared {
+    over: Over,
+    n_groups: usize,
+    /// For each group, whether it is chosen, a task.
+    chosen: PerTask<Vec<bool>>,
+}
+
+/// A sample that is in a group and whose label is known.
+struct Cell {
+    /// Its place among the samples.
+    sample: usize,
+    /// The place of its label in the counts (groups, classes).
+    label: usize,
+    /// The place of its prediction there.
+    prediction: usize,
 }
 
 impl Crossing {
-    fn new(predictions: &Predictions, encoders: &Encoders, by: &Grouping) -> Self {
-        let members = Members::new(predictions, encoders, by);
+    fn new(predictions: &Predictions, encoders: &Encoders, by: &Grouping) -> Result<Self> {
+        let members = Members::new(predictions, encoders, by)?;
         let n_classes = encoders.n_classes();
-        let cells = PerTask::from_fn(|task| {
-            let outcomes = predictions.targets[task].iter().zip(predictions.predicted(task));
-            let cell = |(&group, (&target, predicted)): (&usize, (&u32, u32))| {
-                [target, predicted].map(|class| group * n_classes[task] + class as usize)
-            };
-            members.group_of.iter().zip(outcomes).map(cell).collect()
+        let cells = n_classes.each(|task, n_classes| {
+            let known = predictions.known(task);
+            let grouped =
+                known.filter_map(|known| members.group_of[known.sample].map(|group| (group, known)));
+            let place = |group: usize, class: u32| group * n_classes + class as usize;
+            let cell = grouped.map(|(group, known)| Cell {
+                sample: known.sample,
+                label: place(group, known.target),
+                prediction: place(group, known.predicted()),
+            });
+            cell.collect::<Vec<_>>()
         });
         let sizes = members.sizes();
-        let choose = |over, least| (over, sizes.iter().map(|&n| n >= least).collect::<Vec<_>>());
+        let known = cells.each(|task, cells| {
+            let mut known = vec![0u64; sizes.len()];
+            cells.iter().for_each(|cell| known[cell.label / n_classes[task]] += 1);
+            known
+        });
+        let choose = |over, least| Compared {
+            over,
+            n_groups: sizes.iter().filter(|&&n| n >= least).count(),
+            chosen: known.each(|_, known| known.iter().map(|&n| n >= least).collect()),
+        };
         let mut compared = vec![choose(Over::All, 1), choose(Over::Large, SMALL_GROUP)];
-        if compared[0].1 == compared[1].1 {
+        if compared[0].chosen == compared[1].chosen {
             compared.truncate(1);
         }
-        compared.retain(|(_, chosen)| chosen.iter().filter(|&&chosen| chosen).count() >= 2);
-        Self { by: by.clone(), members, compared, n_classes, cells }
+        compared.retain(|compared| compared.chosen.values().any(|chosen| at_least_two(chosen)));
+        Ok(Self { by: by.clone(), members, compared, n_classes, cells })
     }
 
     /// Compares groups with sample `i` counted `times[i]` times: for each choice of groups, for each task.
     fn measure(&self, times: &[u32]) -> Vec<Measured> {
-        let counts = PerTask::from_fn(|task| self.count(task, times));
-        let measure = |chosen: &[bool], task| {
+        let counts = self.cells.each(|task, _| self.count(task, times));
+        let measure = |task: &TaskName, chosen: &[bool]| {
+            if !at_least_two(chosen) {
+                return Measured::UNDEFINED;
+            }
             let groups = counts[task].chunks_exact(self.n_classes[task]).enumerate();
             let groups = groups.filter(|&(group, _)| chosen[group]);
             let groups = groups.map(|(group, classes)| GroupCounts::new(group, classes.to_vec()));
@@ -169,20 +228,25 @@ impl Crossing {
             let groups: Vec<_> = groups.filter(|group| group.n > 0).collect();
             Measured::new(&groups, self.by.relation_to(task))
         };
-        self.compared.iter().flat_map(|(_, chosen)| Task::ALL.map(|task| measure(chosen, task))).collect()
+        let compared = self.compared.iter().flat_map(|compared| compared.chosen.iter());
+        compared.map(|(task, chosen)| measure(task, chosen)).collect()
     }
 
     /// Counts (groups, classes).
-    fn count(&self, task: Task, times: &[u32]) -> Vec<ClassCounts> {
+    fn count(&self, task: &TaskName, times: &[u32]) -> Vec<ClassCounts> {
         let mut counts = vec![ClassCounts::default(); self.members.names.len() * self.n_classes[task]];
-        for (&[label, prediction], &times) in self.cells[task].iter().zip(times) {
-            let times = u64::from(times);
+        for &Cell { sample, label, prediction } in &self.cells[task] {
+            let times = u64::from(times[sample]);
             counts[label].positives += times;
             counts[prediction].selected += times;
             counts[label].hits += if label == prediction { times } else { 0 };
         }
         counts
     }
+}
+
+fn at_least_two(chosen: &[bool]) -> bool {
+    chosen.iter().filter(|&&chosen| chosen).count() >= 2
 }
 
 /// The counts of one group in one task.
@@ -212,6 +276,7 @@ struct Measured {
 
 impl Measured {
     const N_STATISTICS: usize = 3;
+    const UNDEFINED: Self = Self { accuracy: None, classes: Vec::new() };
 
     fn new(groups: &[GroupCounts], relation: Relation) -> Self {
         let accuracies = || groups.iter().map(|group| (group.group, group.accuracy));
@@ -245,8 +310,9 @@ impl Measured {
     }
 
     fn describe(&self, names: &[String], intervals: &[Option<Interval>]) -> TaskDisparity {
-        let [(worst, worst_accuracy), (best, best_accuracy)] =
-            self.accuracy.expect("chosen groups have samples");
+        let Some([(worst, worst_accuracy), (best, best_accuracy)]) = self.accuracy else {
+            return TaskDisparity::UNDEFINED;
+        };
         let statistics = self.statistics();
         let estimate = |i: usize| statistics[i].map(|value| Estimate { value, interval: intervals[i] });
         let parity_and_odds = estimate(1).zip(estimate(2)).map(|(parity, odds)| ParityAndOdds {
@@ -266,6 +332,19 @@ impl Measured {
             parity_and_odds,
         }
     }
+}
+
+impl TaskDisparity {
+    /// Without groups to compare.
+    const UNDEFINED: Self = Self {
+        worst_group: String::new(),
+        worst_accuracy: f64::NAN,
+        best_group: String::new(),
+        best_accuracy: f64::NAN,
+        accuracy_difference: Estimate { value: f64::NAN, interval: None },
+        accuracy_ratio: None,
+        parity_and_odds: None,
+    };
 }
 
 impl ClassDisparity {

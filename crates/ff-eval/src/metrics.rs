@@ -5,13 +5,11 @@
 
 mod confusion;
 
-use ff_data::PerTask;
-use ff_model::argmax;
+use ff_core::argmax;
+use ff_core::json::null_as_nan;
 use serde::{Deserialize, Serialize};
 
 pub use confusion::ConfusionMatrix;
-
-use crate::records::null_as_nan;
 
 /// Confidence bins of the expected calibration error.
 const CALIBRATION_BINS: usize = 15;
@@ -20,11 +18,13 @@ const CALIBRATION_BINS: usize = 15;
 #[derive(Debug, Clone)]
 pub struct Tally {
     confusion: ConfusionMatrix,
-    /// Rank of each class where classes have an order (age); one-off accuracy needs it.
+    /// Rank of each class where classes have an order; one-off accuracy needs it.
     ranks: Option<Vec<u32>>,
     n_one_off: u64,
     nll_sum: f64,
     bins: [CalibrationBin; CALIBRATION_BINS],
+    /// Whether probabilities say more than the prediction: calibration and loss need it.
+    with_probabilities: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,7 +49,8 @@ pub struct ReliabilityBin {
     pub accuracy: Option<f64>,
 }
 
-/// Figures of one task, over at least one sample. In files of older versions some may be null: those read as NaN.
+/// Figures of one task. NaN, null in files, where nothing defines one: without samples, and those that need
+/// probabilities where there are labels only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskMetrics {
     /// Share of samples whose most probable class is the target.
@@ -72,41 +73,36 @@ pub struct TaskMetrics {
     pub nll: f64,
 }
 
-/// What the best epoch is best at, on the validation split.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Criterion {
-    /// The mean of the tasks' accuracies.
-    #[default]
-    Accuracy,
-    /// The accuracy of age.
-    Age,
-    /// The accuracy of gender.
-    Gender,
-    /// The accuracy of race.
-    Race,
-    /// The sum of the tasks' negative log-likelihoods; smaller is better.
-    Nll,
-}
-
-impl Criterion {
-    /// How good these figures are; more is better.
-    pub fn score(self, tasks: &PerTask<TaskMetrics>) -> f64 {
-        match self {
-            Self::Accuracy => mean(tasks.values().map(|t| t.accuracy)),
-            Self::Age => tasks.age.accuracy,
-            Self::Gender => tasks.gender.accuracy,
-            Self::Race => tasks.race.accuracy,
-            Self::Nll => -tasks.values().map(|t| t.nll).sum::<f64>(),
-        }
-    }
+impl TaskMetrics {
+    /// Of no samples.
+    pub const UNDEFINED: Self = Self {
+        accuracy: f64::NAN,
+        one_off: None,
+        balanced_accuracy: f64::NAN,
+        macro_f1: f64::NAN,
+        ece: f64::NAN,
+        nll: f64::NAN,
+    };
 }
 
 impl Tally {
     /// An empty tally; `ranks[id]` is the place of class `id` in the order of classes, if there is one.
     pub fn new(n_classes: usize, ranks: Option<Vec<u32>>) -> Self {
         let confusion = ConfusionMatrix::new(n_classes);
-        Self { confusion, ranks, n_one_off: 0, nll_sum: 0.0, bins: Default::default() }
+        Self {
+            confusion,
+            ranks,
+            n_one_off: 0,
+            nll_sum: 0.0,
+            bins: Default::default(),
+            with_probabilities: true,
+        }
+    }
+
+    /// The same for predictions that are labels: rows of one for a class and zero for the others. Calibration error
+    /// and loss are NaN, and the reliability curve has no samples.
+    pub fn of_labels_only(self) -> Self {
+        Self { with_probabilities: false, ..self }
     }
 
     /// Counts one sample: its class probabilities (classes) and its target.
@@ -120,6 +116,9 @@ impl Tally {
         self.confusion.add(target, predicted);
         if let Some(ranks) = &self.ranks {
             self.n_one_off += u64::from(ranks[predicted].abs_diff(ranks[target]) <= 1);
+        }
+        if !self.with_probabilities {
+            return;
         }
         // The smallest normal float bounds the loss of a sample whose probability underflowed.
         self.nll_sum -= f64::from(probabilities[target].max(f32::MIN_POSITIVE)).ln();
@@ -162,14 +161,15 @@ impl Tally {
         let recalls = classes().filter(|(labelled, ..)| *labelled > 0).map(|(l, _, hits)| hits / l as f64);
         let seen = classes().filter(|(labelled, predicted, _)| labelled + predicted > 0);
         let f1s = seen.map(|(labelled, predicted, hits)| 2.0 * hits / (labelled + predicted) as f64);
+        let probabilistic = |figure: f64| if self.with_probabilities { figure } else { f64::NAN };
         let gaps = self.bins.iter().map(|bin| (bin.confidence_sum - bin.n_correct as f64).abs());
         Some(TaskMetrics {
             accuracy: share(hits.iter().sum()),
             one_off: self.ranks.is_some().then(|| share(self.n_one_off)),
             balanced_accuracy: mean(recalls),
             macro_f1: mean(f1s),
-            ece: gaps.sum::<f64>() / n as f64,
-            nll: self.nll_sum / n as f64,
+            ece: probabilistic(gaps.sum::<f64>() / n as f64),
+            nll: probabilistic(self.nll_sum / n as f64),
         })
     }
 }

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::metrics::ConfusionMatrix;
+use crate::ConfusionMatrix;
 
 /// Both ends of an interval that covers 95 %.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
