@@ -14,8 +14,7 @@ use candle_core::{DType, Device, Module, Tensor};
 use ff_model::{Compute, DeviceSpec, Dropout, Engine, FaceModel, HeadSpec, Precision, TrainPass, weights};
 use ff_tests::{relative_error, repository, smallest_cosine, tensors, test_data};
 use ff_train::loss::{MultiTaskLoss, multi_task};
-use ff_train::optim::{DecayScope, Optimizer, OptimizerConfig, OptimizerKind};
-use ff_train::trainer::optimizer_step;
+use ff_train::optim::{DecayScope, Optimizer, OptimizerConfig, OptimizerKind, optimizer_step};
 
 const TASKS: [&str; 3] = ["age", "gender", "race"];
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use ff_eval::EvaluationRecord;
 use ff_train::run::checkpoint::Checkpoint;
-use ff_train::evaluation::EvaluationRecord;
 use ff_train::{ConfigBuilder, Preset};
 
 /// The `state.json` of a checkpoint.

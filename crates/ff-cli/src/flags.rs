@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
+use ff_core::Schema;
 use ff_data::duplicates::{HashFile, default_hash_file};
 use ff_data::{Augment, ImageRules};
 use ff_model::{DeviceSpec, Engine, Precision};
-use ff_train::batch_size::{self, BatchSize};
 use ff_train::config::CacheKind;
+use ff_train::trainer::batch_size::{self, BatchSize};
 use ff_train::{Config, ConfigBuilder, Preset, Result};
 
 use crate::Context;
@@ -47,6 +48,11 @@ pub struct DataFlags {
     /// Take rows whose file lies outside the images folder too: absolute paths, and those that `..` leads out.
     #[arg(long)]
     pub outside_root: bool,
+    #[command(flatten)]
+    pub schema: SchemaFlag,
+    /// Height and width that images are resized to: a multiple of 32 from 64 to 512 [default: 224].
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(ranges::IMAGE_SIZE))]
+    pub image_size: Option<usize>,
     /// Images in a batch; auto is the largest power of two that the GPU has room for.
     #[arg(long, value_name = "N|auto")]
     pub batch_size: Option<BatchSize>,
@@ -56,7 +62,7 @@ pub struct DataFlags {
     /// What augmentation draws from.
     #[arg(long, value_parser = PossibleValuesParser::new(Augment::ALL.map(Augment::name)))]
     pub augment: Option<String>,
-    /// Where decoded images are kept for the next epoch: 150,528 bytes each.
+    /// Where decoded images are kept for the next epoch: 150,528 bytes each at 224 pixels.
     #[arg(long, value_parser = PossibleValuesParser::new(CacheKind::ALL.map(CacheKind::name)))]
     pub cache: Option<String>,
     /// Folder of the disk cache [default: cache].
@@ -110,6 +116,22 @@ impl From<PresetFlag> for Preset {
     }
 }
 
+/// What the columns of a CSV say.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SchemaFlag {
+    /// A TOML file of `[[tasks]]`, as a run's config.toml; without it the tasks are age, gender, race.
+    #[arg(long, value_name = "FILE")]
+    schema: Option<PathBuf>,
+}
+
+impl SchemaFlag {
+    /// The tasks.
+    pub fn read(&self) -> Result<Schema> {
+        let schema = self.schema.as_deref().map(ff_train::config::read_tasks).transpose()?;
+        Ok(schema.unwrap_or_default())
+    }
+}
+
 impl ComputeFlags {
     /// Lays these flags over a configuration.
     pub fn over(&self, builder: ConfigBuilder) -> ConfigBuilder {
@@ -159,11 +181,12 @@ impl HashFlags {
 impl DataFlags {
     /// Lays these flags over a configuration.
     pub fn over(&self, builder: ConfigBuilder) -> ConfigBuilder {
-        let builder = self.limits.over(builder);
+        let builder = self.limits.over(builder).tasks_of(self.schema.schema.as_deref());
         builder
             .set("data.splits", self.splits.as_deref())
             .set("data.images", self.images.as_deref())
             .set("data.outside_root", self.outside_root.then_some(true))
+            .set("data.image_size", self.image_size)
             .set("data.batch_size", self.batch_size.and_then(BatchSize::images))
             .set("data.workers", self.workers)
             .set("data.augment", self.augment.as_deref())

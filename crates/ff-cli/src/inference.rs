@@ -7,9 +7,8 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use ff_data::{Dataset, FaceBox, ImageInput, LoaderConfig};
 use ff_model::Compute;
-use ff_train::predictor::Failure;
+use ff_train::infer::{Failure, Trained, TrainedSource, open_trained};
 use ff_train::run::CheckpointName;
-use ff_train::setup::{Trained, TrainedSource, open_trained};
 use ff_train::{ConfigBuilder, Preset};
 
 use crate::flags::{ComputeFlags, LimitFlags, recorded_path, settle};
@@ -59,6 +58,9 @@ pub struct ImageFlags {
     #[arg(long, value_name = "SHARE", allow_hyphen_values = true, default_value_t = FaceBox::FAIRFACE_PADDING,
           value_parser = number(ranges::PADDING))]
     padding: f64,
+    /// Height and width that crops are resized to [default: the run's, or 224].
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(ranges::IMAGE_SIZE))]
+    image_size: Option<usize>,
     #[command(flatten)]
     pace: PaceFlags,
 }
@@ -116,9 +118,11 @@ impl ModelFlags {
 }
 
 impl ImageFlags {
-    /// The images, and how to load and compute them; to be called before the first tensor is made.
-    pub fn settle(&self, context: &Context) -> Result<(Dataset, LoaderConfig, Compute)> {
-        let config = settle(self.pace.over(ConfigBuilder::new(Preset::Sample, &context.root)))?;
+    /// The model, the images for it, and how to load them; to be called before the first tensor is made.
+    pub fn open(&self, model: &ModelFlags, context: &Context) -> Result<(Trained, Dataset, LoaderConfig)> {
+        let builder = self.pace.over(ConfigBuilder::new(Preset::Sample, &context.root));
+        let config = settle(builder.set("data.image_size", self.image_size))?;
+        // What is wrong with the images is told before a model is read.
         let (images, mut inputs) = (self.images.clone().unwrap_or_default(), Vec::new());
         for argument in &self.inputs {
             inputs.extend(ImageInput::expand(argument, &images, &mut std::io::stdin().lock())?);
@@ -129,7 +133,9 @@ impl ImageFlags {
         let images =
             Dataset::unlabelled(inputs)?.with_face_padding(self.padding).with_rules(config.data.rules());
         let loader = LoaderConfig::eval(config.data.batch_size).with_workers(config.data.workers);
-        Ok((images, loader, config.train.compute()?))
+        let trained = model.open(&config.train.compute()?)?;
+        let image_size = self.image_size.or(trained.image_size).unwrap_or(config.data.image_size);
+        Ok((trained, images.with_image_size(image_size), loader))
     }
 }
 

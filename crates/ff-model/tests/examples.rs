@@ -17,7 +17,8 @@ mod predict_image;
 fn both_run_on_files() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
-    let task = TaskLabels { task: ff_core::Task::new("gender"), labels: vec!["Female".into(), "Male".into()] };
+    let task =
+        TaskLabels { task: ff_core::Task::new("gender"), labels: vec!["Female".into(), "Male".into()] };
     let parameters = Parameters::initialise(&[task.head()], 3, &Device::Cpu).unwrap();
     let bytes = serialise(&parameters, labels_metadata(std::slice::from_ref(&task))).unwrap();
     fs_err::write(path("model.safetensors"), bytes).unwrap();

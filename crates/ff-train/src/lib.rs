@@ -28,6 +28,6 @@ pub mod trainer;
 pub mod weights;
 
 pub use config::{Config, ConfigBuilder, Preset};
-pub use error::{Error, Result};
+pub use error::{Error, HOW_TO_GET_WEIGHTS, Result};
 pub use records::TrainingResult;
 pub use trainer::{Observer, Start, train};

@@ -5,11 +5,10 @@
 
 use std::path::PathBuf;
 
-use ff_core::json::{null_as_nan, nulls_as_nan, some_nulls_as_nan};
 use ff_core::PerTask;
+use ff_core::json::{null_as_nan, nulls_as_nan, some_nulls_as_nan};
 use ff_eval::{ConfusionMatrix, TaskMetrics};
 use serde::{Deserialize, Serialize};
-
 
 /// A line of `metrics.jsonl`; its key `kind` says which.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -215,7 +214,11 @@ mod tests {
         );
         let Record::Epoch(read) = serde_json::from_str(&json).unwrap() else { panic!("{json}") };
         assert_eq!((read.train_loss, read.confusion["age"].get(1, 0)), (None, 1));
-        assert!(read.val["age"].nll.is_nan() && read.csv_row().starts_with("1,2,,0.5,"), "{}", read.csv_row());
+        assert!(
+            read.val["age"].nll.is_nan() && read.csv_row().starts_with("1,2,,0.5,"),
+            "{}",
+            read.csv_row()
+        );
         let header = "epoch,step,train_loss,age_accuracy,gender_accuracy,race_accuracy,age_nll,gender_nll,race_nll,\
                       images_per_s,training_seconds,evaluation_seconds";
         assert_eq!(read.csv_header(), header, "as versions before wrote it");

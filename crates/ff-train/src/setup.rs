@@ -40,7 +40,13 @@ pub fn train_feeder(
     model: &FaceModel,
 ) -> Result<Feeder> {
     if config.train.device == DeviceSpec::Cpu {
-        check_room(Pass::Training, config.data.batch_size, config.data.prefetch, manifest.len())?;
+        check_room(
+            Pass::Training,
+            config.data.image_size,
+            config.data.batch_size,
+            config.data.prefetch,
+            manifest.len(),
+        )?;
     }
     let dataset = train_dataset(config, manifest, encoders)?;
     let mixes = config.data.mixup > 0.0 || config.data.cutmix > 0.0;
@@ -57,7 +63,13 @@ pub fn eval_feeder(
     model: &FaceModel,
 ) -> Result<Feeder> {
     if config.train.device == DeviceSpec::Cpu {
-        check_room(Pass::Evaluation, config.data.batch_size, config.data.prefetch, manifest.len())?;
+        check_room(
+            Pass::Evaluation,
+            config.data.image_size,
+            config.data.batch_size,
+            config.data.prefetch,
+            manifest.len(),
+        )?;
     }
     let dataset = open(config, manifest, images, encoders, Mode::Eval)?;
     let loader_config = loader_config(config, LastBatch::Keep);
@@ -78,6 +90,7 @@ fn open(
     mode: Mode,
 ) -> Result<Dataset> {
     let dataset = Dataset::open(manifest, images, encoders, mode)?.with_rules(config.data.rules());
+    let dataset = dataset.with_image_size(config.data.image_size);
     Ok(dataset.with_cache(&cache_spec(config))?)
 }
 

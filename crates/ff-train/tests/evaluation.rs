@@ -29,7 +29,8 @@ fn flipping_averages_the_probabilities_of_image_and_mirror_image() {
     let mut feeder = Feeder::new(Arc::clone(&dataset), config, &model, Augmentation::OnDevice).unwrap();
     let go_on = |_| ControlFlow::Continue(());
     let plain = predict(&mut model, &mut feeder, go_on).unwrap().unwrap();
-    let flipped = predict_with(TestTimeAugmentation::Flip, &mut model, &mut feeder, go_on).unwrap().unwrap();
+    let flipped =
+        predict_with(TestTimeAugmentation::Flip, &[], &mut model, &mut feeder, go_on).unwrap().unwrap();
     assert_eq!((&plain.targets, &plain.files), (&flipped.targets, &flipped.files));
 
     let batch = Loader::new(dataset, config).unwrap().epoch(0, 0).next().unwrap().unwrap();

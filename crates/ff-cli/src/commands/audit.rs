@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use ff_data::audit::{Audit, Match, MatchKind, Stage};
 
-use crate::flags::{ComputeFlags, DataFlags, HashFlags, recorded_path, sample_config};
+use crate::flags::{ComputeFlags, DataFlags, HashFlags, SchemaFlag, recorded_path, sample_config};
 use crate::output::{self, grouped, note};
 use crate::output_file::{ForceFlag, Kind, OutputFile};
 use crate::{Context, Ending};
@@ -37,6 +37,8 @@ pub struct Args {
     #[command(flatten)]
     force: ForceFlag,
     #[command(flatten)]
+    schema: SchemaFlag,
+    #[command(flatten)]
     hashing: HashFlags,
 }
 
@@ -48,10 +50,12 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         splits: splits.clone(),
         images: images.clone(),
         outside_root: *outside_root,
+        schema: args.schema.clone(),
         ..DataFlags::default()
     };
-    let config = sample_config(context, &data, &ComputeFlags::default()).resolve()?.data;
+    let config = sample_config(context, &data, &ComputeFlags::default()).resolve()?;
     let splits = config.read_splits()?;
+    let config = config.data;
     ensure!(config.images.is_dir(), ff_data::Error::NoImagesRoot(config.images));
     let hash_file = args.hashing.open(&config.images)?;
     let rules = args.hashing.limits.rules();
@@ -112,7 +116,7 @@ fn print(audit: &Audit) {
         });
         output::say!(
             "\n{}",
-            output::table(&[task.name(), "train", "val", "test"], &rows.collect::<Vec<_>>())
+            output::table(&[task.as_str(), "train", "val", "test"], &rows.collect::<Vec<_>>())
         );
     }
 }
@@ -136,7 +140,7 @@ fn described(found: &Match) -> String {
     };
     let images: Vec<String> =
         found.images.iter().map(|image| format!("{} {}", image.split.name(), image.file)).collect();
-    let conflicts: Vec<&str> = found.conflicts.iter().map(|task| task.name()).collect();
+    let conflicts: Vec<&str> = found.conflicts.iter().map(|task| task.as_str()).collect();
     let conflicts =
         if conflicts.is_empty() { String::new() } else { format!("; not the same {}", conflicts.join(", ")) };
     format!("{}: {kind}{conflicts}", images.join(" = "))

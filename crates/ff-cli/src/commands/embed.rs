@@ -34,8 +34,8 @@ pub struct Args {
 
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let out = OutputFile::claim(&args.out, Kind::Embeddings, args.force)?;
-    let (images, loader, compute) = args.images.settle(context)?;
-    let mut predictor = Predictor::new(args.model.open(&compute)?);
+    let (trained, images, loader) = args.images.open(&args.model, context)?;
+    let mut predictor = Predictor::new(trained);
     let bar = output::progress(images.len() as u64, "[{bar:30}] {pos}/{len} {per_sec} eta {eta}");
     let clock = Instant::now();
     let (embeddings, failed) = predictor.embed(images, loader, |n| bar.inc(n as u64))?;

@@ -14,7 +14,7 @@ use crate::{Ending, output};
 
 /// Write a trained model as ONNX, or as one safetensors file.
 ///
-/// ONNX: opset 17, any batch size, 224x224 pixels, one output a task (age, gender, race); the labels stand in the
+/// ONNX: opset 17, any batch size, 224x224 pixels, one output a task (as age, gender, race); the labels stand in the
 /// metadata under `labels`, in the order of the outputs. safetensors: the file that `predict --weights` and PyTorch read.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \

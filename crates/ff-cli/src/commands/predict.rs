@@ -1,19 +1,18 @@
-//! `predict`: age, gender and race of faces in images.
+//! `predict`: what a model says about faces in images.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
 
 use anyhow::Result;
 use clap::ValueEnum;
-use ff_train::fairface_csv;
-use ff_train::predictor::{FacePrediction, Failure, Predictor};
+use ff_train::infer::{FacePrediction, Failure, Predictor, TaskPrediction, fairface_csv};
 use serde::Serialize;
 
 use crate::inference::{ImageFlags, ModelFlags, report};
 use crate::output::{self, note, percent};
 use crate::{Context, Ending};
 
-/// Predict age, gender and race of faces.
+/// Predict age, gender and race of faces, or whatever tasks the model has.
 ///
 /// Images are taken to be face crops, and are resized to 224x224. For photos, say where the face is: --crop, or a CSV
 /// with the columns x, y, w, h. The box is widened by --padding and squared, as FairFace's crops were made; what lies
@@ -57,12 +56,12 @@ struct PredictionSummary {
 }
 
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
-    let (images, loader, compute) = args.images.settle(context)?;
-    let mut predictor = Predictor::new(args.model.open(&compute)?);
+    let (trained, images, loader) = args.images.open(&args.model, context)?;
+    let mut predictor = Predictor::new(trained);
     let bar = output::progress(images.len() as u64, "[{bar:30}] {pos}/{len} {per_sec} eta {eta}");
     if !json && matches!(args.format, Format::Csv) {
         // A reader that has gone already is found out with the first row.
-        let _ = output::write_stdout(fairface_csv::HEADER.as_bytes());
+        let _ = output::write_stdout(fairface_csv::header(predictor.encoders()).as_bytes());
     }
     let clock = Instant::now();
     let (mut n, mut predictions) = (0, Vec::new());
@@ -92,9 +91,7 @@ fn line(prediction: &FacePrediction, format: Format) -> String {
         Format::Csv => fairface_csv::row(prediction),
         Format::Json => serde_json::to_string(prediction).expect("predictions are JSON") + "\n",
         Format::Text => {
-            let answer = |t: &ff_train::predictor::TaskPrediction| {
-                format!("{} ({})", t.label, percent(f64::from(t.probability)))
-            };
+            let answer = |t: &TaskPrediction| format!("{} ({})", t.label, percent(f64::from(t.probability)));
             let answers: Vec<String> = prediction.tasks.values().map(answer).collect();
             let face = prediction.face.map_or(String::new(), |face| format!(" [{face}]"));
             format!("{}{face}: {}\n", prediction.file, answers.join(", "))

@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, ensure};
+use clap::builder::NonEmptyStringValueParser;
+use ff_core::Schema;
 use ff_data::audit::differing_labels;
 use ff_data::duplicates::{Duplicates, scan};
-use ff_data::{FilePaths, Manifest, OldFiles, Ratios, SplitFolder, SplitPlan, SplitSpec, Task};
+use ff_data::{FilePaths, Manifest, OldFiles, Ratios, SplitFolder, SplitPlan, SplitSpec};
 use serde::Serialize;
 
 use crate::Ending;
-use crate::flags::HashFlags;
+use crate::flags::{HashFlags, SchemaFlag};
 use crate::output::{self, grouped};
 use crate::ranges::{self, whole};
 
@@ -25,7 +27,7 @@ use crate::ranges::{self, whole};
     split --labels labels.csv --images photos --out splits --drop-duplicates\n  \
     split --labels labels.csv --out splits --ratios 0.8,0.1,0.1 --seed 7 --stratify race,gender")]
 pub struct Args {
-    /// Label CSVs with the columns file, age, gender, race; other columns are kept.
+    /// Label CSVs with the column file and one a task; other columns are kept.
     #[arg(long, value_name = "CSV", num_args = 1.., required = true)]
     labels: Vec<PathBuf>,
     /// Folder to write ff_train.csv, ff_val.csv and ff_test.csv to. Files of these names that an earlier split wrote are
@@ -50,9 +52,12 @@ pub struct Args {
     /// Decides which rows go where.
     #[arg(long, value_name = "S", default_value_t = 42, value_parser = whole::<u64>(ranges::SEED))]
     seed: u64,
-    /// Labels whose combinations keep their shares.
-    #[arg(long, value_delimiter = ',', value_name = "TASKS", default_value = "race,gender,age")]
-    stratify: Vec<Task>,
+    /// Columns whose combinations keep their shares: tasks or any others [default: race, gender and age, as far as they
+    /// are tasks].
+    #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = NonEmptyStringValueParser::new())]
+    stratify: Option<Vec<String>>,
+    #[command(flatten)]
+    schema: SchemaFlag,
     #[command(flatten)]
     hashing: HashFlags,
 }
@@ -95,8 +100,9 @@ struct Found {
 }
 
 pub fn run(args: &Args, json: bool) -> Result<Ending> {
+    let schema = args.schema.read()?;
     let files = if args.outside_root { FilePaths::Anywhere } else { FilePaths::InsideRoot };
-    let manifests = args.labels.iter().map(|csv| Manifest::read_with(csv, files));
+    let manifests = args.labels.iter().map(|csv| Manifest::read_with(csv, &schema, files));
     let mut pool = ff_data::pool(&manifests.collect::<ff_data::Result<Vec<_>>>()?)?;
     ensure!(!pool.is_empty(), "{}: expected at least one row, found none", pool.path().display());
     let rows = pool.len();
@@ -113,12 +119,13 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
         if args.drop_duplicates {
             let kept = duplicates.drop_copies(pool.len());
             let kept = kept.into_iter().map(|i| pool.rows()[i].clone()).collect();
-            pool = Manifest::new(pool.path(), pool.extra_columns().to_vec(), kept)?;
+            pool = Manifest::new(pool.path(), &schema, pool.extra_columns().to_vec(), kept)?;
         }
         groups = duplicates.groups();
     }
-    let spec = SplitSpec { ratios: args.ratios, seed: args.seed, stratify: args.stratify.clone() };
-    let plan = SplitPlan::new(&pool, &groups, &spec);
+    let stratify = args.stratify.clone().unwrap_or_else(|| usual_strata(&schema));
+    let spec = SplitSpec { ratios: args.ratios, seed: args.seed, stratify };
+    let plan = SplitPlan::new(&pool, &groups, &spec)?;
     folder.write(&plan, &pool)?;
 
     let [train, val, test] = plan.counts;
@@ -141,6 +148,12 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
         print(&outcome, args.images.is_some());
     }
     Ok(Ending::Success)
+}
+
+/// What is stratified by without being asked: FairFace's attributes, as far as they are tasks.
+fn usual_strata(schema: &Schema) -> Vec<String> {
+    let usual = ["race", "gender", "age"].into_iter().filter(|name| schema.task(name).is_ok());
+    usual.map(str::to_owned).collect()
 }
 
 /// Duplicates among the pool's images, and how many of those cannot be read.
@@ -166,8 +179,9 @@ fn search(pool: &Manifest, images: &Path, hashing: &HashFlags) -> Result<(Duplic
 impl Found {
     fn new(pool: &Manifest, duplicates: &Duplicates, unreadable: usize) -> Self {
         let groups = duplicates.groups();
-        let disagree =
-            |group: &&Vec<usize>| !differing_labels(group.iter().map(|&i| &pool.rows()[i].labels)).is_empty();
+        let disagree = |group: &&Vec<usize>| {
+            !differing_labels(pool.schema(), group.iter().map(|&i| &pool.rows()[i].labels)).is_empty()
+        };
         Found {
             exact_duplicates: duplicates.exact.iter().map(|group| group.len() - 1).sum(),
             near_duplicates: duplicates.near.len(),

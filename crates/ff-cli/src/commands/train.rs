@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
-use ff_train::records::{EpochRecord, Found, Observer, StepRecord};
-use ff_train::run::RunDir;
 use ff_train::optim::schedule::ScheduleKind;
-use ff_train::setup::Init;
+use ff_train::records::{EpochRecord, StepRecord};
+use ff_train::run::RunDir;
+use ff_train::trainer::{Found, Observer};
+use ff_train::weights::Init;
 use ff_train::{ConfigBuilder, Start};
 use indicatif::ProgressBar;
 
@@ -208,7 +209,7 @@ impl Observer for Display {
             Some(Init::Random) => note!("weights random, as asked"),
             Some(Init::RandomForWant(places)) => {
                 tracing::warn!("no pretrained weights in {places}: STARTING FROM RANDOM WEIGHTS");
-                tracing::warn!("accuracy will be near chance; {}", ff_train::setup::HOW_TO_GET_WEIGHTS);
+                tracing::warn!("accuracy will be near chance; {}", ff_train::HOW_TO_GET_WEIGHTS);
             }
             None => note!("weights resumed at step {}", found.position.step),
         }

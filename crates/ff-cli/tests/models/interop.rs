@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use crate::support::{Workplace, assert_exit, labels, largest_difference, probabilities, text};
 
-const FACES: [&str; 3] = ["faces/0.png", "faces/1.png", "faces/2.png"];
+pub const FACES: [&str; 3] = ["faces/0.png", "faces/1.png", "faces/2.png"];
 
 /// Python with these modules, or `None` after saying that `test` is skipped.
-fn python(test: &str, modules: &str) -> Option<String> {
+pub fn python(test: &str, modules: &str) -> Option<String> {
     let python = std::env::var("FAIRFACE_PYTHON").unwrap_or_else(|_| "python3".into());
     let found = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
     if found.is_ok_and(|output| output.status.success()) {
@@ -24,7 +24,7 @@ fn python(test: &str, modules: &str) -> Option<String> {
 
 /// Runs one of the scripts beside this file in `place`.
 #[track_caller]
-fn run_script(python: &str, place: &Workplace, script: &str, args: &[&str]) {
+pub fn run_script(python: &str, place: &Workplace, script: &str, args: &[&str]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/interop").join(script);
     let output = Command::new(python).arg(script).args(args).current_dir(place.path("")).output().unwrap();
     assert_exit(&output, 0);
@@ -32,7 +32,7 @@ fn run_script(python: &str, place: &Workplace, script: &str, args: &[&str]) {
 }
 
 /// Faces as PNG: decoders of JPEG differ by a grey level here and there, which is not what is tested.
-fn with_png_faces(place: Workplace) -> Workplace {
+pub fn with_png_faces(place: Workplace) -> Workplace {
     let place = place.with_faces(FACES.len());
     for face in FACES {
         let jpeg = PathBuf::from(face).with_extension("jpg");
@@ -44,7 +44,7 @@ fn with_png_faces(place: Workplace) -> Workplace {
     place
 }
 
-fn read_json(path: PathBuf) -> Value {
+pub fn read_json(path: PathBuf) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 

@@ -6,5 +6,6 @@
 
 mod hub;
 mod interop;
+mod own_tasks;
 mod predict;
 mod support;

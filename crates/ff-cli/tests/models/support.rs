@@ -138,8 +138,10 @@ pub fn largest_difference(a: &Value, b: &Value) -> f64 {
 /// `{image: {task: {label: probability}}}` of what `predict --json` printed.
 pub fn probabilities(predicted: &Value) -> Value {
     let image = |p: &Value| {
-        let tasks = ["age", "gender", "race"].map(|t| (t.to_owned(), p[t]["probabilities"].clone()));
-        (p["file"].as_str().unwrap().to_owned(), Value::Object(tasks.into_iter().collect()))
+        let answers = p.as_object().unwrap().iter();
+        let tasks =
+            answers.filter_map(|(task, answer)| Some((task.clone(), answer.get("probabilities")?.clone())));
+        (p["file"].as_str().unwrap().to_owned(), Value::Object(tasks.collect()))
     };
     Value::Object(predicted["predictions"].as_array().unwrap().iter().map(image).collect())
 }

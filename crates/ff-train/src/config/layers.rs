@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ff_core::Schema;
 use ff_model::Precision;
 use serde::Serialize;
 use toml::{Table, Value};
@@ -133,6 +134,23 @@ impl ConfigBuilder {
         self
     }
 
+    /// Takes the tasks of a schema's file, if there is one; whatever is wrong with it is an error of
+    /// [`ConfigBuilder::resolve`].
+    #[must_use]
+    pub fn tasks_of(mut self, schema: Option<&Path>) -> Self {
+        match schema.map(read_tasks).transpose() {
+            Ok(None) => {}
+            Ok(Some(tasks)) => {
+                let tasks = Value::try_from(tasks).expect("tasks are valid TOML");
+                self.merged.insert("tasks".to_owned(), tasks);
+            }
+            Err(e) => {
+                self.refused.get_or_insert(e);
+            }
+        }
+        self
+    }
+
     /// The configuration, checked.
     ///
     /// # Errors
@@ -145,6 +163,17 @@ impl ConfigBuilder {
         check(&config)?;
         Ok(config)
     }
+}
+
+/// The tasks of a schema's file: its `[[tasks]]`, whatever else it says. A run's configuration is such a file.
+///
+/// # Errors
+/// The file cannot be read, is no TOML, or has no tasks that make a schema.
+pub fn read_tasks(path: &Path) -> Result<Schema> {
+    let bad = |message: String| Error::Config { origin: path.display().to_string(), message };
+    let tasks = file::read(path)?.remove("tasks");
+    let tasks = tasks.ok_or_else(|| bad("expected [[tasks]], each with a name, found none".to_owned()))?;
+    tasks.try_into().map_err(|e: toml::de::Error| bad(e.message().to_owned()))
 }
 
 /// All keys with their defaults, but the precision, whose default depends on others: see [`read`].

@@ -24,7 +24,7 @@ use ff_model::{Compute, DeviceSpec, Engine, Precision};
 use serde::{Deserialize, Serialize};
 
 pub use criterion::Criterion;
-pub use layers::{ConfigBuilder, Preset};
+pub use layers::{ConfigBuilder, Preset, read_tasks};
 
 use crate::Result;
 use crate::loss::LossConfig;

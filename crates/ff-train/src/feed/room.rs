@@ -1,7 +1,5 @@
 //! Whether the host has memory for a batch, before the system ends the process for it.
 
-use ff_data::ImageSize;
-
 use crate::{Error, Result, machine};
 
 /// What a batch is made for.
@@ -14,35 +12,46 @@ pub enum Pass {
 }
 
 impl Pass {
-    /// Bytes that the fast engine keeps for each image of a batch on the CPU; the reference engine keeps more.
-    const fn bytes_an_image(self) -> u64 {
-        match self {
+    /// Bytes that the fast engine keeps on the CPU for each image of a batch, of this height and width, with the least of
+    /// the backbones; others and the reference engine keep more.
+    const fn bytes_an_image(self, image_size: usize) -> u64 {
+        let at_224 = match self {
             Self::Training => 26_000_000,
             Self::Evaluation => 8_500_000,
-        }
+        };
+        at_224 * (image_size * image_size) as u64 / (224 * 224)
     }
 }
 
 /// Refuses a batch that the host has no memory for; what a GPU has room for, its own errors say.
 ///
-/// `rows` are all images that there are: no batch is larger.
+/// Images are `image_size` pixels high and wide, and `rows` all that there are: no batch is larger.
 ///
 /// # Errors
 /// [`Error::Config`] says how much the batch needs, how much is free, and which batch fits.
-pub fn check_room(pass: Pass, batch: usize, prefetch: usize, rows: usize) -> Result<()> {
+pub fn check_room(pass: Pass, image_size: usize, batch: usize, prefetch: usize, rows: usize) -> Result<()> {
     match machine::free_memory() {
-        Some(free) => check_room_in(free, pass, batch, prefetch, rows),
+        Some(free) => check_room_in(free, pass, image_size, batch, prefetch, rows),
         None => Ok(()),
     }
 }
 
-fn check_room_in(free: u64, pass: Pass, batch: usize, prefetch: usize, rows: usize) -> Result<()> {
-    let pixels = 4 * 3 * ImageSize::DEFAULT.area() as u64;
+fn check_room_in(
+    free: u64,
+    pass: Pass,
+    image_size: usize,
+    batch: usize,
+    prefetch: usize,
+    rows: usize,
+) -> Result<()> {
+    let pixels = 4 * 3 * (image_size * image_size) as u64;
     let batches_ahead = (prefetch as u64).saturating_add(1);
     let need = |batch: usize| {
         // No more batches are ahead than the rows make.
         let ahead = batches_ahead.saturating_mul(batch as u64).min(rows as u64);
-        pass.bytes_an_image().saturating_mul(batch as u64).saturating_add(pixels.saturating_mul(ahead))
+        pass.bytes_an_image(image_size)
+            .saturating_mul(batch as u64)
+            .saturating_add(pixels.saturating_mul(ahead))
     };
     let batch = batch.min(rows);
     if need(batch) <= free {
@@ -73,7 +82,7 @@ mod tests {
     #[test]
     fn a_batch_that_cannot_fit_is_refused_with_one_that_does() {
         let check = |free, batch, rows| {
-            check_room_in(free, Pass::Training, batch, 4, rows).map_err(|e| e.to_string())
+            check_room_in(free, Pass::Training, 224, batch, 4, rows).map_err(|e| e.to_string())
         };
         const GIB: u64 = 1 << 30;
         assert_eq!(check(4 * GIB, 32, 100_000), Ok(()));
@@ -96,7 +105,7 @@ mod tests {
                 Plan::new(&Network::resnet34(), batch, 224, 224, std::sync::Arc::clone(&pool), mode).bytes()
             };
             let slope = (bytes(6) - bytes(2)) as u64 / 4;
-            let estimate = pass.bytes_an_image();
+            let estimate = pass.bytes_an_image(224);
             assert!(
                 estimate <= slope && slope < estimate * 5 / 4,
                 "{pass:?}: {slope} bytes an image, not {estimate}"

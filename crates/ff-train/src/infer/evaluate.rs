@@ -4,10 +4,10 @@ use std::ops::ControlFlow;
 
 use candle_core::Tensor;
 use ff_core::{PerTask, TaskName};
-use ff_eval::{Predictions, TestTimeAugmentation, softmax};
+use ff_eval::{Attribute, Predictions, TestTimeAugmentation, softmax};
 use ff_model::FaceModel;
 
-use crate::feed::{InputBatch, Feeder};
+use crate::feed::{Feeder, InputBatch};
 use crate::{Error, Result};
 
 /// Runs the model over every batch. `progress` hears the number of samples done and may break off: `None` then.
@@ -20,12 +20,14 @@ pub fn predict(
     feeder: &mut Feeder,
     progress: impl FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<Predictions>> {
-    predict_with(TestTimeAugmentation::None, model, feeder, progress)
+    predict_with(TestTimeAugmentation::None, &[], model, feeder, progress)
 }
 
-/// As [`predict`], with the mean over several views of every image.
+/// As [`predict`], with the mean over several views of every image, and those of these columns that the samples' CSV has
+/// beside the tasks' as attributes to group by.
 pub fn predict_with(
     augmentation: TestTimeAugmentation,
+    columns: &[String],
     model: &mut FaceModel,
     feeder: &mut Feeder,
     mut progress: impl FnMut(usize) -> ControlFlow<()>,
@@ -36,6 +38,7 @@ pub fn predict_with(
         targets: names.iter().map(|name| (name.clone(), Vec::new())).collect(),
         ..Predictions::default()
     };
+    let mut rows: Vec<u32> = Vec::new();
     let mut batches = feeder.epoch(0, 0);
     while let Some(batch) = batches.next() {
         let InputBatch { images, samples } = batch?;
@@ -58,6 +61,7 @@ pub fn predict_with(
             predictions.targets[&task].extend(&samples.targets[&task]);
         }
         predictions.files.extend(samples.files);
+        rows.extend(samples.sample_indices);
         if progress(predictions.len()).is_break() {
             return Ok(None);
         }
@@ -70,6 +74,15 @@ pub fn predict_with(
             None => "none".to_owned(),
         };
         return Err(Error::NoSamples { found });
+    }
+    let manifest = feeder.loader().dataset().manifest();
+    let others = columns.iter().filter(|name| !names.iter().any(|task| *task == ***name));
+    for name in others {
+        if let Some(column) = manifest.column(name) {
+            let values: Vec<&str> = column.collect();
+            let of_samples = rows.iter().map(|&row| Some(values[row as usize]));
+            predictions.attributes.push(Attribute::new(name, of_samples));
+        }
     }
     Ok(Some(predictions))
 }
@@ -111,7 +124,8 @@ mod tests {
             let good = Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], &Device::Cpu).unwrap();
             let bad = Tensor::new(&[[1f32, 2.0], [value, 4.0]], &Device::Cpu).unwrap();
             class_probabilities(&names, &[good.clone(), good.clone(), good.clone()], &files).unwrap();
-            let message = class_probabilities(&names, &[good.clone(), bad, good], &files).unwrap_err().to_string();
+            let message =
+                class_probabilities(&names, &[good.clone(), bad, good], &files).unwrap_err().to_string();
             assert_eq!(
                 message,
                 format!(

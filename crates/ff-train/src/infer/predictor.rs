@@ -13,9 +13,9 @@ use ff_model::{FaceModel, Images};
 use serde::{Serialize, Serializer};
 
 use super::evaluate::check_finite;
+use super::trained::Trained;
 use crate::Result;
 use crate::feed::{Augmentation, Feeder, InputBatch, Pass, Samples, check_room};
-use super::trained::Trained;
 
 /// A model and the labels behind its logits.
 pub struct Predictor {
@@ -155,7 +155,7 @@ fn for_each_batch<T>(
     mut then: impl FnMut(T, &Samples, &Dataset) -> Result<ControlFlow<()>>,
 ) -> Result<Vec<Failure>> {
     if model.device().is_cpu() {
-        check_room(Pass::Evaluation, config.batch_size, config.prefetch, images.len())?;
+        check_room(Pass::Evaluation, images.image_size(), config.batch_size, config.prefetch, images.len())?;
     }
     let dataset = Arc::new(images);
     let config = config.with_on_bad_image(OnBadImage::Skip);

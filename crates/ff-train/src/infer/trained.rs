@@ -17,6 +17,8 @@ pub struct Trained {
     pub encoders: Encoders,
     /// The checkpoint's folder or the file that it came from.
     pub path: PathBuf,
+    /// Height and width of the images that it was trained on, as far as that is known: files do not say it.
+    pub image_size: Option<usize>,
 }
 
 impl Trained {
@@ -48,20 +50,28 @@ pub enum TrainedSource {
 pub fn open_trained(source: &TrainedSource, compute: &Compute) -> Result<Trained> {
     match source {
         TrainedSource::Run { dir, which } => {
-            let checkpoint = RunDir::open(dir)?.open_checkpoint(*which)?;
+            let run = RunDir::open(dir)?;
+            let checkpoint = run.open_checkpoint(*which)?;
+            let image_size = Some(run.config()?.data.image_size);
             let encoders = checkpoint.state()?.encoders;
             let mut model = FaceModel::new(&heads(&encoders), compute, 0)?;
             checkpoint.load_model(&mut model)?;
-            Ok(Trained { model, encoders, path: checkpoint.path().to_owned() })
+            Ok(Trained { model, encoders, path: checkpoint.path().to_owned(), image_size })
         }
         TrainedSource::Weights(path) => {
             let (model, labels) = FaceModel::open(path, compute)?;
-            let bad = |e: ff_core::schema::Error| Error::BadFile { path: path.clone(), message: e.to_string() };
+            let bad =
+                |e: ff_core::schema::Error| Error::BadFile { path: path.clone(), message: e.to_string() };
             let encoder = |TaskLabels { task, labels }: TaskLabels| {
                 Ok((task.name.clone(), LabelEncoder::from_sorted(task, labels).map_err(bad)?))
             };
             let encoders = labels.into_iter().map(encoder).collect::<Result<_>>()?;
-            Ok(Trained { model, encoders: Encoders::new(encoders).map_err(bad)?, path: path.clone() })
+            Ok(Trained {
+                model,
+                encoders: Encoders::new(encoders).map_err(bad)?,
+                path: path.clone(),
+                image_size: None,
+            })
         }
     }
 }

@@ -6,9 +6,9 @@
 
 use ff_data::Loader;
 
-use crate::position::Position;
 use crate::config::Config;
 use crate::optim::schedule::{Schedule, ScheduleConfig};
+use crate::position::Position;
 use crate::{Error, Result};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,17 +15,17 @@ use ff_core::{Encoders, PerTask, UNKNOWN};
 use ff_data::Loader;
 use ff_model::{Dropout, FaceModel};
 
-pub use length::{Length, Limit};
 use crate::Result;
-use crate::optim::average::Average;
-use crate::position::Position;
 use crate::config::{Config, OnNonFinite};
+use crate::feed::mixing::Mixing;
 use crate::feed::{Batches, InputBatch};
 use crate::loss::{Objective, StepLosses};
-use crate::feed::mixing::Mixing;
-use crate::optim::{Measured, Measures, Optimizer, Step};
-use crate::records::{Seconds, StepRecord};
+use crate::optim::average::Average;
 use crate::optim::schedule::Schedule;
+use crate::optim::{Measured, Measures, Optimizer, Step};
+use crate::position::Position;
+use crate::records::{Seconds, StepRecord};
+pub use length::{Length, Limit};
 
 /// Everything that a step changes, and what it needs to know for that.
 pub struct Learner {
@@ -221,7 +221,13 @@ impl Learner {
     }
 
     /// Forward and backward of one batch.
-    fn add_gradient(&mut self, batch: InputBatch, at: StepPosition, sum: &mut Sum, seconds: &mut Seconds) -> Result<()> {
+    fn add_gradient(
+        &mut self,
+        batch: InputBatch,
+        at: StepPosition,
+        sum: &mut Sum,
+        seconds: &mut Seconds,
+    ) -> Result<()> {
         let clock = Instant::now();
         let InputBatch { images, samples } = batch;
         let draw = at.batches_before + sum.losses.batches() as u64 + 1;

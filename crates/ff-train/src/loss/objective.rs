@@ -89,7 +89,9 @@ impl Objective {
         device: &Device,
     ) -> Result<Self> {
         let bad = |origin: &str, message| Error::Config { origin: origin.to_owned(), message };
-        if config.ordered == OrderedLoss::Ordinal && encoders.values().all(|encoder| encoder.ranks().is_none()) {
+        if config.ordered == OrderedLoss::Ordinal
+            && encoders.values().all(|encoder| encoder.ranks().is_none())
+        {
             let names: Vec<String> = encoders.names().map(ToString::to_string).collect();
             let message = format!("expected a task with an order, found {} without", text::list(&names));
             return Err(bad("loss.ordered", message));
@@ -104,9 +106,9 @@ impl Objective {
             }
         })?;
         let weights = match config.task_weights {
-            TaskWeighting::Fixed => {
-                Weights::Fixed(encoders.each(|task, _| config.weights.get(task.as_str()).copied().unwrap_or(1.0)))
-            }
+            TaskWeighting::Fixed => Weights::Fixed(
+                encoders.each(|task, _| config.weights.get(task.as_str()).copied().unwrap_or(1.0)),
+            ),
             TaskWeighting::Uncertainty => Weights::Learnt(Uncertainty::new(&encoders.schema())),
         };
         Ok(Self { targets, weights })
@@ -227,7 +229,8 @@ mod tests {
 
     #[test]
     fn fixed_weights_scale_and_learnt_ones_move_and_come_back() {
-        let weights = [("size", 0.0), ("eyes", 2.0), ("hat", 0.0)].map(|(task, weight)| (task.to_owned(), weight));
+        let weights =
+            [("size", 0.0), ("eyes", 2.0), ("hat", 0.0)].map(|(task, weight)| (task.to_owned(), weight));
         let only_eyes = objective(&LossConfig { weights: weights.into(), ..LossConfig::default() });
         let (logits, labels) = batch();
         let loss = only_eyes.loss(&logits, &labels, None).unwrap();

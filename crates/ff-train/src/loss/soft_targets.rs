@@ -111,9 +111,8 @@ mod tests {
         };
         let (with_hole, without) = (loss(&all, &[0, ff_core::UNKNOWN, 3]), loss(&some, &[0, 3]));
         assert_eq!(with_hole.to_scalar::<f32>().unwrap(), without.to_scalar::<f32>().unwrap());
-        let gradient = |loss: &Tensor, of: &Tensor| {
-            loss.backward().unwrap().get(of).unwrap().to_vec2::<f32>().unwrap()
-        };
+        let gradient =
+            |loss: &Tensor, of: &Tensor| loss.backward().unwrap().get(of).unwrap().to_vec2::<f32>().unwrap();
         let (found, expected) = (gradient(&with_hole, &all), gradient(&without, &some));
         assert_eq!([&found[0], &found[2]], [&expected[0], &expected[1]]);
         assert_eq!(found[1], [0.0; 4]);

@@ -22,9 +22,9 @@ pub use config::{DecayScope, OptimizerConfig, OptimizerKind};
 use groups::{Rule, groups};
 pub use measure::{Measured, Measures};
 
-use average::Average;
 use crate::loss::{LossValues, StepLosses};
 use crate::{Error, Result};
+use average::Average;
 
 /// The optimiser and its state.
 pub struct Optimizer {

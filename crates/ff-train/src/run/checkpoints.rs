@@ -83,8 +83,10 @@ impl RunDir {
             };
             at_its_step && found.best == position.best
         };
-        let folders =
-            [Some(self.checkpoint(CheckpointName::Best)), position.best_step.map(|s| self.step_checkpoint(s))];
+        let folders = [
+            Some(self.checkpoint(CheckpointName::Best)),
+            position.best_step.map(|s| self.step_checkpoint(s)),
+        ];
         folders.into_iter().flatten().filter_map(|folder| Checkpoint::open(&folder).ok()).find(is_best)
     }
 
@@ -260,7 +262,11 @@ mod tests {
                 sweep(&run.path().join("checkpoints")).unwrap();
                 let last = opened(&run, CheckpointName::Last);
                 assert!(last == at(4, 2) || last == at(6, 6), "eio@{point}#{nth}: {last:?}");
-                assert_eq!(Some(opened(&run, CheckpointName::Best).step), last.best_step, "eio@{point}#{nth}");
+                assert_eq!(
+                    Some(opened(&run, CheckpointName::Best).step),
+                    last.best_step,
+                    "eio@{point}#{nth}"
+                );
                 // The next session mends what this one left.
                 let checkpoint = run.checkpoint_to_resume("last").unwrap();
                 let mut position = last;
@@ -268,7 +274,11 @@ mod tests {
                 assert_eq!(position, last, "eio@{point}#{nth}: the best is still there");
                 save(&run, Position { best: last.best, ..at(8, last.best_step.unwrap()) }, Some(last.step))
                     .unwrap();
-                assert_eq!(Some(opened(&run, CheckpointName::Best).step), last.best_step, "eio@{point}#{nth}");
+                assert_eq!(
+                    Some(opened(&run, CheckpointName::Best).step),
+                    last.best_step,
+                    "eio@{point}#{nth}"
+                );
                 if result.is_ok() {
                     break;
                 }

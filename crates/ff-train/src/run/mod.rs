@@ -16,9 +16,9 @@ use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ff_core::Encoders;
 use ff_core::fault::{Point, reach_path};
 use ff_core::files::{sweep, write_atomic};
-use ff_core::Encoders;
 use fs_err as fs;
 use fs_err::OpenOptions;
 use serde_json::{Map, Value, json};

@@ -16,14 +16,14 @@ use ff_data::{Batch, Dataset, ImageSize, Loader, LoaderConfig, Mode, Splits};
 use ff_model::{BackboneMode, DeviceSpec, Dropout, Engine, FaceModel};
 use serde::Serialize;
 
+use crate::config::Config;
+use crate::learner::Learner;
+use crate::loss::{Objective, multi_task};
+use crate::optim::schedule::{Schedule, ScheduleConfig};
+use crate::optim::{Optimizer, OptimizerConfig, optimizer_step};
 use crate::position::Position;
 use crate::run::checkpoint::Checkpoint;
-use crate::config::Config;
-use crate::loss::{Objective, multi_task};
-use crate::optim::{Optimizer, OptimizerConfig, optimizer_step};
-use crate::optim::schedule::{Schedule, ScheduleConfig};
 use crate::setup::build_model;
-use crate::learner::Learner;
 use crate::{Error, Result};
 
 /// Faces in the batch of most checks.

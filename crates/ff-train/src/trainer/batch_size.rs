@@ -7,7 +7,7 @@
 use std::str::FromStr;
 
 use candle_core::{DType, Tensor};
-use ff_data::{ImageSize, Splits};
+use ff_data::Splits;
 use ff_kernels::gpu::error::largest_batch;
 use ff_kernels::gpu::{Element, Program};
 use ff_kernels::resnet::Config as Network;
@@ -68,7 +68,7 @@ pub fn find(config: &Config) -> Result<usize> {
     let splits = config.read_splits()?;
     let most = splits.train.len();
     let free = machine::gpu(config.train.device)?.map_or(0, |gpu| gpu.free);
-    let estimate = largest_batch(most + 1, free, |batch| arena_bytes(config.train.precision, batch));
+    let estimate = largest_batch(most + 1, free, |batch| arena_bytes(config, batch));
     let fits = |batch| match try_once(config, &splits, batch) {
         Ok(()) => Ok(true),
         Err(e) if e.is_out_of_memory() => Ok(false),
@@ -105,14 +105,14 @@ pub fn largest<E>(
 }
 
 /// Bytes of activations for training and evaluation, beside what convolutions need to work in.
-fn arena_bytes(precision: Precision, batch: usize) -> usize {
-    let element = match precision {
+fn arena_bytes(config: &Config, batch: usize) -> usize {
+    let element = match config.train.precision {
         Precision::Bf16 => Element::Bf16,
         Precision::F32 { .. } => Element::F32,
     };
-    let (network, ImageSize { height, width }) = (Network::resnet34(), ImageSize::DEFAULT);
-    let train = Program::train(&network, element, batch, height, width).arena_len();
-    train + Program::infer(&network, element, batch, height, width).arena_len()
+    let (network, size) = (Network::resnet34(), config.data.image_size);
+    let train = Program::train(&network, element, batch, size, size).arena_len();
+    train + Program::infer(&network, element, batch, size, size).arena_len()
 }
 
 /// Does once what a run does with a batch; twice, since the second time passes become graphs. Planes need as much room
@@ -120,8 +120,8 @@ fn arena_bytes(precision: Precision, batch: usize) -> usize {
 fn try_once(config: &Config, splits: &Splits, batch: usize) -> Result<()> {
     let mut model = build_model(config, &splits.encoders)?;
     let mut optimizer = Optimizer::for_model(config.optimizer.clone(), &model)?;
-    let ImageSize { height, width } = ImageSize::DEFAULT;
-    let images = Tensor::zeros((batch, 3, height, width), DType::F32, model.device())?;
+    let size = config.data.image_size;
+    let images = Tensor::zeros((batch, 3, size, size), DType::F32, model.device())?;
     let targets = Tensor::zeros(batch, DType::U32, model.device())?;
     let targets = vec![targets; model.heads().len()];
     for step in 1..=2 {

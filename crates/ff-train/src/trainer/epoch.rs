@@ -14,13 +14,13 @@ use ff_model::BackboneMode;
 
 use super::Trainer;
 use super::observer::Observer;
-use crate::learner::{FinishedStep, StepPosition};
-use crate::position::Position;
 use crate::config::{Config, OnNonFinite};
 use crate::infer::predict;
-use crate::run::journal::Journal;
+use crate::learner::{FinishedStep, StepPosition};
+use crate::position::Position;
 use crate::records::{EpochRecord, Observer, Seconds, StepRecord};
 use crate::run::RunDir;
+use crate::run::journal::Journal;
 use crate::{Error, Result};
 
 /// With `on_non_finite = "skip"`, so many skipped steps in a row stop the run.
@@ -50,7 +50,8 @@ impl Trainer {
         let Self { config, train, learner, store, journal, length, position, seconds, images, .. } = self;
         let batches_before = epoch * train.loader().n_batches() as u64;
         let mut batches = train.epoch(epoch, position.batch);
-        let mut recorder = StepRecorder { config, run_dir: &store.run_dir, journal, position, images, observer };
+        let mut recorder =
+            StepRecorder { config, run_dir: &store.run_dir, journal, position, images, observer };
         let mut unsettled = UnsettledStep::default();
         let mut flow = ControlFlow::Continue(());
         let mut no_batch = None;

@@ -12,8 +12,8 @@ mod resume;
 use std::cell::Cell;
 use std::sync::atomic::AtomicBool;
 
-use ff_core::files::{link_dir, sha256};
 use ff_core::Encoders;
+use ff_core::files::{link_dir, sha256};
 use ff_data::Splits;
 use ff_model::FaceModel;
 
@@ -22,17 +22,17 @@ pub use observer::{Found, Observer};
 pub use resume::Change;
 use resume::{Resumed, with_absolute_paths};
 
-use crate::position::Position;
-use crate::run::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::feed::Feeder;
-use crate::run::journal::Journal;
 use crate::loss::StepLosses;
 use crate::machine::Machine;
 use crate::optim::{Optimizer, Step};
+use crate::position::Position;
 use crate::records::{EpochRecord, Seconds, TrainingResult};
 use crate::report::Report;
-use crate::run::{Lock, RunDir, CheckpointName};
+use crate::run::checkpoint::Checkpoint;
+use crate::run::journal::Journal;
+use crate::run::{CheckpointName, Lock, RunDir};
 use crate::setup;
 use crate::weights::{self, Init};
 use crate::{Error, Result};

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use ff_core::Encoders;
 use toml::{Table, Value};
 
+use crate::config::Config;
 use crate::learner::Length;
 use crate::position::Position;
 use crate::run::checkpoint::{Checkpoint, State};
-use crate::config::Config;
 use crate::run::{Lock, RunDir};
 use crate::{Error, Result};
 

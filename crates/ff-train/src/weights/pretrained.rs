@@ -7,8 +7,8 @@ use ff_core::files::{sha256, write_atomic};
 use ff_model::weights::{self, Kind};
 use serde::Serialize;
 
-use crate::weights::hub::{self, DEFAULT_REPOSITORY, HashCheck, IMAGENET, Transfer};
 use super::init::cached_weights;
+use crate::weights::hub::{self, DEFAULT_REPOSITORY, HashCheck, IMAGENET, Transfer};
 use crate::{Error, Result};
 
 /// Where weights come from.

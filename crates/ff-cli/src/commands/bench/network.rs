@@ -4,17 +4,18 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
-use ff_data::{Encoders, Manifest, Row, Splits};
+use ff_core::Encoders;
+use ff_data::{Manifest, Row, Splits};
 use ff_model::{DeviceSpec, Dropout, FaceModel};
 use ff_train::Config;
-use ff_train::batch_size::{Pass, check_room};
-use ff_train::position::Position;
+use ff_train::feed::{Pass, check_room};
+use ff_train::learner::{Learner, StepPosition};
 use ff_train::loss::{StepLosses, multi_task};
 use ff_train::machine::{self, Gpu};
-use ff_train::optim::{Measured, Optimizer, Step};
+use ff_train::optim::{Measured, Optimizer, Step, optimizer_step};
+use ff_train::position::Position;
 use ff_train::records::Seconds;
 use ff_train::setup::{build_model, train_feeder};
-use ff_train::trainer::{Learner, StepPosition, optimizer_step};
 use serde::Serialize;
 
 /// Milliseconds of a training step's parts.
@@ -33,7 +34,7 @@ impl Parts {
 
 /// `steps` training steps after one to warm up.
 pub fn train(config: &Config, encoders: &Encoders, steps: usize) -> Result<Vec<Parts>> {
-    check_room(Pass::Training, config.data.batch_size, 0, config.data.batch_size)?;
+    check_room(Pass::Training, config.data.image_size, config.data.batch_size, 0, config.data.batch_size)?;
     let mut model = build_model(config, encoders)?;
     let mut optimizer = Optimizer::for_model(config.optimizer.clone(), &model)?;
     let images = synthetic(config, &model)?;
@@ -58,7 +59,13 @@ pub fn train(config: &Config, encoders: &Encoders, steps: usize) -> Result<Vec<P
 /// Milliseconds of a forward pass in evaluation mode.
 pub fn infer(config: &Config, encoders: &Encoders, steps: usize) -> Result<Timing> {
     if config.train.device == DeviceSpec::Cpu {
-        check_room(Pass::Evaluation, config.data.batch_size, 0, config.data.batch_size)?;
+        check_room(
+            Pass::Evaluation,
+            config.data.image_size,
+            config.data.batch_size,
+            0,
+            config.data.batch_size,
+        )?;
     }
     let mut model = build_model(config, encoders)?;
     let images = synthetic(config, &model)?;
@@ -109,7 +116,12 @@ pub fn train_with_loader(config: &Config, splits: Splits, steps: usize) -> Resul
     let wanted = Pace::on(&device).steps(steps) * config.data.batch_size;
     ensure!(wanted <= MOST_ROWS, "expected at most {MOST_ROWS} images in all, found {wanted}");
     let rows: Vec<Row> = splits.train.rows().iter().cycle().take(wanted).cloned().collect();
-    let manifest = Manifest::new(splits.train.path(), splits.train.extra_columns().to_vec(), rows)?;
+    let manifest = Manifest::new(
+        splits.train.path(),
+        splits.train.schema(),
+        splits.train.extra_columns().to_vec(),
+        rows,
+    )?;
     let mut feeder = train_feeder(config, manifest, &splits.encoders, &model)?;
     let mut learner =
         Learner::for_split(config, model, &splits.encoders, feeder.loader(), &Position::default())?;
@@ -176,11 +188,12 @@ fn blocks(
     Ok(Timing { ms: times, gpu: machine::gpu(config.train.device)? })
 }
 
-/// Images (B,3,224,224) with the spread of normalised ones; the speed does not depend on what they show.
+/// Images (B,3,H,W) with the spread of normalised ones; the speed does not depend on what they show.
 fn synthetic(config: &Config, model: &FaceModel) -> Result<Tensor> {
-    let n = config.data.batch_size * 3 * 224 * 224;
+    let size = config.data.image_size;
+    let n = config.data.batch_size * 3 * size * size;
     let values: Vec<f32> = (0..n).map(|i| (i % 251) as f32 / 62.5 - 2.0).collect();
-    Ok(Tensor::from_vec(values, (config.data.batch_size, 3, 224, 224), model.device())?)
+    Ok(Tensor::from_vec(values, (config.data.batch_size, 3, size, size), model.device())?)
 }
 
 /// Class ids (B,) a task.

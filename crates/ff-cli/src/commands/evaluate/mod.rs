@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::ValueEnum;
 use clap::builder::NonEmptyStringValueParser;
-use ff_data::{Split, Task};
-use ff_model::FaceModel;
-use ff_train::evaluation::{
+use ff_data::Split;
+use ff_eval::{
     Bootstrap, Calibration, EvaluationRecord, Predictions, Settings, Source, TestTimeAugmentation,
-    predict_with,
 };
+use ff_model::FaceModel;
 use ff_train::feed::Feeder;
+use ff_train::infer::{Trained, predict_with};
 use ff_train::report::Report;
 use ff_train::run::RunDir;
-use ff_train::setup::{Trained, eval_feeder};
+use ff_train::setup::eval_feeder;
 use ff_train::{ConfigBuilder, Preset};
 
 use crate::flags::{recorded_path, settle};
@@ -47,7 +47,7 @@ pub struct Args {
     /// Which split of the run's data; with --weights, of the sample's.
     #[arg(long, value_enum, default_value_t)]
     split: SplitFlag,
-    /// A CSV of one's own, with the columns file, age, gender, race.
+    /// A CSV of one's own, with the column file and one a task: age, gender, race, or those of the run.
     #[arg(long, value_name = "FILE", conflicts_with = "split", value_parser = recorded_path())]
     csv: Option<PathBuf>,
     /// The folder that the CSV's files are relative to [default: the run's].
@@ -59,9 +59,10 @@ pub struct Args {
     /// Only the rows in which this column is True, as service_test of FairFace's label files.
     #[arg(long, value_name = "COLUMN", value_parser = NonEmptyStringValueParser::new())]
     subset: Option<String>,
-    /// Attributes to group by; their intersections follow.
-    #[arg(long, value_delimiter = ',', value_name = "race,gender,age", default_value = DEFAULT_GROUPS)]
-    group_by: Vec<Task>,
+    /// Columns to group by, tasks or others of the CSV; their intersections follow [default: race and gender, as far as
+    /// they are tasks].
+    #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = NonEmptyStringValueParser::new())]
+    group_by: Option<Vec<String>>,
     /// Average the probabilities of several views of each image.
     #[arg(long, value_enum, default_value_t)]
     tta: TtaFlag,
@@ -87,8 +88,8 @@ pub struct Args {
     pace: PaceFlags,
 }
 
-/// What `--group-by` is without being given.
-const DEFAULT_GROUPS: &str = "race,gender";
+/// What `--group-by` is without being given, as far as there are such tasks.
+const DEFAULT_GROUPS: [&str; 2] = ["race", "gender"];
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 enum SplitFlag {
@@ -123,15 +124,20 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         None => ConfigBuilder::new(Preset::Sample, &context.root),
     };
     let builder = args.pace.over(builder).set("data.outside_root", args.outside_root.then_some(true));
-    let config = settle(builder)?;
-    let Trained { mut model, encoders, path: checkpoint } = args.model.open(&config.train.compute()?)?;
+    let mut config = settle(builder)?;
+    let Trained { mut model, encoders, path: checkpoint, .. } = args.model.open(&config.train.compute()?)?;
+    config.tasks = encoders.schema();
     let tta = match args.tta {
         TtaFlag::None => TestTimeAugmentation::None,
         TtaFlag::Flip => TestTimeAugmentation::Flip,
     };
+    let group_by = args.group_by.clone().unwrap_or_else(|| {
+        let usual = DEFAULT_GROUPS.iter().filter(|name| encoders.get(name).is_some());
+        usual.map(|&name| name.to_owned()).collect()
+    });
     let mut predict = |manifest, images: &Path| {
         let feeder = eval_feeder(&config, manifest, images, &encoders, &model)?;
-        predictions(&mut model, feeder, tta)
+        predictions(&mut model, feeder, tta, &group_by)
     };
 
     let csv = args.csv.clone().unwrap_or_else(|| args.split.split().path(&config.data.splits));
@@ -147,19 +153,20 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let evaluated = predict(manifest, &images)?;
 
     let source = Source {
-        checkpoint,
+        checkpoint: Some(checkpoint),
         csv,
-        images,
+        images: Some(images.clone()),
         subset: args.subset.clone(),
         tta,
         skipped: n_rows - evaluated.len(),
+        ..Source::default()
     };
     let bootstrap = Bootstrap { resamples: args.bootstrap, seed: args.seed };
-    let settings = Settings { group_by: args.group_by.clone(), bootstrap, ..Settings::default() };
+    let settings = Settings { group_by: group_by.clone(), bootstrap, ..Settings::default() };
     let mut record = EvaluationRecord::new(&evaluated, &encoders, source, &settings)?;
     if args.calibrate || args.calibrate_on.is_some() {
         let (csv, images) = match &args.calibrate_on {
-            Some(csv) => (csv.clone(), &record.source.images),
+            Some(csv) => (csv.clone(), &images),
             None => (Split::Val.path(&config.data.splits), &config.data.images),
         };
         note!("fitting temperatures on {}", csv.display());
@@ -192,9 +199,14 @@ fn save(record: &EvaluationRecord, run_dir: &RunDir, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn predictions(model: &mut FaceModel, mut feeder: Feeder, tta: TestTimeAugmentation) -> Result<Predictions> {
+fn predictions(
+    model: &mut FaceModel,
+    mut feeder: Feeder,
+    tta: TestTimeAugmentation,
+    columns: &[String],
+) -> Result<Predictions> {
     let bar = output::progress(feeder.loader().dataset().len() as u64, "[{bar:30}] {pos}/{len} eta {eta}");
-    let predictions = predict_with(tta, model, &mut feeder, |done| {
+    let predictions = predict_with(tta, columns, model, &mut feeder, |done| {
         bar.set_position(done as u64);
         ControlFlow::Continue(())
     })?;

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use ff_core::files::sha256;
-use ff_train::evaluation::Bootstrap;
+use ff_eval::Bootstrap;
 
 use super::{Args, DEFAULT_GROUPS};
 
@@ -30,8 +30,9 @@ pub fn name(args: &Args, labels: Option<&[u8]>) -> String {
     parts.extend(args.tta.name().map(str::to_owned));
     parts.extend(args.calibrate_on.as_deref().map(|csv| format!("calibrated-{}", hash(&absolute(csv)))));
     parts.extend((args.calibrate && args.calibrate_on.is_none()).then(|| "calibrated".to_owned()));
-    let groups = args.group_by.iter().map(|task| task.name()).collect::<Vec<_>>().join("+");
-    parts.extend((groups != DEFAULT_GROUPS.replace(',', "+")).then(|| format!("by-{groups}")));
+    let groups = args.group_by.as_ref().filter(|groups| **groups != DEFAULT_GROUPS);
+    let groups = groups.map(|groups| groups.iter().map(|name| plain(name)).collect::<Vec<_>>().join("+"));
+    parts.extend(groups.map(|groups| format!("by-{groups}")));
     let usual = Bootstrap::default();
     parts.extend((args.bootstrap != usual.resamples).then(|| format!("bootstrap-{}", args.bootstrap)));
     parts.extend((args.seed != usual.seed).then(|| format!("seed-{}", args.seed)));

@@ -1,9 +1,7 @@
 //! An evaluation in tables: what fits a screen. The rest is in the record.
 
-use ff_data::PerTask;
-use ff_train::evaluation::{
-    Calibration, Disparities, Estimate, EvaluationRecord, GroupMetrics, Over, SMALL_GROUP,
-};
+use ff_core::TaskName;
+use ff_eval::{Calibration, Disparities, Estimate, EvaluationRecord, GroupMetrics, Over, SMALL_GROUP};
 
 use crate::output::{self, percent, table};
 
@@ -73,18 +71,20 @@ fn print_groups(groups: &[GroupMetrics]) {
     }
     let rows = groups.iter().map(|group| {
         let name = if group.small { format!("{} (small)", group.group) } else { group.group.clone() };
-        let accuracy = group.tasks.as_ref().map(|task| match (&task.metrics, task.accuracy_interval) {
+        let accuracy = group.tasks.each(|_, task| match (&task.metrics, task.accuracy_interval) {
             (Some(metrics), Some(interval)) => {
                 let [low, high] = [interval.low, interval.high].map(|x| format!("{:.1}", 100.0 * x));
                 format!("{} ({low}-{high})", percent(metrics.accuracy))
             }
             _ => "-".to_owned(),
         });
-        let PerTask { age, gender, race } = accuracy;
-        vec![name, group.n.to_string(), age, gender, race]
+        [name, group.n.to_string()].into_iter().chain(accuracy.into_values()).collect()
     });
     output::say!("\naccuracy by {by}, with 95 % intervals");
-    output::say!("{}", table(&[&by.to_string(), "n", "age", "gender", "race"], &rows.collect::<Vec<_>>()));
+    let by = by.to_string();
+    let tasks = groups[0].tasks.names().map(TaskName::as_str);
+    let header: Vec<&str> = [by.as_str(), "n"].into_iter().chain(tasks).collect();
+    output::say!("{}", table(&header, &rows.collect::<Vec<_>>()));
 }
 
 /// How far the groups of one grouping lie apart: small ones do not count where there are others.

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use ff_train::run::{RunDir, Which};
+use ff_train::run::{CheckpointName, RunDir};
 use fs_err as fs;
 
 use super::{assert_same_as_whole, checkpoints, fresh, go_on, place, resume, start_and_wait, with_fault};
@@ -34,7 +34,7 @@ fn a_disk_that_fails_at_any_write_of_a_checkpoint_costs_nothing_earlier() {
         let system = if fault.starts_with("eio") { "Input/output error" } else { "No space left on device" };
         assert!(error.contains(cause) && error.contains(system), "{fault}: {message}");
         let run = RunDir::open(&place.path("run")).unwrap();
-        for which in [Which::Last, Which::Best] {
+        for which in [CheckpointName::Last, CheckpointName::Best] {
             let checkpoint = run.open_checkpoint(which).unwrap();
             checkpoint.verify().unwrap_or_else(|e| panic!("{fault}: {e}"));
             assert_eq!(checkpoint.state().unwrap().position.step, 2, "{fault}");

@@ -10,8 +10,8 @@ mod state;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use ff_core::files::{self, sha256};
 use ff_core::Encoders;
+use ff_core::files::{self, sha256};
 use ff_model::{FaceModel, HeadSpec, weights};
 use safetensors::{Dtype, SafeTensors};
 

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use ff_core::files::sha256;
 use ff_core::Encoders;
+use ff_core::files::sha256;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
