@@ -21,7 +21,6 @@ pub mod optimizer;
 pub mod predictor;
 pub mod pretrained;
 pub mod records;
-pub mod report;
 pub mod run_dir;
 pub mod sanity;
 pub mod schedule;

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use ff_data::{Encoders, LabelEncoder, PerTask, Task};
+use ff_report::RunReport;
 use ff_train::evaluation::{
     Bootstrap, EvaluationRecord, Predictions, Settings, Source, TestTimeAugmentation,
 };
 use ff_train::machine::Machine;
 use ff_train::metrics::{ConfusionMatrix, TaskMetrics};
 use ff_train::records::{EpochRecord, Record, Seconds, StepRecord};
-use ff_train::report::Report;
 use ff_train::run_dir::{RunDir, Which};
 use ff_train::{ConfigBuilder, Preset};
 use fs_err as fs;
@@ -272,7 +272,7 @@ fn a_record_that_does_not_fit_the_run_is_an_error_of_its_file_and_line() {
     let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     record["labels"]["age"].as_array_mut().unwrap().pop();
     fs::write(&path, record.to_string()).unwrap();
-    let message = Report::read(&run).unwrap_err().to_string();
+    let message = RunReport::read(&run).unwrap_err().to_string();
     assert!(
         message.ends_with("val.json: confusion of age: expected 3 classes, as there are labels, found 4"),
         "{message}"
@@ -337,7 +337,7 @@ fn no_damaged_value_of_a_record_is_a_panic() {
 }
 
 fn report_or_named(run: &RunDir, file: &str) {
-    match Report::read(run) {
+    match RunReport::read(run) {
         Ok(report) => {
             let page = report.html();
             assert!(!page.contains("NaN") && !page.contains("\"inf"), "{page}");

@@ -93,7 +93,7 @@ fn ranks(encoders: &Encoders, task: Task) -> Option<Vec<u32>> {
 }
 
 /// Class ids in the order to show them.
-pub(crate) fn display_order(encoders: &Encoders, task: Task) -> Vec<usize> {
+pub fn display_order(encoders: &Encoders, task: Task) -> Vec<usize> {
     let mut ids: Vec<usize> = (0..encoders[task].n_classes()).collect();
     if let Some(ranks) = ranks(encoders, task) {
         ids.sort_by_key(|&id| ranks[id]);

@@ -30,7 +30,6 @@ use crate::losses::StepLosses;
 use crate::machine::Machine;
 use crate::optimizer::{Optimizer, Step};
 use crate::records::{EpochRecord, Found, Observer, Outcome, Seconds};
-use crate::report::Report;
 use crate::run_dir::{Lock, RunDir, Which};
 use crate::setup::{self, Init};
 use crate::{Error, Result};
@@ -103,13 +102,6 @@ impl Store {
 
     fn diverged(&self, step: u64, what: String) -> Error {
         Error::Diverged { step, what, last_good: self.run_dir.last_good() }
-    }
-
-    /// Renews the report. A run does not die of a page that nobody may read.
-    fn report(&self) {
-        if let Err(e) = Report::read(&self.run_dir).and_then(|report| report.write()) {
-            tracing::warn!("no report: {e}");
-        }
     }
 }
 

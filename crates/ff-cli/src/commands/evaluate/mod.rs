@@ -11,12 +11,12 @@ use clap::ValueEnum;
 use clap::builder::NonEmptyStringValueParser;
 use ff_data::{Split, Task};
 use ff_model::FaceModel;
+use ff_report::RunReport;
 use ff_train::evaluation::{
     Bootstrap, Calibration, EvaluationRecord, Predictions, Settings, Source, TestTimeAugmentation,
     predict_with,
 };
 use ff_train::feed::Feeder;
-use ff_train::report::Report;
 use ff_train::run_dir::RunDir;
 use ff_train::setup::{Trained, eval_feeder};
 use ff_train::{ConfigBuilder, Preset};
@@ -187,7 +187,7 @@ fn save(record: &EvaluationRecord, run_dir: &RunDir, name: &str) -> Result<()> {
     let path = EvaluationRecord::path(run_dir.path(), name);
     record.write(&path)?;
     note!("mistakes and suspected labels by file name, and all figures: {}", path.display());
-    let report = Report::read(run_dir)?.write()?;
+    let report = RunReport::read(run_dir)?.write()?;
     note!("report {}", report.path.display());
     Ok(())
 }
