@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use ff_data::{Encoders, LabelEncoder, PerTask, Task};
-use ff_report::RunReport;
+use ff_report::{EvaluationPage, RunReport};
 use ff_train::evaluation::{
     Bootstrap, EvaluationRecord, Predictions, Settings, Source, TestTimeAugmentation,
 };
@@ -376,6 +376,23 @@ fn collect(prefix: &str, value: &Value, pointers: &mut Vec<String>) {
         Value::Object(object) => object.iter().for_each(|(key, value)| go_on(key, value)),
         Value::Array(array) => array.iter().enumerate().for_each(|(i, value)| go_on(&i.to_string(), value)),
         _ => {}
+    }
+}
+
+/// Pages that belong to no run: of one evaluation, and of the bundled data.
+#[test]
+fn chromium_has_nothing_to_complain_about_the_other_pages() {
+    let Some(chromium) = Chromium::find() else { return };
+    let (dir, run) = run_folder(1);
+    evaluate(&run, "val");
+    let evaluation = dir.path().join("evaluation.html");
+    EvaluationPage::read(&EvaluationRecord::path(run.path(), "val")).unwrap().write(&evaluation).unwrap();
+    let audit = dir.path().join("audit.html");
+    assert_exit(&fairface(&["audit", "--html", audit.to_str().unwrap()]), 0);
+    for (page, expected) in [(evaluation, "<h1>Evaluation: val</h1>"), (audit, "<h1>Data audit</h1>")] {
+        let Shown { dom, console } = chromium.open(&page);
+        assert!(console.is_empty(), "{expected}: the console says {console:#?}");
+        assert!(dom.contains(expected) && dom.contains("<svg "), "{expected} is missing");
     }
 }
 

@@ -12,14 +12,14 @@ use crate::numbers::{fixed, grouped, percent};
 use crate::page::{bare_table, document};
 use crate::thumbnails::data_uri;
 
+#[cfg(test)]
+mod tests;
+
 /// Matches shown with pictures in each list, and pictures shown of each match.
 const MAX_MATCHES: usize = 40;
 const MAX_PICTURES: usize = 4;
 /// Rows of a table of bad images.
 const MAX_ROWS: usize = 200;
-/// The title, by which such a page is known.
-pub const TITLE: &str = "Data audit";
-
 /// What an audit found, as a page.
 #[derive(Debug, Clone, Copy)]
 pub struct DataAuditPage<'a> {
@@ -28,6 +28,9 @@ pub struct DataAuditPage<'a> {
 }
 
 impl<'a> DataAuditPage<'a> {
+    /// The page's title, by which such a page is known.
+    pub const TITLE: &'static str = "Data audit";
+
     /// The page of an audit. Thumbnails are read from `images` when it is made; one that cannot be read is left empty.
     pub fn new(audit: &'a Audit, images: &'a Path) -> Self {
         Self { audit, images }
@@ -36,13 +39,13 @@ impl<'a> DataAuditPage<'a> {
     /// The page.
     pub fn html(&self) -> String {
         let body = html! {
-            h1 { (TITLE) }
+            h1 { (Self::TITLE) }
             (self.summary())
             (self.matches())
             (self.bad_images())
             (self.balance())
         };
-        document(TITLE, "", &body)
+        document(Self::TITLE, "", &body)
     }
 
     fn summary(&self) -> Markup {

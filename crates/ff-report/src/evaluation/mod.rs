@@ -10,6 +10,8 @@
 mod calibration;
 mod faces;
 mod groups;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 
