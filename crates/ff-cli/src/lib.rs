@@ -113,10 +113,18 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
         Ok(Ending::Interrupted) => 130,
         Err(e) => {
             output::alert!("error: {}", message(&e));
-            let usage = matches!(e.downcast_ref(), Some(ff_train::Error::Config { .. }));
-            if usage { 2 } else { 1 }
+            if is_usage(&e) { 2 } else { 1 }
         }
     })
+}
+
+/// Whether it is a configuration that cannot be used.
+fn is_usage(error: &anyhow::Error) -> bool {
+    let of_report = match error.downcast_ref() {
+        Some(ff_report::Error::Train(error)) => Some(error),
+        _ => None,
+    };
+    matches!(error.downcast_ref().or(of_report), Some(ff_train::Error::Config { .. }))
 }
 
 /// The exit code, when all that can be printed is printed: results that did not arrive are a failure.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::Args;
 use ff_core::files::{probe, write_atomic};
+use ff_report::DataAuditPage;
 use fs_err as fs;
 
 /// Whether a file of somebody else may be replaced.
@@ -114,7 +115,7 @@ impl Kind {
             Self::Onnx => has(ff_model::onnx::PRODUCER),
             Self::Model => metadata("labels"),
             Self::Embeddings => metadata("files"),
-            Self::AuditPage => has("<title>Data audit</title>"),
+            Self::AuditPage => has(&format!("<title>{}</title>", DataAuditPage::TITLE)),
             Self::ManualPage => has(".TH fairface"),
         }
     }

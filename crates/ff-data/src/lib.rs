@@ -72,6 +72,6 @@ pub use resize::{ImageSize, resize};
 pub use splits::{Split, Splits};
 pub use stratify::{OldFiles, Ratios, SplitFolder, SplitPlan, SplitSpec, pool};
 pub use task::{PerTask, Task};
-pub use thumbnail::thumbnail_uri;
+pub use thumbnail::thumbnail;
 pub use transforms::{Augment, AugmentSpec, Sampling};
 pub use user_cache::user_cache;

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use ff_data::audit::{Audit, Match, MatchKind, Stage};
+use ff_report::DataAuditPage;
 
 use crate::flags::{ComputeFlags, DataFlags, HashFlags, SchemaFlag, recorded_path, sample_config};
-use crate::output::{self, grouped, note};
+use crate::output::{self, fixed, grouped, note};
 use crate::output_file::{ForceFlag, Kind, OutputFile};
 use crate::{Context, Ending};
 
@@ -73,7 +74,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     bar.finish_and_clear();
 
     if let Some(page) = page {
-        page.write(audit.page(&config.images).as_bytes())?;
+        page.write(DataAuditPage::new(&audit, &config.images).html().as_bytes())?;
         note!("page: {}", page.path().display());
     }
     if json {
@@ -133,10 +134,11 @@ fn list(title: &str, lines: impl ExactSizeIterator<Item = String>) {
 }
 
 fn described(found: &Match) -> String {
+    let similarity = fixed(f64::from(found.similarity), 2);
     let kind = match found.kind {
         MatchKind::Exact => "same bytes".to_owned(),
-        MatchKind::Near => format!("look the same ({:.2})", found.similarity),
-        MatchKind::Mirrored => format!("mirrored ({:.2})", found.similarity),
+        MatchKind::Near => format!("look the same ({similarity})"),
+        MatchKind::Mirrored => format!("mirrored ({similarity})"),
     };
     let images: Vec<String> =
         found.images.iter().map(|image| format!("{} {}", image.split.name(), image.file)).collect();

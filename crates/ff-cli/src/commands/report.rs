@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use ff_train::report::Report;
+use ff_report::RunReport;
 use ff_train::run::RunDir;
 
 use crate::{Ending, output};
@@ -23,7 +23,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, json: bool) -> Result<Ending> {
-    let report = Report::read(&RunDir::open(&args.run)?)?;
+    let report = RunReport::read(&RunDir::open(&args.run)?)?;
     let written = report.write()?;
     if json {
         output::print_json(&written)?;

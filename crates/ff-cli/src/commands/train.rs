@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
+use ff_report::RunReport;
 use ff_train::optim::schedule::ScheduleKind;
 use ff_train::records::{EpochRecord, StepRecord};
 use ff_train::run::RunDir;
@@ -15,7 +16,7 @@ use ff_train::{ConfigBuilder, Start};
 use indicatif::ProgressBar;
 
 use crate::flags::{ComputeFlags, DataFlags, PresetFlag, recorded_path, settle};
-use crate::output::{self, alert, grouped, note, percent};
+use crate::output::{self, alert, fixed, grouped, note, percent};
 use crate::ranges::{self, number, whole};
 use crate::{Context, Ending};
 
@@ -145,11 +146,12 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     Ok(Ending::Success)
 }
 
-/// Shows a run: a bar on a terminal, lines elsewhere.
+/// Shows a run: a bar on a terminal, lines elsewhere, and its page, which every epoch renews.
 #[derive(Default)]
 struct Display {
     steps: Option<ProgressBar>,
     evaluation: Option<ProgressBar>,
+    run_dir: Option<RunDir>,
 }
 
 const STEP_BAR: &str = "{prefix} [{bar:30}] {pos}/{len} {msg} eta {eta}";
@@ -225,6 +227,7 @@ impl Observer for Display {
         let bar = output::progress(found.total_steps, STEP_BAR);
         bar.set_position(found.position.step);
         bar.reset_eta();
+        self.run_dir = Some(found.run_dir.clone());
         self.steps = Some(bar);
         self.evaluation = Some(output::progress(found.rows.1 as u64, EVALUATION_BAR));
     }
@@ -263,6 +266,10 @@ impl Observer for Display {
     }
 
     fn epoch(&mut self, epoch: &EpochRecord) {
+        // A run does not die of a page that nobody may read.
+        if let Some(Err(e)) = self.run_dir.as_ref().map(|run_dir| RunReport::read(run_dir)?.write()) {
+            tracing::warn!("no report: {e}");
+        }
         let line = format!(
             "epoch {}: train loss {}, {:.1} images/s, {:.0} s training ({:.1} % waiting), {:.0} s validation{}",
             epoch.epoch,
@@ -288,7 +295,7 @@ fn validation_table(epoch: &EpochRecord) -> String {
     let rows = epoch.val.iter().map(|(task, m)| {
         let one_off = m.one_off.map_or(String::new(), percent);
         let average = epoch.ema.as_ref().map_or(String::new(), |ema| percent(ema[task].accuracy));
-        let nll = format!("{:.3}", m.nll);
+        let nll = fixed(m.nll, 3);
         let mut row =
             vec![task.to_string(), percent(m.accuracy), one_off, percent(m.balanced_accuracy), nll, average];
         row.truncate(columns);

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use ff_data::{Encoders, LabelEncoder, PerTask, Task};
+use ff_report::{EvaluationPage, RunReport};
 use ff_train::evaluation::{
     Bootstrap, EvaluationRecord, Predictions, Settings, Source, TestTimeAugmentation,
 };
 use ff_train::machine::Machine;
 use ff_train::metrics::{ConfusionMatrix, TaskMetrics};
 use ff_train::records::{EpochRecord, Record, Seconds, StepRecord};
-use ff_train::report::Report;
-use ff_train::run::{RunDir, Which};
+use ff_train::run::{CheckpointName, RunDir};
 use ff_train::{ConfigBuilder, Preset};
 use fs_err as fs;
 use serde_json::Value;
@@ -272,7 +272,7 @@ fn a_record_that_does_not_fit_the_run_is_an_error_of_its_file_and_line() {
     let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     record["labels"]["age"].as_array_mut().unwrap().pop();
     fs::write(&path, record.to_string()).unwrap();
-    let message = Report::read(&run).unwrap_err().to_string();
+    let message = RunReport::read(&run).unwrap_err().to_string();
     assert!(
         message.ends_with("val.json: confusion of age: expected 3 classes, as there are labels, found 4"),
         "{message}"
@@ -337,7 +337,7 @@ fn no_damaged_value_of_a_record_is_a_panic() {
 }
 
 fn report_or_named(run: &RunDir, file: &str) {
-    match Report::read(run) {
+    match RunReport::read(run) {
         Ok(report) => {
             let page = report.html();
             assert!(!page.contains("NaN") && !page.contains("\"inf"), "{page}");
@@ -376,6 +376,23 @@ fn collect(prefix: &str, value: &Value, pointers: &mut Vec<String>) {
         Value::Object(object) => object.iter().for_each(|(key, value)| go_on(key, value)),
         Value::Array(array) => array.iter().enumerate().for_each(|(i, value)| go_on(&i.to_string(), value)),
         _ => {}
+    }
+}
+
+/// Pages that belong to no run: of one evaluation, and of the bundled data.
+#[test]
+fn chromium_has_nothing_to_complain_about_the_other_pages() {
+    let Some(chromium) = Chromium::find() else { return };
+    let (dir, run) = run_folder(1);
+    evaluate(&run, "val");
+    let evaluation = dir.path().join("evaluation.html");
+    EvaluationPage::read(&EvaluationRecord::path(run.path(), "val")).unwrap().write(&evaluation).unwrap();
+    let audit = dir.path().join("audit.html");
+    assert_exit(&fairface(&["audit", "--html", audit.to_str().unwrap()]), 0);
+    for (page, expected) in [(evaluation, "<h1>Evaluation: val</h1>"), (audit, "<h1>Data audit</h1>")] {
+        let Shown { dom, console } = chromium.open(&page);
+        assert!(console.is_empty(), "{expected}: the console says {console:#?}");
+        assert!(dom.contains(expected) && dom.contains("<svg "), "{expected} is missing");
     }
 }
 

@@ -1,11 +1,9 @@
 //! What is wrong with a folder of splits before anything is trained on it.
 //!
 //! Images that do not decode or have an odd shape; duplicates within and across splits, and those whose labels
-//! disagree; how the labels are spread. Nothing is changed: an [`Audit`] is a list of findings, as data (serialised)
-//! and as a page ([`Audit::page`]).
+//! disagree; how the labels are spread. Nothing is changed: an [`Audit`] is a list of findings, as data.
 
 mod balance;
-mod page;
 
 use std::path::Path;
 

@@ -177,7 +177,6 @@ impl Trainer {
         self.close_epoch();
         self.journal.epoch(&record)?;
         self.store.save(&mut self.learner, self.position)?;
-        self.store.report();
         Ok(record)
     }
 

@@ -26,10 +26,8 @@ use crate::config::Config;
 use crate::feed::Feeder;
 use crate::loss::StepLosses;
 use crate::machine::Machine;
-use crate::optim::{Optimizer, Step};
 use crate::position::Position;
 use crate::records::{EpochRecord, Seconds, TrainingResult};
-use crate::report::Report;
 use crate::run::checkpoint::Checkpoint;
 use crate::run::journal::Journal;
 use crate::run::{CheckpointName, Lock, RunDir};
@@ -105,13 +103,6 @@ impl Store {
 
     fn diverged(&self, step: u64, what: String) -> Error {
         Error::Diverged { step, what, last_good: self.run_dir.last_good() }
-    }
-
-    /// Renews the report. A run does not die of a page that nobody may read.
-    fn report(&self) {
-        if let Err(e) = Report::read(&self.run_dir).and_then(|report| report.write()) {
-            tracing::warn!("no report: {e}");
-        }
     }
 }
 

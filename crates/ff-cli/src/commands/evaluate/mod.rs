@@ -14,9 +14,9 @@ use ff_eval::{
     Bootstrap, Calibration, EvaluationRecord, Predictions, Settings, Source, TestTimeAugmentation,
 };
 use ff_model::FaceModel;
+use ff_report::RunReport;
 use ff_train::feed::Feeder;
 use ff_train::infer::{Trained, predict_with};
-use ff_train::report::Report;
 use ff_train::run::RunDir;
 use ff_train::setup::eval_feeder;
 use ff_train::{ConfigBuilder, Preset};
@@ -194,7 +194,7 @@ fn save(record: &EvaluationRecord, run_dir: &RunDir, name: &str) -> Result<()> {
     let path = EvaluationRecord::path(run_dir.path(), name);
     record.write(&path)?;
     note!("mistakes and suspected labels by file name, and all figures: {}", path.display());
-    let report = Report::read(run_dir)?.write()?;
+    let report = RunReport::read(run_dir)?.write()?;
     note!("report {}", report.path.display());
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! An evaluation in tables: what fits a screen. The rest is in the record.
 
 use ff_core::TaskName;
-use ff_eval::{Calibration, Disparities, Estimate, EvaluationRecord, GroupMetrics, Over, SMALL_GROUP};
+use ff_eval::{Calibration, Disparities, Estimate, EvaluationRecord, GroupMetrics, Interval, Over, SMALL_GROUP};
 
-use crate::output::{self, percent, table};
+use crate::output::{self, fixed, percent, points, table};
 
 /// Groupings with more groups are summed up, not listed.
 const MOST_GROUPS: usize = 20;
@@ -34,7 +34,7 @@ fn print_tasks(record: &EvaluationRecord) {
         let one_off = m.one_off.map_or(String::new(), percent);
         let shares = [m.balanced_accuracy, m.macro_f1, m.ece].map(percent);
         let [balanced, macro_f1, ece] = shares;
-        vec![task.to_string(), percent(m.accuracy), one_off, balanced, macro_f1, ece, format!("{:.3}", m.nll)]
+        vec![task.to_string(), percent(m.accuracy), one_off, balanced, macro_f1, ece, fixed(m.nll, 3)]
     });
     output::say!("{} samples", record.evaluation.n);
     let header = ["task", "accuracy", "one-off", "balanced", "macro F1", "ECE", "NLL"];
@@ -45,8 +45,8 @@ fn print_calibration(record: &EvaluationRecord, calibration: &Calibration) {
     let rows = calibration.tasks.iter().map(|(task, c)| {
         let before = &record.evaluation.tasks[task];
         let ece = format!("{} -> {}", percent(before.ece), percent(c.ece));
-        let nll = format!("{:.3} -> {:.3}", before.nll, c.nll);
-        vec![task.to_string(), format!("{:.3}", c.temperature), ece, nll]
+        let nll = format!("{} -> {}", fixed(before.nll, 3), fixed(c.nll, 3));
+        vec![task.to_string(), fixed(c.temperature, 3), ece, nll]
     });
     let rows: Vec<_> = rows.collect();
     output::say!(
@@ -73,8 +73,7 @@ fn print_groups(groups: &[GroupMetrics]) {
         let name = if group.small { format!("{} (small)", group.group) } else { group.group.clone() };
         let accuracy = group.tasks.each(|_, task| match (&task.metrics, task.accuracy_interval) {
             (Some(metrics), Some(interval)) => {
-                let [low, high] = [interval.low, interval.high].map(|x| format!("{:.1}", 100.0 * x));
-                format!("{} ({low}-{high})", percent(metrics.accuracy))
+                format!("{} ({})", percent(metrics.accuracy), ends(&interval))
             }
             _ => "-".to_owned(),
         });
@@ -98,8 +97,8 @@ fn print_disparities(record: &EvaluationRecord, groups: &[GroupMetrics]) {
         let worst = format!("{} {}", d.worst_group, percent(d.worst_accuracy));
         let parity = d.parity_and_odds.as_ref().map(|p| &p.demographic_parity_difference);
         let odds = d.parity_and_odds.as_ref().map(|p| &p.equalized_odds_difference);
-        let [parity, odds] = [parity, odds].map(|estimate| estimate.map_or("-".to_owned(), points));
-        vec![task.to_string(), worst, points(&d.accuracy_difference), parity, odds]
+        let [parity, odds] = [parity, odds].map(|estimate| estimate.map_or("-".to_owned(), difference));
+        vec![task.to_string(), worst, difference(&d.accuracy_difference), parity, odds]
     });
     let which = match over {
         Over::All if groups.iter().any(|group| group.small && group.n > 0) => {
@@ -114,10 +113,15 @@ fn print_disparities(record: &EvaluationRecord, groups: &[GroupMetrics]) {
 }
 
 /// A difference in percentage points.
-fn points(estimate: &Estimate) -> String {
-    let value = format!("{:.1}", 100.0 * estimate.value);
-    match estimate.interval {
-        Some(interval) => format!("{value} ({:.1}-{:.1})", 100.0 * interval.low, 100.0 * interval.high),
+fn difference(estimate: &Estimate) -> String {
+    let value = points(estimate.value);
+    match &estimate.interval {
+        Some(interval) => format!("{value} ({})", ends(interval)),
         None => value,
     }
+}
+
+/// An interval in percentage points.
+fn ends(interval: &Interval) -> String {
+    format!("{}-{}", points(interval.low), points(interval.high))
 }

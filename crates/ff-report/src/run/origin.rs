@@ -1,12 +1,15 @@
 //! The small print: where the time went, every epoch in figures, provenance, configuration.
 
-use super::charts::{Bar, BarChart, Color, Unit, escape};
-use super::numbers::{duration, figure as number, grouped, percent};
-use super::page::{figure, grid, section, table};
-use super::{Report, curves};
+use ff_data::Task;
+use maud::{Markup, html};
+
+use super::{RunReport, curves};
+use crate::charts::{Bar, BarChart, Color, Unit};
+use crate::numbers::{duration, figure as number, grouped, percent};
+use crate::page::{figure, grid, more, section, table};
 
 /// Where the time went.
-pub fn time(report: &Report) -> String {
+pub fn time(report: &RunReport) -> Markup {
     let seconds = &report.seconds;
     let total = seconds.training() + seconds.evaluation;
     let stages = [
@@ -34,14 +37,13 @@ pub fn time(report: &Report) -> String {
         figure("fig-time", "Where the time went", &breakdown.svg()),
         figure("fig-speed", "Speed", &curves::speed(report).svg()),
     ];
-    let note = format!("<p>{} in the finished epochs.</p>\n", duration(total));
-    section("time", "Time", &(note + &grid(&figures)))
+    section("time", "Time", &html! { p { (duration(total)) " in the finished epochs." } (grid(&figures)) })
 }
 
 /// Every epoch in figures.
-pub fn epochs(report: &Report) -> String {
+pub fn epochs(report: &RunReport) -> Markup {
     if report.epochs.is_empty() {
-        return String::new();
+        return html! {};
     }
     let rows = report.epochs.iter().enumerate().map(|(i, epoch)| {
         let best = if report.best == Some(i) { " (best)" } else { "" };
@@ -55,17 +57,15 @@ pub fn epochs(report: &Report) -> String {
         ]);
         row
     });
-    let header = ["epoch", "step", "train loss", "val loss", "age", "gender", "race", "images/s", "time"];
+    let tasks = Task::ALL.map(Task::name);
+    let header = [&["epoch", "step", "train loss", "val loss"], &tasks[..], &["images/s", "time"]].concat();
     let table = table(&header, &rows.collect::<Vec<_>>());
-    section(
-        "epochs",
-        "Every epoch",
-        &format!("<details><summary>Figures of {} epochs</summary>{table}</details>\n", report.epochs.len()),
-    )
+    let summary = format!("Figures of {} epochs", report.epochs.len());
+    section("epochs", "Every epoch", &more(summary, &table))
 }
 
 /// Provenance and configuration.
-pub fn origin(report: &Report) -> String {
+pub fn origin(report: &RunReport) -> Markup {
     let p = &report.provenance;
     let fact = |name: &str, value: Option<String>| value.map(|value| vec![name.to_owned(), value]);
     let facts = [
@@ -79,9 +79,7 @@ pub fn origin(report: &Report) -> String {
         vec![format!("machine: {}", key.replace('_', " ")), value]
     });
     let rows: Vec<_> = facts.into_iter().flatten().chain(machine).collect();
-    let config = format!(
-        "<details><summary>Complete configuration (<code>config.toml</code>)</summary><pre>{}</pre></details>\n",
-        escape(&report.config_text)
-    );
-    section("origin", "Where it comes from", &(table(&["", ""], &rows) + &config))
+    let summary = html! { "Complete configuration (" code { "config.toml" } ")" };
+    let config = more(summary, &html! { pre { (report.config_text) } });
+    section("origin", "Where it comes from", &html! { (table(&["", ""], &rows)) (config) })
 }

@@ -1,42 +1,42 @@
 //! Reliability curves: how often predictions of a confidence are right.
 
 use ff_data::Task;
+use ff_train::evaluation::wilson;
+use ff_train::metrics::ReliabilityBin;
+use maud::{Markup, html};
 
-use super::Audit;
-use crate::evaluation::wilson;
-use crate::metrics::ReliabilityBin;
-use crate::report::charts::{Color, Line, LineChart, Point, Stroke, Unit, escape};
-use crate::report::findings::capital;
-use crate::report::numbers::{grouped, percent};
-use crate::report::page::{figure, grid};
+use super::NamedEvaluation;
+use crate::charts::{Color, Line, LineChart, Point, Stroke, Unit};
+use crate::numbers::{fixed, grouped, percent};
+use crate::page::{capital, figure, grid};
 
 /// A curve a task; beside it that after temperature scaling, where there is one.
-pub fn curves(audit: &Audit) -> String {
+pub fn curves(evaluation: &NamedEvaluation) -> Markup {
+    let record = &evaluation.record;
     let figures = Task::ALL.map(|task| {
-        let before = format!("{}: ECE {}", capital(task), percent(audit.record.evaluation.tasks[task].ece));
-        let after = audit.record.calibration.as_ref().map(|calibration| {
+        let before = format!("{}: ECE {}", capital(task.name()), percent(record.evaluation.tasks[task].ece));
+        let after = record.calibration.as_ref().map(|calibration| {
             let scaled = &calibration.tasks[task];
-            format!(" → {} (T {:.2})", percent(scaled.ece), scaled.temperature)
+            format!(" → {} (T {})", percent(scaled.ece), fixed(scaled.temperature, 2))
         });
         let heading = before + &after.unwrap_or_default();
-        figure(&audit.id(&format!("calibration-{task}")), &heading, &chart(audit, task).svg())
+        figure(&evaluation.id(&format!("calibration-{task}")), &heading, &chart(evaluation, task).svg())
     });
-    let scaled = audit.record.calibration.as_ref().map(|calibration| {
-        format!(
-            " Dashed: after dividing logits by a temperature T that was fitted on {} images of {}.",
-            grouped(calibration.n as u64),
-            escape(&calibration.fitted_on.display().to_string())
-        )
-    });
-    let note = format!(
-        "<p>Predictions in 15 bins of confidence; the band is the 95 % interval of each bin's accuracy. On the dotted \
-         line confidence is accuracy; below it the model is too sure of itself.{}</p>\n",
-        scaled.unwrap_or_default()
-    );
-    format!("<h3>Calibration</h3>\n{note}{}", grid(&figures))
+    html! {
+        h3 { "Calibration" }
+        p {
+            "Predictions in 15 bins of confidence; the band is the 95 % interval of each bin's accuracy. On the dotted \
+             line confidence is accuracy; below it the model is too sure of itself."
+            @if let Some(calibration) = &record.calibration {
+                " Dashed: after dividing logits by a temperature T that was fitted on "
+                (grouped(calibration.n as u64)) " images of " (calibration.fitted_on.display()) "."
+            }
+        }
+        (grid(&figures))
+    }
 }
 
-fn chart(audit: &Audit, task: Task) -> LineChart<'static> {
+fn chart(evaluation: &NamedEvaluation, task: Task) -> LineChart<'static> {
     let color = Color::Task(task);
     let ends = [0.0, 1.0].map(|x| Point { x, y: x, range: None, note: String::new() });
     let mut lines = vec![
@@ -45,10 +45,10 @@ fn chart(audit: &Audit, task: Task) -> LineChart<'static> {
             name: "model",
             color,
             stroke: Stroke::Solid,
-            points: points(&audit.record.evaluation.reliability[task], Band::Shown),
+            points: points(&evaluation.record.evaluation.reliability[task], Band::Shown),
         },
     ];
-    if let Some(calibration) = &audit.record.calibration {
+    if let Some(calibration) = &evaluation.record.calibration {
         let points = points(&calibration.tasks[task].reliability, Band::Hidden);
         lines.push(Line { name: "scaled", color, stroke: Stroke::Dashed, points });
     }

@@ -1,8 +1,10 @@
 //! Horizontal bars from zero, with intervals.
 
+use maud::{Markup, html};
+
 use super::ticks::{Axis, Fit, Unit};
-use super::{CHARACTER, Color, WIDTH, note, segment, shortened, svg, text, width_of};
-use crate::report::numbers;
+use super::{CHARACTER, Color, Px, WIDTH, segment, shortened, svg, text, width_of};
+use crate::numbers;
 
 const ROW: f64 = 22.0;
 const TOP: f64 = 20.0;
@@ -40,7 +42,7 @@ pub struct Bar {
 
 impl BarChart<'_> {
     /// The chart.
-    pub fn svg(&self) -> String {
+    pub fn svg(&self) -> Markup {
         let bottom = TOP + ROW * self.bars.len() as f64;
         let labels: Vec<String> = self.bars.iter().map(|bar| shortened(&bar.label, MAX_LABEL)).collect();
         let left = 10.0 + width_of(labels.iter().map(String::as_str));
@@ -51,49 +53,47 @@ impl BarChart<'_> {
         // Shares keep to the whole: a bar of 50 % looks like a half.
         let largest = if self.unit == Unit::Share { 1.0 } else { largest };
         let axis = Axis::new((0.0, largest), (left, right), self.unit, Fit::ToTicks, 4);
-        let mut parts = String::new();
-        for (value, label) in axis.ticks() {
-            let at = axis.place(value);
-            parts += &segment((at, TOP), (at, bottom), "grid");
-            parts += &text(at, bottom + 13.0, "tick middle", &label);
-        }
-        for ((bar, label), row) in self.bars.iter().zip(&labels).zip(0..) {
-            parts += &self.bar(bar, label, &axis, TOP + ROW * f64::from(row));
-        }
-        if let Some((value, name)) = self.reference {
-            let at = axis.place(value);
-            parts += &segment((at, TOP - 4.0), (at, bottom), "marker");
-            parts += &text(at, TOP - 7.0, "label middle", name);
-        }
-        parts += &text((left + right) / 2.0, bottom + 29.0, "label middle", self.label);
+        let parts = html! {
+            @for (value, label) in axis.ticks() {
+                @let at = axis.place(value);
+                (segment((at, TOP), (at, bottom), "grid"))
+                (text(at, bottom + 13.0, "tick middle", &label))
+            }
+            @for (row, (bar, label)) in self.bars.iter().zip(&labels).enumerate() {
+                (self.bar(bar, label, &axis, TOP + ROW * row as f64))
+            }
+            @if let Some((value, name)) = self.reference {
+                @let at = axis.place(value);
+                (segment((at, TOP - 4.0), (at, bottom), "marker"))
+                (text(at, TOP - 7.0, "label middle", name))
+            }
+            (text((left + right) / 2.0, bottom + 29.0, "label middle", self.label))
+        };
         svg(self.title, WIDTH, bottom + 34.0, &parts)
     }
 
-    fn bar(&self, bar: &Bar, label: &str, axis: &Axis, top: f64) -> String {
-        let class = self.color.class();
+    fn bar(&self, bar: &Bar, label: &str, axis: &Axis, top: f64) -> Markup {
         let (zero, end, middle) = (axis.place(0.0), axis.place(bar.value), top + ROW / 2.0);
-        let value = |x: f64| match self.unit {
-            Unit::Share => numbers::percent(x),
-            Unit::Number | Unit::Count => numbers::figure(x),
+        let value = match self.unit {
+            Unit::Share => numbers::percent,
+            Unit::Number | Unit::Count => numbers::figure,
         };
-        let interval = bar.interval.map(|(low, high)| format!(" ({} to {})", value(low), value(high)));
+        let interval = bar.interval.map(|ends| format!(" ({})", numbers::range(ends, value)));
         let read_out =
             format!("{}: {}{} {}", bar.label, value(bar.value), interval.unwrap_or_default(), bar.note);
-        let mut parts = text(axis.start - 6.0, middle + 3.5, "tick end", label);
-        parts += &format!(
-            "<rect x=\"{zero:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"14\" rx=\"1.5\" class=\"bar {class}\">{}</rect>",
-            middle - 7.0,
-            (end - zero).max(0.0),
-            note(&read_out)
-        );
-        if let Some((low, high)) = bar.interval {
-            let (low, high) = (axis.place(low), axis.place(high));
-            parts += &segment((low, middle), (high, middle), "whisker");
-            for end in [low, high] {
-                parts += &segment((end, middle - 3.5), (end, middle + 3.5), "whisker");
+        html! {
+            (text(axis.start - 6.0, middle + 3.5, "tick end", label))
+            rect x=(Px(zero)) y=(Px(middle - 7.0)) width=(Px((end - zero).max(0.0))) height="14" rx="1.5"
+                class={ "bar " (self.color.class()) } { title { (read_out) } }
+            @if let Some((low, high)) = bar.interval {
+                @let (low, high) = (axis.place(low), axis.place(high));
+                (segment((low, middle), (high, middle), "whisker"))
+                @for end in [low, high] {
+                    (segment((end, middle - 3.5), (end, middle + 3.5), "whisker"))
+                }
             }
+            (text(axis.end + 6.0, middle + 3.5, "tick", &bar.note))
         }
-        parts + &text(axis.end + 6.0, middle + 3.5, "tick", &bar.note)
     }
 }
 
@@ -113,7 +113,7 @@ mod tests {
             bars,
             reference: None,
         };
-        let svg = chart.svg();
+        let svg = chart.svg().into_string();
         let widths = svg.split("<rect").skip(1).map(|part| {
             part.split("width=\"").nth(1).unwrap().split('"').next().unwrap().parse::<f64>().unwrap()
         });

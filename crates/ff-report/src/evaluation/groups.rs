@@ -1,24 +1,26 @@
 //! Groups beside each other: gaps, bars with intervals, the worst intersections, a confusion matrix a group.
 
 use ff_data::Task;
+use ff_train::evaluation::{Disparities, Estimate, GroupMetrics, Grouping, Interval, Over, SMALL_GROUP};
+use maud::{Markup, html};
 
-use super::Audit;
-use crate::evaluation::{Disparities, Estimate, GroupMetrics, Grouping, Interval, Over, SMALL_GROUP};
-use crate::report::charts::{Bar, BarChart, Color, Unit};
-use crate::report::findings::capital;
-use crate::report::numbers::{NONE, grouped, percent};
-use crate::report::page::{figure, grid, more, table};
+use super::NamedEvaluation;
+use crate::charts::{Bar, BarChart, Color, Unit};
+use crate::numbers::{NONE, fixed, grouped, percent, points, range};
+use crate::page::{capital, figure, grid, more, table};
 
 /// Intersections listed a task.
 const N_WORST: usize = 8;
 
 /// Tasks in which a group of another attribute does worse than another by more than chance explains: their intervals
 /// do not overlap.
-pub fn findings(audit: &Audit) -> Vec<String> {
+pub fn findings(evaluation: &NamedEvaluation) -> Vec<String> {
     let mut found = Vec::new();
-    for by in Task::ALL {
-        for task in Task::ALL.into_iter().filter(|&task| task != by) {
-            let shares = groups(audit, |grouping| grouping.attributes() == [by])
+    for groups in single_groupings(evaluation) {
+        let by = &groups[0].by;
+        for task in other_tasks(by) {
+            let shares = groups
+                .iter()
                 .filter(|group| !group.small)
                 .filter_map(|group| group.tasks[task].accuracy_interval.map(|interval| (group, interval)));
             let shares: Vec<_> = shares.collect();
@@ -30,28 +32,19 @@ pub fn findings(audit: &Audit) -> Vec<String> {
             };
             let share = |group: &GroupMetrics, interval: &Interval| {
                 let accuracy = accuracy(group, task).map_or_else(|| NONE.to_owned(), percent);
-                format!(
-                    "{accuracy} ({} to {}) for {}",
-                    percent(interval.low),
-                    percent(interval.high),
-                    group.group
-                )
+                let interval = range((interval.low, interval.high), percent);
+                format!("{accuracy} ({interval}) for {}", group.group)
             };
-            found.push(format!(
-                "{}, {} by {by}: accuracy is {}, but {}.",
-                audit.heading(),
-                task,
-                share(worst, low),
-                share(best, high)
-            ));
+            let (low, high) = (share(worst, low), share(best, high));
+            found.push(format!("{task} by {by}: accuracy is {low}, but {high}."));
         }
     }
     found
 }
 
 /// How far the groups lie apart, a row a grouping and task.
-pub fn gaps(audit: &Audit) -> String {
-    let record = &audit.record;
+pub fn gaps(evaluation: &NamedEvaluation) -> Markup {
+    let record = &evaluation.record;
     // Where there are small groups, the comparison of the others is the one that says something.
     let comparable = |d: &&Disparities| {
         let has_large = record.disparities.iter().any(|other| other.by == d.by && other.over == Over::Large);
@@ -66,7 +59,7 @@ pub fn gaps(audit: &Audit) -> String {
                 format!("{} {}", gap.worst_group, percent(gap.worst_accuracy)),
                 format!("{} {}", gap.best_group, percent(gap.best_accuracy)),
                 estimate(&gap.accuracy_difference),
-                gap.accuracy_ratio.map_or(String::new(), |ratio| format!("{ratio:.2}")),
+                gap.accuracy_ratio.map_or(String::new(), |ratio| fixed(ratio, 2)),
                 fairness.map_or(String::new(), |f| estimate(&f.demographic_parity_difference)),
                 fairness.map_or(String::new(), |f| estimate(&f.equalized_odds_difference)),
             ]
@@ -74,57 +67,58 @@ pub fn gaps(audit: &Audit) -> String {
     });
     let rows: Vec<_> = rows.collect();
     if rows.is_empty() {
-        return String::new();
+        return html! {};
     }
     let header =
         ["", "worst group", "best group", "difference", "ratio", "demographic parity", "equalized odds"];
-    let note = format!(
-        "<p>Accuracy of the worst and the best group; largest differences in selection rate (demographic parity) and in \
-         true- and false-positive rate (equalized odds) over the classes. Groups of fewer than {SMALL_GROUP} are left \
-         out where two others remain. Brackets: 95 % of {} resamples.</p>\n",
-        grouped(u64::from(record.bootstrap.resamples))
-    );
-    format!("<h3>How far groups lie apart</h3>\n{note}{}", table(&header, &rows))
+    html! {
+        h3 { "How far groups lie apart" }
+        p {
+            "Accuracy of the worst and the best group; largest differences in selection rate (demographic parity) and in \
+             true- and false-positive rate (equalized odds) over the classes. Groups of fewer than " (SMALL_GROUP)
+            " are left out where two others remain. Brackets: 95 % of " (grouped(u64::from(record.bootstrap.resamples)))
+            " resamples."
+        }
+        (table(&header, &rows))
+    }
 }
 
 fn estimate(estimate: &Estimate) -> String {
-    let interval = estimate.interval.map(|i| format!(" [{:.1}, {:.1}]", 100.0 * i.low, 100.0 * i.high));
+    let interval = estimate.interval.map(|i| format!(" [{}, {}]", points(i.low), points(i.high)));
     percent(estimate.value) + &interval.unwrap_or_default()
 }
 
 /// Accuracy of every group of one attribute.
-pub fn bars(audit: &Audit) -> String {
-    let mut body = String::new();
-    for by in Task::ALL {
-        let groups: Vec<&GroupMetrics> = groups(audit, |grouping| grouping.attributes() == [by]).collect();
-        if groups.is_empty() {
-            continue;
-        }
+pub fn bars(evaluation: &NamedEvaluation) -> Markup {
+    let grids = single_groupings(evaluation).map(|groups| {
+        let by = &groups[0].by;
         let figures = Task::ALL.map(|task| {
-            let title = format!("Accuracy of {task} by {by}, {}", audit.name);
+            let title = format!("Accuracy of {task} by {by}, {}", evaluation.name);
             let chart = BarChart {
                 title: &title,
                 label: "accuracy",
                 unit: Unit::Share,
                 color: Color::Task(task),
                 bars: groups.iter().map(|group| bar(group, task)).collect(),
-                reference: Some((audit.record.evaluation.tasks[task].accuracy, "all")),
+                reference: Some((evaluation.record.evaluation.tasks[task].accuracy, "all")),
             };
-            figure(
-                &audit.id(&format!("groups-{by}-{task}")),
-                &format!("{} by {by}", capital(task)),
-                &chart.svg(),
-            )
+            let id = evaluation.id(&format!("groups-{by}-{task}"));
+            figure(&id, &format!("{} by {by}", capital(task.name())), &chart.svg())
         });
-        body += &grid(&figures);
+        grid(&figures)
+    });
+    let grids: Vec<Markup> = grids.collect();
+    if grids.is_empty() {
+        return html! {};
     }
-    if body.is_empty() {
-        return body;
+    html! {
+        h3 { "Accuracy by group" }
+        p {
+            "Whiskers are 95 % intervals (Wilson), n is the number of images; groups of fewer than " (SMALL_GROUP)
+            " have a star. By its own labels, a task's accuracy is the recall of each."
+        }
+        @for grid in &grids { (grid) }
     }
-    format!(
-        "<h3>Accuracy by group</h3>\n<p>Whiskers are 95 % intervals (Wilson), n is the number of images; groups of fewer \
-         than {SMALL_GROUP} have a star. By its own labels, a task's accuracy is the recall of each.</p>\n{body}"
-    )
 }
 
 fn bar(group: &GroupMetrics, task: Task) -> Bar {
@@ -139,11 +133,11 @@ fn bar(group: &GroupMetrics, task: Task) -> Bar {
 }
 
 /// The crossed groups with the lowest accuracy.
-pub fn worst_intersections(audit: &Audit) -> String {
-    let crossed: Vec<&GroupMetrics> =
-        groups(audit, |by| !is_single(by)).filter(|group| !group.small).collect();
+pub fn worst_intersections(evaluation: &NamedEvaluation) -> Markup {
+    let groups = evaluation.record.evaluation.groups.iter();
+    let crossed: Vec<&GroupMetrics> = groups.filter(|group| !is_single(&group.by) && !group.small).collect();
     if crossed.is_empty() {
-        return String::new();
+        return html! {};
     }
     let rows = Task::ALL.into_iter().flat_map(|task| {
         let mut worst: Vec<_> =
@@ -154,45 +148,59 @@ pub fn worst_intersections(audit: &Audit) -> String {
         worst.into_iter().map(move |group| row(group, task))
     });
     let rows: Vec<_> = rows.collect();
-    let note = format!("<p>Of {SMALL_GROUP} images or more, at most {N_WORST} a task.</p>\n");
-    let table = table(&["", "group", "n", "accuracy", "95 % interval"], &rows);
-    format!("<h3>Intersections with the lowest accuracy</h3>\n{note}{table}")
+    html! {
+        h3 { "Intersections with the lowest accuracy" }
+        p { "Of " (SMALL_GROUP) " images or more, at most " (N_WORST) " a task." }
+        (table(&["", "group", "n", "accuracy", "95 % interval"], &rows))
+    }
 }
 
 fn row(group: &GroupMetrics, task: Task) -> Vec<String> {
-    let figures = &group.tasks[task];
-    let interval = figures.accuracy_interval.map(|i| format!("{} to {}", percent(i.low), percent(i.high)));
+    let interval = group.tasks[task].accuracy_interval.map(|i| range((i.low, i.high), percent));
     let accuracy = accuracy(group, task).map_or_else(|| NONE.to_owned(), percent);
     vec![task.to_string(), group.group.clone(), grouped(group.n), accuracy, interval.unwrap_or_default()]
 }
 
 /// A confusion matrix a task and group, folded away. By a task's own labels there would be one row in each.
-pub fn confusions(audit: &Audit) -> String {
-    let mut body = String::new();
-    for by in Task::ALL {
-        for task in Task::ALL.into_iter().filter(|&task| task != by) {
-            let figures: Vec<String> = groups(audit, |grouping| grouping.attributes() == [by])
+pub fn confusions(evaluation: &NamedEvaluation) -> Markup {
+    let mut folded = Vec::new();
+    for groups in single_groupings(evaluation) {
+        let by = &groups[0].by;
+        for task in other_tasks(by) {
+            let figures: Vec<Markup> = groups
+                .iter()
                 .enumerate()
                 .filter(|(_, group)| group.n > 0)
                 .map(|(i, group)| {
-                    let title = format!("Confusion matrix of {task}, {}, {}", group.group, audit.name);
-                    let heat = super::heat_map(audit, task, &title, &group.tasks[task].confusion);
-                    figure(&audit.id(&format!("confusion-{task}-{by}-{i}")), &group.group, &heat.svg())
+                    let title = format!("Confusion matrix of {task}, {}, {}", group.group, evaluation.name);
+                    let heat = super::heat_map(evaluation, task, &title, &group.tasks[task].confusion);
+                    figure(&evaluation.id(&format!("confusion-{task}-{by}-{i}")), &group.group, &heat.svg())
                 })
                 .collect();
             if !figures.is_empty() {
-                body += &more(&format!("{} by {by}", capital(task)), &grid(&figures));
+                folded.push(more(format!("{} by {by}", capital(task.name())), &grid(&figures)));
             }
         }
     }
-    if body.is_empty() { body } else { format!("<p>The same for every group:</p>\n{body}") }
+    if folded.is_empty() {
+        return html! {};
+    }
+    html! { p { "The same for every group:" } @for figures in &folded { (figures) } }
 }
 
-fn groups<'a>(
-    audit: &'a Audit,
-    wanted: impl Fn(&Grouping) -> bool + 'a,
-) -> impl Iterator<Item = &'a GroupMetrics> {
-    audit.record.evaluation.groups.iter().filter(move |group| wanted(&group.by))
+/// The groups by one attribute each, attribute after attribute.
+fn single_groupings(evaluation: &NamedEvaluation) -> impl Iterator<Item = &[GroupMetrics]> {
+    evaluation
+        .record
+        .evaluation
+        .groups
+        .chunk_by(|a, b| a.by == b.by)
+        .filter(|groups| is_single(&groups[0].by))
+}
+
+/// The tasks whose labels do not make the groups.
+fn other_tasks(by: &Grouping) -> impl Iterator<Item = Task> {
+    Task::ALL.into_iter().filter(|task| !by.attributes().contains(task))
 }
 
 /// A group's accuracy in a task, if the group has samples.

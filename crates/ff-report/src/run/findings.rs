@@ -4,8 +4,9 @@
 
 use ff_data::Task;
 
-use super::numbers::{figure, percent};
-use super::{Audit, Report, TaskSummary};
+use super::{RunReport, TaskSummary};
+use crate::numbers::{figure, percent, range};
+use crate::page::capital;
 
 /// Share of the training time spent waiting for images from which on it is worth a word.
 const MUCH_WAITING: f64 = 0.2;
@@ -17,7 +18,7 @@ const ENOUGH_FOR_ECE: u64 = 500;
 const MUCH_RISE: f64 = 1.02;
 
 /// All that is worth a word, the gravest first.
-pub fn of(report: &Report) -> Vec<String> {
+pub fn of(report: &RunReport) -> Vec<String> {
     let about_run = [unfinished(report), random_start(report), overfitting(report), still_rising(report)];
     let about_tasks = Task::ALL.into_iter().flat_map(|task| {
         let summary = report.tasks.as_ref().map(|tasks| &tasks[task]);
@@ -25,10 +26,13 @@ pub fn of(report: &Report) -> Vec<String> {
     });
     let sentences =
         about_run.into_iter().chain(about_tasks.flatten()).chain([miscalibrated(report), waiting(report)]);
-    sentences.flatten().chain(report.audits.iter().flat_map(Audit::findings)).collect()
+    let about_evaluations = report.evaluations.iter().flat_map(|evaluation| {
+        evaluation.findings().into_iter().map(|finding| format!("{}, {finding}", evaluation.heading()))
+    });
+    sentences.flatten().chain(about_evaluations).collect()
 }
 
-fn unfinished(report: &Report) -> Option<String> {
+fn unfinished(report: &RunReport) -> Option<String> {
     let Some(last) = report.epochs.last() else {
         return Some("No epoch is finished yet, so nothing has been validated.".to_owned());
     };
@@ -44,7 +48,7 @@ fn unfinished(report: &Report) -> Option<String> {
     }
 }
 
-fn random_start(report: &Report) -> Option<String> {
+fn random_start(report: &RunReport) -> Option<String> {
     let random = report.provenance.init.as_deref() == Some("random");
     random.then(|| {
         "The backbone started from random weights, not from pretrained ones: on few images accuracy stays near chance."
@@ -53,7 +57,7 @@ fn random_start(report: &Report) -> Option<String> {
 }
 
 /// The loss that validation and training share, as far as they do: the sum of the tasks' negative log-likelihoods.
-fn overfitting(report: &Report) -> Option<String> {
+fn overfitting(report: &RunReport) -> Option<String> {
     let losses: Vec<f64> =
         report.epochs.iter().map(|epoch| epoch.val.values().map(|m| m.nll).sum()).collect();
     let (last, epoch) = (losses.last()?, report.epochs.last()?);
@@ -72,7 +76,7 @@ fn overfitting(report: &Report) -> Option<String> {
     })
 }
 
-fn still_rising(report: &Report) -> Option<String> {
+fn still_rising(report: &RunReport) -> Option<String> {
     let enough = report.epochs.len() > 1 && report.best == Some(report.epochs.len() - 1);
     enough.then(|| "The last epoch is the best so far: more epochs may bring more.".to_owned())
 }
@@ -81,11 +85,10 @@ fn no_better_than_constant(task: Task, summary: &TaskSummary) -> Option<String> 
     let interval = summary.accuracy_interval?;
     (interval.low <= summary.majority_share).then(|| {
         format!(
-            "{}: an accuracy of {} (95 % interval {} to {}) cannot be told from always answering {}, {}.",
-            capital(task),
+            "{}: an accuracy of {} (95 % interval {}) cannot be told from always answering {}, {}.",
+            capital(task.name()),
             percent(summary.metrics.accuracy),
-            percent(interval.low),
-            percent(interval.high),
+            range((interval.low, interval.high), percent),
             summary.majority_label,
             percent(summary.majority_share)
         )
@@ -94,11 +97,12 @@ fn no_better_than_constant(task: Task, summary: &TaskSummary) -> Option<String> 
 
 fn never_predicted(task: Task, summary: &TaskSummary) -> Option<String> {
     let labels = &summary.never_predicted;
-    (!labels.is_empty())
-        .then(|| format!("{}: never predicted though they occur: {}.", capital(task), labels.join(", ")))
+    (!labels.is_empty()).then(|| {
+        format!("{}: never predicted though they occur: {}.", capital(task.name()), labels.join(", "))
+    })
 }
 
-fn miscalibrated(report: &Report) -> Option<String> {
+fn miscalibrated(report: &RunReport) -> Option<String> {
     let tasks = report.tasks.as_ref()?;
     let off = tasks.iter().filter(|(_, s)| s.metrics.ece > MUCH_ECE && s.n >= ENOUGH_FOR_ECE);
     let off: Vec<_> = off.map(|(task, s)| format!("{} ({task})", percent(s.metrics.ece))).collect();
@@ -110,7 +114,7 @@ fn miscalibrated(report: &Report) -> Option<String> {
     })
 }
 
-fn waiting(report: &Report) -> Option<String> {
+fn waiting(report: &RunReport) -> Option<String> {
     let share = report.seconds.loader / report.seconds.training();
     (share > MUCH_WAITING).then(|| {
         format!(
@@ -120,20 +124,12 @@ fn waiting(report: &Report) -> Option<String> {
     })
 }
 
-/// A task's name at the beginning of a sentence.
-pub fn capital(task: Task) -> &'static str {
-    match task {
-        Task::Age => "Age",
-        Task::Gender => "Gender",
-        Task::Race => "Race",
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use ff_train::evaluation::Interval;
+    use ff_train::metrics::TaskMetrics;
+
     use super::*;
-    use crate::evaluation::Interval;
-    use crate::metrics::TaskMetrics;
 
     fn summary(low: f64, majority_share: f64, never_predicted: &[&str]) -> TaskSummary {
         let metrics = TaskMetrics {

@@ -1,6 +1,6 @@
 //! Where an axis has its ticks, and how it maps values to places.
 
-use crate::report::numbers;
+use crate::numbers;
 
 /// What an axis measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

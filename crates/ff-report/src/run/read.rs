@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use ff_data::{Encoders, PerTask};
+use ff_train::records::{EpochRecord, Record, StepRecord};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::records::{EpochRecord, Record, StepRecord};
 use crate::{Error, Result};
 
 /// `run.json`: where a run comes from.
@@ -97,9 +97,9 @@ pub fn records(run: &Path) -> Result<Records> {
 pub fn config(run: &Path) -> Result<(String, toml::Table)> {
     let path = run.join("config.toml");
     let text = fs::read_to_string(&path)?;
-    let table = text.parse().map_err(|e: toml::de::Error| Error::Config {
-        origin: path.display().to_string(),
-        message: e.to_string().trim_end().to_owned(),
+    let table = text.parse().map_err(|e: toml::de::Error| {
+        let message = e.to_string().trim_end().to_owned();
+        ff_train::Error::Config { origin: path.display().to_string(), message }
     })?;
     Ok((text, table))
 }

@@ -1,15 +1,18 @@
-//! A few honest charts as SVG text: lines, bars from zero, heat maps.
+//! A few honest charts as SVG: lines, bars from zero, heat maps.
 //!
 //! Each has its axes, units and labels in the picture, an accessible title, and a read-out on every mark. They are made
 //! for a width of 360 CSS pixels, a phone's, and grow with their place. Colours are classes of `style.css`, so that
-//! they follow the reader's light or dark; nothing is told by colour alone. All text is escaped here.
+//! they follow the reader's light or dark; nothing is told by colour alone.
 
 mod bars;
 mod heat;
 mod line;
 mod ticks;
 
+use std::fmt;
+
 use ff_data::Task;
+use maud::{Markup, html};
 
 pub use bars::{Bar, BarChart};
 pub use heat::HeatMap;
@@ -24,7 +27,7 @@ const CHARACTER: f64 = 6.6;
 /// What a mark stands for, hence its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Color {
-    /// A task.
+    /// A task: a colour by its place, used again when there are more tasks than colours.
     Task(Task),
     /// All tasks together.
     All,
@@ -32,54 +35,45 @@ pub enum Color {
     Reference,
 }
 
+/// The style sheet's colours of tasks.
+const HUES: [&str; 6] = ["hue-0", "hue-1", "hue-2", "hue-3", "hue-4", "hue-5"];
+
 impl Color {
-    fn class(self) -> &'static str {
+    /// The style sheet's class.
+    pub fn class(self) -> &'static str {
         match self {
-            Self::Task(task) => task.name(),
+            Self::Task(task) => HUES[task as usize % HUES.len()],
             Self::All => "all",
             Self::Reference => "reference",
         }
     }
 }
 
-/// Text that HTML and SVG show as it is.
-pub fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            _ => escaped.push(character),
-        }
+/// A length or place in a picture: a tenth of a unit is as exact as a screen.
+struct Px(f64);
+
+impl fmt::Display for Px {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1}", self.0)
     }
-    escaped
 }
 
 /// The SVG element around a chart's parts.
-fn svg(title: &str, width: f64, height: f64, parts: &str) -> String {
-    let title = escape(title);
-    format!(
-        "<svg viewBox=\"0 0 {width:.0} {height:.0}\" role=\"img\" aria-label=\"{title}\" \
-         xmlns=\"http://www.w3.org/2000/svg\">{parts}</svg>"
-    )
+fn svg(title: &str, width: f64, height: f64, parts: &Markup) -> Markup {
+    let view = format!("0 0 {width:.0} {height:.0}");
+    html! {
+        svg viewBox=(view) role="img" aria-label=(title) xmlns="http://www.w3.org/2000/svg" { (parts) }
+    }
 }
 
 /// A piece of text; `class` says its size, colour and anchor.
-fn text(x: f64, y: f64, class: &str, content: &str) -> String {
-    format!("<text x=\"{x:.1}\" y=\"{y:.1}\" class=\"{class}\">{}</text>", escape(content))
+fn text(x: f64, y: f64, class: &str, content: &str) -> Markup {
+    html! { text x=(Px(x)) y=(Px(y)) class=(class) { (content) } }
 }
 
-fn segment(from: (f64, f64), to: (f64, f64), class: &str) -> String {
-    let ((x1, y1), (x2, y2)) = (from, to);
-    format!("<path d=\"M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}\" class=\"{class}\"/>")
-}
-
-/// The read-out of a mark.
-fn note(text: &str) -> String {
-    format!("<title>{}</title>", escape(text))
+fn segment(from: (f64, f64), to: (f64, f64), class: &str) -> Markup {
+    let path = format!("M{} {}L{} {}", Px(from.0), Px(from.1), Px(to.0), Px(to.1));
+    html! { path d=(path) class=(class) {} }
 }
 
 /// A label of at most `max` characters.
@@ -101,20 +95,20 @@ mod tests {
 
     #[test]
     fn text_from_files_cannot_become_markup() {
-        assert_eq!(escape("<b a='1' c=\"2\">&"), "&lt;b a=&#39;1&#39; c=&quot;2&quot;&gt;&amp;");
         let bars = vec![Bar { label: "<script>".into(), value: 0.5, interval: None, note: "</svg>".into() }];
         let chart = BarChart {
-            title: "\"><x>",
+            title: "\"><x>&",
             unit: Unit::Share,
             label: "<i>",
             color: Color::All,
             bars,
             reference: None,
         };
-        let svg = chart.svg();
+        let svg = chart.svg().into_string();
         for markup in ["<script", "<x>", "<i>"] {
             assert!(!svg.contains(markup), "{svg}");
         }
+        assert!(svg.contains("aria-label=\"&quot;&gt;&lt;x&gt;&amp;\""), "{svg}");
         assert_eq!(svg.matches("</svg>").count(), 1, "{svg}");
     }
 

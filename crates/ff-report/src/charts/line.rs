@@ -1,7 +1,9 @@
 //! Lines over a common horizontal axis, with bands, markers and labels at their ends.
 
+use maud::{Markup, html};
+
 use super::ticks::{Axis, Fit, Unit};
-use super::{Color, WIDTH, note, segment, shortened, svg, text, width_of};
+use super::{Color, Px, WIDTH, segment, shortened, svg, text, width_of};
 
 const HEIGHT: f64 = 216.0;
 const LEFT: f64 = 44.0;
@@ -81,21 +83,17 @@ pub struct Marker<'a> {
 
 impl LineChart<'_> {
     /// The chart.
-    pub fn svg(&self) -> String {
+    pub fn svg(&self) -> Markup {
         let Some((x, y)) = self.axes() else {
-            return svg(
-                self.title,
-                WIDTH,
-                48.0,
-                &text(WIDTH / 2.0, 28.0, "label middle", "nothing recorded yet"),
-            );
+            let words = text(WIDTH / 2.0, 28.0, "label middle", "nothing recorded yet");
+            return svg(self.title, WIDTH, 48.0, &words);
         };
-        let parts = [
-            self.frame(&x, &y),
-            self.lines.iter().map(|line| line.marks(&x, &y)).collect(),
-            self.end_labels(&x, &y),
-        ];
-        svg(self.title, WIDTH, HEIGHT, &parts.concat())
+        let parts = html! {
+            (self.frame(&x, &y))
+            @for line in &self.lines { (line.marks(&x, &y)) }
+            (self.end_labels(&x, &y))
+        };
+        svg(self.title, WIDTH, HEIGHT, &parts)
     }
 
     /// Both axes; `None` without a point.
@@ -112,30 +110,31 @@ impl LineChart<'_> {
     }
 
     /// Grid, ticks, names of the axes, marker.
-    fn frame(&self, x: &Axis, y: &Axis) -> String {
-        let mut parts = text(4.0, 12.0, "label", self.y_label);
-        for (value, label) in y.ticks() {
-            let at = y.place(value);
-            parts += &segment((x.start, at), (x.end, at), "grid");
-            parts += &text(x.start - 5.0, at + 3.5, "tick end", &label);
+    fn frame(&self, x: &Axis, y: &Axis) -> Markup {
+        html! {
+            (text(4.0, 12.0, "label", self.y_label))
+            @for (value, label) in y.ticks() {
+                @let at = y.place(value);
+                (segment((x.start, at), (x.end, at), "grid"))
+                (text(x.start - 5.0, at + 3.5, "tick end", &label))
+            }
+            (segment((x.start, BOTTOM), (x.end, BOTTOM), "axis"))
+            @for (value, label) in x.ticks() {
+                @let at = x.place(value);
+                (segment((at, BOTTOM), (at, BOTTOM + 4.0), "axis"))
+                (text(at, BOTTOM + 15.0, "tick middle", &label))
+            }
+            (text((x.start + x.end) / 2.0, HEIGHT - 5.0, "label middle", self.x_label))
+            @if let Some(Marker { x: value, label }) = self.marker {
+                @let at = x.place(value);
+                (segment((at, TOP - 4.0), (at, BOTTOM), "marker"))
+                (text(at, TOP - 7.0, "label middle", label))
+            }
         }
-        parts += &segment((x.start, BOTTOM), (x.end, BOTTOM), "axis");
-        for (value, label) in x.ticks() {
-            let at = x.place(value);
-            parts += &segment((at, BOTTOM), (at, BOTTOM + 4.0), "axis");
-            parts += &text(at, BOTTOM + 15.0, "tick middle", &label);
-        }
-        parts += &text((x.start + x.end) / 2.0, HEIGHT - 5.0, "label middle", self.x_label);
-        if let Some(Marker { x: value, label }) = self.marker {
-            let at = x.place(value);
-            parts += &segment((at, TOP - 4.0), (at, BOTTOM), "marker");
-            parts += &text(at, TOP - 7.0, "label middle", label);
-        }
-        parts
     }
 
     /// The lines' names at their ends, pushed apart where they would overlap.
-    fn end_labels(&self, x: &Axis, y: &Axis) -> String {
+    fn end_labels(&self, x: &Axis, y: &Axis) -> Markup {
         let mut ends: Vec<(f64, &Line)> = self
             .lines
             .iter()
@@ -146,12 +145,12 @@ impl LineChart<'_> {
             ends[i].0 = ends[i].0.max(ends[i - 1].0 + LABEL_GAP);
         }
         let overflow = ends.last().map_or(0.0, |last| (last.0 - BOTTOM).max(0.0));
-        ends.iter()
-            .map(|&(at, line)| {
-                let class = format!("name {}", line.color.class());
-                text(x.end + 6.0, at - overflow + 3.5, &class, &shortened(line.name, 18))
-            })
-            .collect()
+        html! {
+            @for (at, line) in ends {
+                @let class = format!("name {}", line.color.class());
+                (text(x.end + 6.0, at - overflow + 3.5, &class, &shortened(line.name, 18)))
+            }
+        }
     }
 }
 
@@ -161,49 +160,52 @@ impl Line<'_> {
     }
 
     /// Band, line and dots.
-    fn marks(&self, x: &Axis, y: &Axis) -> String {
-        let class = self.color.class();
-        let place = |px: f64, py: f64| format!("{:.1} {:.1}", x.place(px), y.place(py));
-        let points: Vec<&Point> = self.finite().collect();
+    fn marks(&self, x: &Axis, y: &Axis) -> Markup {
+        let place = |px: f64, py: f64| format!("{} {}", Px(x.place(px)), Px(y.place(py)));
         let pieces = || self.points.split(|point| !point.is_finite()).filter(|piece| !piece.is_empty());
-        let mut parts = String::new();
-        for piece in pieces().filter(|piece| piece.len() > 1 && piece.iter().all(|p| p.range.is_some())) {
+        let line = |piece: &[Point]| piece.iter().map(|p| place(p.x, p.y)).collect::<Vec<_>>().join("L");
+        let line: Vec<String> = pieces().map(line).collect();
+        let band = |piece: &[Point]| {
             let range = |point: &Point| point.range.unwrap_or((point.y, point.y));
             let upper = piece.iter().map(|p| place(p.x, range(p).1));
             let lower = piece.iter().rev().map(|p| place(p.x, range(p).0));
-            let outline: Vec<_> = upper.chain(lower).collect();
-            parts += &format!("<path d=\"M{}Z\" class=\"band {class}\"/>", outline.join("L"));
-        }
-        let path = pieces().map(|piece| piece.iter().map(|p| place(p.x, p.y)).collect::<Vec<_>>().join("L"));
-        let path: Vec<String> = path.collect();
+            upper.chain(lower).collect::<Vec<_>>().join("L")
+        };
+        let banded = pieces().filter(|piece| piece.len() > 1 && piece.iter().all(|p| p.range.is_some()));
         let stroke = match self.stroke {
             Stroke::Solid => "solid",
             Stroke::Dashed => "dashed",
             Stroke::Dotted => "dotted",
         };
-        parts += &format!("<path d=\"M{}\" class=\"line {stroke} {class}\"/>", path.join("M"));
-        if self.stroke == Stroke::Dotted {
-            return parts;
+        let class = self.color.class();
+        html! {
+            @for piece in banded {
+                path d={ "M" (band(piece)) "Z" } class={ "band " (class) } {}
+            }
+            path d={ "M" (line.join("M")) } class={ "line " (stroke) " " (class) } {}
+            @if self.stroke != Stroke::Dotted { (self.read_outs(x, y)) }
         }
-        // Where dots would run together there is a strip over the chart's height instead, unseen but with its read-out.
-        let strip = (x.end - x.start) / points.len() as f64;
-        for point in &points {
-            let (at, note) = (x.place(point.x), note(&point.note));
-            parts += &match points.len() {
-                ..=MAX_DOTS => {
-                    format!(
-                        "<circle cx=\"{at:.1}\" cy=\"{:.1}\" r=\"2.6\" class=\"dot {class}\">{note}</circle>",
-                        y.place(point.y)
-                    )
+    }
+
+    /// What a reader is told who points at a value: on a dot; where dots would run together, on a strip over the chart's
+    /// height, which is not seen.
+    fn read_outs(&self, x: &Axis, y: &Axis) -> Markup {
+        let n = self.finite().count();
+        let strip = (x.end - x.start) / n as f64;
+        html! {
+            @for point in self.finite() {
+                @let at = x.place(point.x);
+                @if n <= MAX_DOTS {
+                    circle cx=(Px(at)) cy=(Px(y.place(point.y))) r="2.6" class={ "dot " (self.color.class()) } {
+                        title { (point.note) }
+                    }
+                } @else {
+                    rect x=(Px(at - strip / 2.0)) y=(Px(TOP)) width=(Px(strip)) height=(Px(BOTTOM - TOP)) class="hit" {
+                        title { (point.note) }
+                    }
                 }
-                _ => format!(
-                    "<rect x=\"{:.1}\" y=\"{TOP}\" width=\"{strip:.1}\" height=\"{}\" class=\"hit\">{note}</rect>",
-                    at - strip / 2.0,
-                    BOTTOM - TOP
-                ),
-            };
+            }
         }
-        parts
     }
 }
 
@@ -246,7 +248,7 @@ mod tests {
 
     #[test]
     fn every_point_has_a_read_out_and_gaps_are_left_out() {
-        let svg = chart(vec![point(1.0, 2.0), point(2.0, f64::NAN), point(3.0, 1.0)]).svg();
+        let svg = chart(vec![point(1.0, 2.0), point(2.0, f64::NAN), point(3.0, 1.0)]).svg().into_string();
         assert_eq!(svg.matches("<circle").count(), 2, "{svg}");
         assert!(svg.contains("<title>step 3: 1</title>") && !svg.contains("NaN"), "{svg}");
         let path = svg.split("<path d=\"").find(|path| path.contains("class=\"line")).unwrap();
@@ -255,20 +257,20 @@ mod tests {
             2,
             "a gap, not a line across: {path}"
         );
-        let svg = chart((0..100).map(|i| point(f64::from(i), 1.0)).collect()).svg();
+        let svg = chart((0..100).map(|i| point(f64::from(i), 1.0)).collect()).svg().into_string();
         assert_eq!((svg.matches("<circle").count(), svg.matches("<title>").count()), (0, 100));
     }
 
     #[test]
     fn without_points_it_says_so() {
-        assert!(chart(vec![]).svg().contains("nothing recorded yet"));
+        assert!(chart(vec![]).svg().into_string().contains("nothing recorded yet"));
     }
 
     #[test]
     fn names_at_the_ends_do_not_overlap_nor_leave_the_chart() {
         let mut chart = chart(vec![point(0.0, 0.0), point(1.0, 0.0)]);
         chart.lines = (0..5).map(|_| chart.lines[0].clone()).collect();
-        let svg = chart.svg();
+        let svg = chart.svg().into_string();
         let places = svg.split("<text").filter(|part| part.contains("class=\"name")).map(|part| {
             part.split("y=\"").nth(1).unwrap().split('"').next().unwrap().parse::<f64>().unwrap()
         });

@@ -1,46 +1,41 @@
-//! What people look at: a run as `report.json` and as one page, `report.html`.
+//! A run as people look at it: `report.json` and one page, `report.html`.
 //!
 //! ```text
-//! run folder --read--> Report --> report.json
-//!                        +------> report.html    charts in SVG, one style sheet, no script, nothing from elsewhere
+//! run folder --read--> RunReport --> report.json
+//!                          +-------> report.html
 //! ```
 //!
 //! Everything on the page comes from the report, so both files say the same. The run may still be going on, or have
 //! been evaluated many times: the report shows what is there. Nothing is trained or evaluated here.
 
-mod audit;
-mod charts;
 mod curves;
 mod findings;
-pub mod numbers;
 mod origin;
 mod page;
 mod read;
 mod results;
 mod series;
 mod summary;
-mod thumbnails;
 
 use std::path::{Path, PathBuf};
 
 use ff_core::files::write_atomic;
 use ff_data::{Encoders, LabelEncoder, PerTask};
+use ff_train::records::{EpochRecord, Seconds};
+use ff_train::run_dir::RunDir;
 use serde::Serialize;
 
-pub use audit::Audit;
 pub use read::Provenance;
 pub use series::{Bucket, Spread};
 pub use summary::TaskSummary;
 
-use thumbnails::Thumbnails;
-
-use crate::records::{EpochRecord, Seconds};
-use crate::run_dir::RunDir;
+use crate::evaluation::NamedEvaluation;
+use crate::thumbnails::Thumbnails;
 use crate::{Error, Result};
 
 /// A run, gathered for a reader.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct RunReport {
     /// The run folder's name.
     pub name: String,
     /// What is worth a look: sentences.
@@ -65,8 +60,9 @@ pub struct Report {
     pub epochs: Vec<EpochRecord>,
     /// The steps, thinned.
     pub series: Vec<Bucket>,
-    /// What `evaluate` found.
-    pub audits: Vec<Audit>,
+    /// What `evaluate` found; called audits in `report.json` from its first version on.
+    #[serde(rename = "audits")]
+    pub evaluations: Vec<NamedEvaluation>,
     /// Class ids a task, in the order to show them: ages from young to old.
     pub display_order: PerTask<Vec<usize>>,
     #[serde(skip)]
@@ -88,7 +84,7 @@ pub struct Written {
     pub data: PathBuf,
 }
 
-impl Report {
+impl RunReport {
     /// Reads what the run has recorded so far.
     ///
     /// # Errors
@@ -98,24 +94,26 @@ impl Report {
         let provenance = read::provenance(&folder)?;
         let (config_text, config) = read::config(&folder)?;
         let records = read::records(&folder)?;
-        let audits = Audit::read_all(&folder)?;
+        let evaluations = NamedEvaluation::read_all(&folder)?;
         let mut thumbnails = Thumbnails::default();
-        for audit in &audits {
-            audit.files().for_each(|file| thumbnails.add(&audit.record.source.images, file));
-        }
+        evaluations.iter().for_each(|evaluation| evaluation.add_faces(&mut thumbnails));
         let encoders = encoders(&folder, &provenance, records.epochs.last())?;
         records.check(&folder, &encoders)?;
         let read::Records { steps, epochs, .. } = records;
         // As `evaluate` has it: where no whole epoch is evaluated, the last checkpoint.
         let best = epochs.iter().rposition(|epoch| epoch.best).or_else(|| epochs.len().checked_sub(1));
         let tasks = best.map(|best| TaskSummary::of_epoch(&epochs[best], &encoders));
-        let evaluations = epochs.iter().map(|epoch| epoch.seconds.evaluation);
+        let validations = epochs.iter().map(|epoch| epoch.seconds.evaluation);
         let mut report = Self {
-            name: folder.canonicalize()?.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            name: fs_err::canonicalize(&folder)?
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
             findings: Vec::new(),
             steps: steps.last().map_or(0, |step| step.step),
             images: steps.iter().fold(0, |sum, step| sum.saturating_add(step.images as u64)),
-            wall_seconds: steps.iter().map(|step| step.seconds).chain(evaluations).sum(),
+            wall_seconds: steps.iter().map(|step| step.seconds).chain(validations).sum(),
             best,
             tasks,
             seconds: epochs.iter().fold(Seconds::default(), |sum, epoch| sum.plus(&epoch.seconds)),
@@ -123,8 +121,8 @@ impl Report {
             config,
             series: series::thin(&steps),
             epochs,
-            display_order: PerTask::from_fn(|task| crate::evaluation::display_order(&encoders, task)),
-            audits,
+            display_order: PerTask::from_fn(|task| ff_train::evaluation::display_order(&encoders, task)),
+            evaluations,
             encoders,
             thumbnails,
             config_text,
@@ -135,6 +133,9 @@ impl Report {
     }
 
     /// Writes `report.json` and `report.html` to the run's folder.
+    ///
+    /// # Errors
+    /// One of them cannot be written.
     pub fn write(&self) -> Result<Written> {
         let written =
             Written { path: self.folder.join("report.html"), data: self.folder.join("report.json") };

@@ -4,9 +4,8 @@
 //! that no spike is lost; means are over images, not over batches.
 
 use ff_data::{PerTask, Task};
+use ff_train::records::StepRecord;
 use serde::Serialize;
-
-use crate::records::StepRecord;
 
 /// Most buckets of a series.
 pub const MAX_BUCKETS: usize = 120;

@@ -1,11 +1,10 @@
 //! One task at one epoch, with what its accuracy has to be held against.
 
 use ff_data::{Encoders, LabelEncoder, PerTask};
+use ff_train::evaluation::{Interval, wilson};
+use ff_train::metrics::{ConfusionMatrix, TaskMetrics};
+use ff_train::records::EpochRecord;
 use serde::Serialize;
-
-use crate::evaluation::{Interval, wilson};
-use crate::metrics::{ConfusionMatrix, TaskMetrics};
-use crate::records::EpochRecord;
 
 /// Validation figures of a task.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -1,37 +1,21 @@
 //! How the run went: losses, accuracies, learning rate and speed over its steps.
 
 use ff_data::Task;
+use ff_train::records::EpochRecord;
+use maud::{Markup, html};
 
-use super::charts::{Color, Line, LineChart, Marker, Point, Stroke, Unit};
-use super::numbers::{figure as number, percent};
-use super::page::{figure, grid, section};
-use super::{Bucket, Report, Spread};
-use crate::records::EpochRecord;
+use super::{Bucket, RunReport, Spread};
+use crate::charts::{Color, Line, LineChart, Marker, Point, Stroke, Unit};
+use crate::numbers::{figure as number, percent, range};
+use crate::page::{figure, grid, section};
 
 /// Losses, learning rate, gradient, speed, accuracies.
-pub fn section_of(report: &Report) -> String {
+pub fn section_of(report: &RunReport) -> Markup {
     let size = report
         .series
         .first()
         .map_or(1, |bucket| bucket.last_step.saturating_sub(bucket.first_step).saturating_add(1));
-    let band = match size {
-        1 => String::new(),
-        _ => format!(
-            " Every point is the mean of {size} steps, and the band ends at their smallest and largest."
-        ),
-    };
-    let about_losses = format!(
-        "<p>Solid: training, with augmentation, dropout and whatever <code>[loss]</code> adds.{band} Dashed: validation, \
-         the mean negative log-likelihood.</p>\n"
-    );
-    let average = match report.epochs.iter().any(|epoch| epoch.ema.is_some()) {
-        true => " The line called average is the accuracy with the moving average of the weights.",
-        false => "",
-    };
-    let about_accuracy = format!(
-        "<p>Accuracy on the validation split. Dashed: balanced accuracy, the mean over the labels. Dotted: always \
-         answering the most common label.{average}</p>\n"
-    );
+    let averaged = report.epochs.iter().any(|epoch| epoch.ema.is_some());
     let mut all = vec![
         figure("fig-loss", "Loss, all tasks", &total_loss(report).svg()),
         figure("fig-learning-rate", "Learning rate", &learning_rate(report).svg()),
@@ -50,29 +34,45 @@ pub fn section_of(report: &Report) -> String {
         let chart = accuracy_chart(report, task, &title);
         figure(&format!("fig-accuracy-{task}"), &format!("Accuracy, {task}"), &chart.svg())
     });
-    let body = [about_losses, grid(&all), grid(&losses), about_accuracy, grid(&accuracies)];
-    section("curves", "Learning", &body.concat())
+    let body = html! {
+        p {
+            "Solid: training, with augmentation, dropout and whatever " code { "[loss]" } " adds."
+            @if size > 1 {
+                " Every point is the mean of " (size) " steps, and the band ends at their smallest and largest."
+            }
+            " Dashed: validation, the mean negative log-likelihood."
+        }
+        (grid(&all))
+        (grid(&losses))
+        p {
+            "Accuracy on the validation split. Dashed: balanced accuracy, the mean over the labels. Dotted: always \
+             answering the most common label."
+            @if averaged { " The line called average is the accuracy with the moving average of the weights." }
+        }
+        (grid(&accuracies))
+    };
+    section("curves", "Learning", &body)
 }
 
-fn total_loss(report: &Report) -> LineChart<'static> {
+fn total_loss(report: &RunReport) -> LineChart<'static> {
     let val = |epoch: &EpochRecord| epoch.val.values().map(|m| m.nll).sum();
-    loss_chart(report, "Sum of the three tasks' losses", Color::All, |bucket| bucket.loss, val)
+    loss_chart(report, "Sum of the tasks' losses", Color::All, |bucket| bucket.loss, val)
 }
 
-fn learning_rate(report: &Report) -> LineChart<'static> {
+fn learning_rate(report: &RunReport) -> LineChart<'static> {
     let point = |b: &Bucket| point(b, b.lr, format!("learning rate {}", number(b.lr)));
     let rate = line("", Color::All, Stroke::Solid, report.series.iter().map(point).collect());
     chart(report, "Learning rate", "learning rate", vec![rate])
 }
 
-fn gradient(report: &Report) -> LineChart<'static> {
+fn gradient(report: &RunReport) -> LineChart<'static> {
     let points = report.series.iter().map(|b| spread_point(b, b.grad_norm, "gradient norm")).collect();
     let norm = line("", Color::All, Stroke::Solid, points);
     chart(report, "Norm of the gradient, before clipping", "l2 norm before clipping", vec![norm])
 }
 
 /// The tasks' weights, where they are learnt.
-fn task_weights(report: &Report) -> Option<LineChart<'static>> {
+fn task_weights(report: &RunReport) -> Option<LineChart<'static>> {
     let of_task = |task: Task| {
         let point = |b: &Bucket| {
             let weight = b.weights?[task];
@@ -85,14 +85,14 @@ fn task_weights(report: &Report) -> Option<LineChart<'static>> {
 }
 
 /// Training speed over the steps.
-pub fn speed(report: &Report) -> LineChart<'static> {
+pub fn speed(report: &RunReport) -> LineChart<'static> {
     let point = |b: &Bucket| point(b, b.images_per_s, format!("{} images/s", number(b.images_per_s)));
     let speed = line("", Color::All, Stroke::Solid, report.series.iter().map(point).collect());
     LineChart { marker: None, ..chart(report, "Training speed", "images a second", vec![speed]) }
 }
 
 fn loss_chart<'a>(
-    report: &Report,
+    report: &RunReport,
     title: &'a str,
     color: Color,
     train: impl Fn(&Bucket) -> Spread,
@@ -105,7 +105,7 @@ fn loss_chart<'a>(
     chart(report, title, "loss, nats", lines)
 }
 
-fn accuracy_chart<'a>(report: &Report, task: Task, title: &'a str) -> LineChart<'a> {
+fn accuracy_chart<'a>(report: &RunReport, task: Task, title: &'a str) -> LineChart<'a> {
     let color = Color::Task(task);
     let accuracy = epoch_points(report, "accuracy", percent, |epoch| epoch.val[task].accuracy);
     let balanced =
@@ -131,7 +131,7 @@ fn accuracy_chart<'a>(report: &Report, task: Task, title: &'a str) -> LineChart<
 }
 
 /// A chart over the run's steps.
-fn chart<'a>(report: &Report, title: &'a str, y_label: &'a str, lines: Vec<Line<'a>>) -> LineChart<'a> {
+fn chart<'a>(report: &RunReport, title: &'a str, y_label: &'a str, lines: Vec<Line<'a>>) -> LineChart<'a> {
     let best = report.best.map(|best| report.epochs[best].step as f64);
     LineChart {
         title,
@@ -157,12 +157,12 @@ fn point(bucket: &Bucket, y: f64, value: String) -> Point {
 
 /// A bucket's mean, with its smallest and largest value as the band.
 fn spread_point(bucket: &Bucket, Spread { mean, min, max }: Spread, name: &str) -> Point {
-    let note = format!("{name} {} ({} to {})", number(mean), number(min), number(max));
+    let note = format!("{name} {} ({})", number(mean), range((min, max), number));
     Point { range: Some((min, max)), ..point(bucket, mean, note) }
 }
 
 fn epoch_points(
-    report: &Report,
+    report: &RunReport,
     name: &str,
     show: fn(f64) -> String,
     value: impl Fn(&EpochRecord) -> f64,

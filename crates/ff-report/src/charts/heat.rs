@@ -1,8 +1,10 @@
 //! A confusion matrix as a heat map: each row's shares, which sum to the whole row.
 
-use super::{CHARACTER, Color, WIDTH, note, shortened, svg, text, width_of};
-use crate::metrics::ConfusionMatrix;
-use crate::report::numbers::{grouped, percent};
+use ff_train::metrics::ConfusionMatrix;
+use maud::{Markup, html};
+
+use super::{CHARACTER, Color, Px, WIDTH, shortened, svg, text, width_of};
+use crate::numbers::{fixed, grouped, percent};
 
 const TOP: f64 = 18.0;
 /// Cells are at least this wide; a matrix of many classes grows beyond the width of other charts.
@@ -54,7 +56,7 @@ impl<'a> HeatMap<'a> {
     }
 
     /// The chart.
-    pub fn svg(&self) -> String {
+    pub fn svg(&self) -> Markup {
         if self.n_classes > MOST_CLASSES {
             let words = format!("{} classes are too many to draw", grouped(self.n_classes as u64));
             return svg(self.title, WIDTH, 48.0, &text(WIDTH / 2.0, 28.0, "label middle", &words));
@@ -70,40 +72,33 @@ impl<'a> HeatMap<'a> {
         let height = cell.min(34.0);
         let (end, bottom) = (left + cell * n, TOP + height * n);
 
-        let mut parts = text(end + 6.0, 11.0, "label", "n");
-        parts += &format!(
-            "<rect x=\"{left:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{:.1}\" class=\"frame\"/>",
-            end - left,
-            bottom - TOP
-        );
-        for (row, label) in labels.iter().enumerate() {
-            let middle = TOP + height * (row as f64 + 0.5);
-            parts += &text(left - 6.0, middle + 3.5, "tick end", label);
-            parts += &text(end + 6.0, middle + 3.5, "tick", &total_labels[row]);
-            for column in 0..labels.len() {
-                parts += &self.cell(
-                    row,
-                    column,
-                    totals[row],
-                    (left + cell * column as f64, TOP + height * row as f64),
-                    (cell, height),
-                );
+        let frame = (Px(end - left), Px(bottom - TOP));
+        let parts = html! {
+            (text(end + 6.0, 11.0, "label", "n"))
+            rect x=(Px(left)) y=(Px(TOP)) width=(frame.0) height=(frame.1) class="frame" {}
+            @for (row, label) in labels.iter().enumerate() {
+                @let middle = TOP + height * (row as f64 + 0.5);
+                (text(left - 6.0, middle + 3.5, "tick end", label))
+                (text(end + 6.0, middle + 3.5, "tick", &total_labels[row]))
+                @for column in 0..labels.len() {
+                    @let corner = (left + cell * column as f64, TOP + height * row as f64);
+                    (self.cell(row, column, totals[row], corner, (cell, height)))
+                }
             }
-        }
-        // Slanted, so that long names fit narrow columns.
-        for (column, label) in labels.iter().enumerate() {
-            let (x, y) = (left + cell * (column as f64 + 0.5) + 3.0, bottom + 10.0);
-            parts +=
-                &format!("<g transform=\"rotate(-45 {x:.1} {y:.1})\">{}</g>", text(x, y, "tick end", label));
-        }
+            // Slanted, so that long names fit narrow columns.
+            @for (column, label) in labels.iter().enumerate() {
+                @let (x, y) = (left + cell * (column as f64 + 0.5) + 3.0, bottom + 10.0);
+                g transform={ "rotate(-45 " (Px(x)) " " (Px(y)) ")" } { (text(x, y, "tick end", label)) }
+            }
+        };
         let slanted = (label_width + CHARACTER) * std::f64::consts::FRAC_1_SQRT_2;
         svg(self.title, (end + right).max(WIDTH), bottom + slanted + 12.0, &parts)
     }
 
-    fn cell(&self, row: usize, column: usize, total: u64, at: (f64, f64), size: (f64, f64)) -> String {
+    fn cell(&self, row: usize, column: usize, total: u64, at: (f64, f64), size: (f64, f64)) -> Markup {
         let count = self.counts[row][column];
         if count == 0 && row != column {
-            return String::new();
+            return html! {};
         }
         let share = if total == 0 { 0.0 } else { count as f64 / total as f64 };
         let read_out = format!(
@@ -115,24 +110,20 @@ impl<'a> HeatMap<'a> {
             percent(share)
         );
         let diagonal = if row == column { " diagonal" } else { "" };
-        let (color, read_out) = (self.color.class(), note(&read_out));
-        let rect = format!(
-            "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" class=\"cell {color}{diagonal}\" \
-             fill-opacity=\"{share:.3}\">{read_out}</rect>",
-            at.0 + 0.5,
-            at.1 + 0.5,
-            size.0 - 1.0,
-            size.1 - 1.0
-        );
-        if count == 0 {
-            return rect;
-        }
         let class = match share {
             _ if share >= FULL[1] => "share full-in-dark full-in-light",
             _ if share >= FULL[0] => "share full-in-dark",
             _ => "share",
         };
-        rect + &text(at.0 + size.0 / 2.0, at.1 + size.1 / 2.0 + 3.5, class, &format!("{:.0}", 100.0 * share))
+        html! {
+            rect x=(Px(at.0 + 0.5)) y=(Px(at.1 + 0.5)) width=(Px(size.0 - 1.0)) height=(Px(size.1 - 1.0))
+                class={ "cell " (self.color.class()) (diagonal) } fill-opacity=(fixed(share, 3)) {
+                title { (read_out) }
+            }
+            @if count > 0 {
+                (text(at.0 + size.0 / 2.0, at.1 + size.1 / 2.0 + 3.5, class, &fixed(100.0 * share, 0)))
+            }
+        }
     }
 }
 
@@ -143,7 +134,8 @@ mod tests {
     #[test]
     fn cells_show_shares_of_their_row() {
         let counts = ConfusionMatrix::from_rows(&[vec![0, 0], vec![1, 3]]).unwrap();
-        let svg = HeatMap::new("t", Color::All, &["b".into(), "a".into()], &[1, 0], &counts).svg();
+        let svg =
+            HeatMap::new("t", Color::All, &["b".into(), "a".into()], &[1, 0], &counts).svg().into_string();
         assert!(svg.contains("a taken for b: 1 of 4 (25.0 %)"), "{svg}");
         assert!(svg.contains("b taken for b: 0 of 0 (0.0 %)"), "an empty row is no error");
         assert_eq!(svg.matches("class=\"cell").count(), 3, "zeros off the diagonal are left out");
@@ -154,7 +146,8 @@ mod tests {
     fn too_many_classes_are_said_and_not_drawn() {
         let labels: Vec<String> = (0..1000).map(|i| i.to_string()).collect();
         let order: Vec<usize> = (0..1000).collect();
-        let svg = HeatMap::new("t", Color::All, &labels, &order, &ConfusionMatrix::new(1000)).svg();
+        let svg =
+            HeatMap::new("t", Color::All, &labels, &order, &ConfusionMatrix::new(1000)).svg().into_string();
         assert!(svg.contains("1,000 classes are too many to draw") && svg.len() < 1000, "{svg}");
     }
 }

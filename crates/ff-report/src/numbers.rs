@@ -1,8 +1,25 @@
-//! Numbers as people read them.
+//! Numbers as people read them: on the pages, and in the command line's tables.
+//!
+//! Plain functions of numbers; they know nothing of what is counted.
 
 /// A share as a percentage with one decimal: `51.2 %`; `-` for what is no number.
 pub fn percent(share: f64) -> String {
-    if share.is_finite() { format!("{:.1} %", 100.0 * share) } else { NONE.to_owned() }
+    if share.is_finite() { format!("{} %", points(share)) } else { NONE.to_owned() }
+}
+
+/// A share, or a difference of shares, in percentage points: `51.2`.
+pub fn points(share: f64) -> String {
+    fixed(100.0 * share, 1)
+}
+
+/// With so many decimals: `0.98`; `-` for what is no number.
+pub fn fixed(x: f64, decimals: usize) -> String {
+    if x.is_finite() { format!("{x:.decimals$}") } else { NONE.to_owned() }
+}
+
+/// The ends of an interval: `35.2 % to 64.8 %`.
+pub fn range((low, high): (f64, f64), show: fn(f64) -> String) -> String {
+    format!("{} to {}", show(low), show(high))
 }
 
 /// Stands where there is no number.
@@ -83,7 +100,9 @@ mod tests {
         let figures = [0.0, 4.8812, 0.012_51, 1.5e-5, 12_345.6, -2500.0, 99.0].map(figure);
         assert_eq!(figures, ["0", "4.88", "0.0125", "1.5e-5", "12,346", "-2,500", "99.0"]);
         assert_eq!(percent(0.5123), "51.2 %");
-        assert_eq!([percent(f64::NAN), figure(f64::INFINITY)], ["-", "-"]);
+        assert_eq!([percent(f64::NAN), figure(f64::INFINITY), points(f64::NAN)], ["-", "-", "-"]);
+        assert_eq!([points(0.5123), fixed(0.5, 3), fixed(99.6, 0)], ["51.2", "0.500", "100"]);
+        assert_eq!(range((0.1, 0.25), percent), "10.0 % to 25.0 %");
     }
 
     #[test]

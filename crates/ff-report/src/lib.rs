@@ -1,0 +1,29 @@
+//! Pages that people look at: a run, an evaluation, an audit of data. One file each, without scripts, which needs no
+//! network and can be mailed.
+//!
+//! ```text
+//! run folder ----------> run::RunReport ---------------> report.html, report.json
+//! EvaluationRecord ----> evaluation::EvaluationPage ---> a page            |
+//! ff_data::audit ------> data::DataAuditPage ----------> a page            |
+//!                          |         |        |                            |
+//!                        page.rs   charts/   thumbnails.rs   numbers.rs <--+-- the command line's tables
+//!                        head, policy, sections,  style.css
+//! ```
+//!
+//! What is shown was computed elsewhere; here it only gets its form. All HTML and SVG is made by `maud`, which escapes
+//! whatever is put in: nothing that a file says becomes markup. Numbers get their form in [`numbers`] alone. `page`,
+//! `charts` and `numbers` know none of the pages, and of the pages only a run's knows another, the evaluation's.
+
+mod charts;
+mod data;
+mod error;
+mod evaluation;
+pub mod numbers;
+mod page;
+mod run;
+mod thumbnails;
+
+pub use data::DataAuditPage;
+pub use error::{Error, Result};
+pub use evaluation::{EvaluationPage, NamedEvaluation};
+pub use run::{Bucket, Provenance, RunReport, Spread, TaskSummary, Written};
