@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use ff_report::{EvaluationPage, RunReport};
-use ff_train::run_dir::RunDir;
+use ff_train::run::RunDir;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -8,6 +8,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Everything that can go wrong while pages are made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A record of an evaluation that cannot be read.
+    #[error(transparent)]
+    Eval(#[from] ff_eval::Error),
     /// A configuration or a record that cannot be read.
     #[error(transparent)]
     Train(#[from] ff_train::Error),

@@ -3,13 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use ff_data::{Encoders, LabelEncoder, PerTask, Task};
+use ff_core::{Encoders, LabelEncoder, PerTask, Schema, Task};
+use ff_eval::{Bootstrap, ConfusionMatrix, EvaluationRecord, Predictions, Settings, Source, TaskMetrics};
 use ff_report::{EvaluationPage, RunReport};
-use ff_train::evaluation::{
-    Bootstrap, EvaluationRecord, Predictions, Settings, Source, TestTimeAugmentation,
-};
 use ff_train::machine::Machine;
-use ff_train::metrics::{ConfusionMatrix, TaskMetrics};
 use ff_train::records::{EpochRecord, Record, Seconds, StepRecord};
 use ff_train::run::{CheckpointName, RunDir};
 use ff_train::{ConfigBuilder, Preset};
@@ -47,22 +44,27 @@ fn push_line(lines: &mut String, record: &Record) {
 }
 
 fn encoders() -> Encoders {
-    let labels = PerTask {
-        age: ["0-2", "20-29", "3-9", "more than 70"].to_vec(),
-        gender: ["Female", "Male"].to_vec(),
-        race: [HOSTILE, "Black", "White"].to_vec(),
+    let labels = |task: &Task| match task.name.as_str() {
+        "age" => ["0-2", "20-29", "3-9", "more than 70"].as_slice(),
+        "gender" => &["Female", "Male"],
+        _ => &[HOSTILE, "Black", "White"],
     };
-    PerTask::from_fn(|task| LabelEncoder::fit(task, labels[task].iter().copied()).unwrap())
+    let fit = |task: &Task| LabelEncoder::fit(task.clone(), labels(task).iter().copied()).unwrap();
+    Encoders::new(Schema::fairface().per_task(fit)).unwrap()
+}
+
+fn per_task<T>(values: [T; 3]) -> PerTask<T> {
+    Schema::fairface().names().cloned().zip(values).collect()
 }
 
 fn step_record(epoch: u64, step: u64, total: u64) -> StepRecord {
     let progress = step as f64 / total as f64;
     let wobble = ((step * 7919) % 101) as f64 / 500.0;
-    let losses = PerTask { age: 2.2 - progress + wobble, gender: 0.7 - progress / 3.0, race: 1.9 - progress };
+    let losses = per_task([2.2 - progress + wobble, 0.7 - progress / 3.0, 1.9 - progress]);
     let loss = losses.values().sum();
     let lr = 1e-4 * (1.0 - progress);
     let grad_norm = 3.0 + 10.0 * wobble;
-    let weights = Some(PerTask { age: 1.0, gender: 1.0 + progress, race: 1.0 - progress / 2.0 });
+    let weights = Some(per_task([1.0, 1.0 + progress, 1.0 - progress / 2.0]));
     StepRecord { epoch, step, loss, losses, lr, grad_norm, weights, images: 32, seconds: 0.25 }
 }
 
@@ -74,7 +76,7 @@ fn epoch_record(epoch: u64, step: u64) -> EpochRecord {
         let (balanced_accuracy, macro_f1) = (accuracy - 0.1, accuracy - 0.12);
         let metrics =
             |one_off| TaskMetrics { accuracy, one_off, balanced_accuracy, macro_f1, ece: 0.05, nll };
-        PerTask { age: metrics(Some(0.8)), gender: metrics(None), race: metrics(None) }
+        per_task([Some(0.8), None, None].map(metrics))
     };
     EpochRecord {
         epoch,
@@ -105,28 +107,27 @@ fn evaluate(run: &RunDir, name: &str) {
     let n = files.len();
     let targets =
         encoders.n_classes().map(|classes| (0..n).map(|i| (i % classes) as u32).collect::<Vec<_>>());
-    let black = encoders.race.encode("Black").unwrap();
-    let probabilities = PerTask::from_fn(|task| {
+    let black = encoders["race"].encode("Black").unwrap();
+    let probabilities = encoders.each(|task, encoder| {
         let row = |i: usize| {
-            let classes = encoders[task].n_classes();
-            let wrong = task == Task::Gender && targets.race[i] == black && i % 4 < 2;
+            let classes = encoder.n_classes();
+            let wrong = *task == "gender" && targets["race"][i] == black && i % 4 < 2;
             let predicted = (targets[task][i] as usize + usize::from(wrong)) % classes;
             let rest = 0.1 / (classes - 1) as f32;
             (0..classes).map(move |class| if class == predicted { 0.9 } else { rest })
         };
         (0..n).flat_map(row).collect()
     });
-    let predictions = Predictions { probabilities, targets, files };
+    let predictions = Predictions { probabilities, targets, files, ..Predictions::default() };
     let source = Source {
-        checkpoint: run.checkpoint(Which::Best),
+        checkpoint: Some(run.checkpoint(CheckpointName::Best)),
         csv: "splits/ff_val.csv".into(),
-        images: sample().join("images"),
-        subset: None,
-        tta: TestTimeAugmentation::None,
-        skipped: 0,
+        images: Some(sample().join("images")),
+        ..Source::default()
     };
     let bootstrap = Bootstrap { resamples: 20, seed: 1 };
-    let settings = Settings { group_by: Task::ALL.to_vec(), bootstrap, ..Settings::default() };
+    let group_by = encoders.names().map(ToString::to_string).collect();
+    let settings = Settings { group_by, bootstrap, ..Settings::default() };
     let record = EvaluationRecord::new(&predictions, &encoders, source, &settings).unwrap();
     record.write(&EvaluationRecord::path(run.path(), name)).unwrap();
 }
@@ -148,7 +149,8 @@ fn make_report(run: &RunDir) -> (PathBuf, PathBuf) {
 fn figures(name: &str) -> Vec<String> {
     let all = ["loss", "learning-rate", "gradient", "weights", "speed", "time"].map(str::to_owned);
     let per_task = |figures: &[&str]| {
-        figures.iter().flat_map(|name| Task::ALL.map(|task| format!("{name}-{task}"))).collect::<Vec<_>>()
+        let tasks = ["age", "gender", "race"];
+        figures.iter().flat_map(|name| tasks.map(|task| format!("{name}-{task}"))).collect::<Vec<_>>()
     };
     let training = per_task(&["loss", "accuracy", "confusion"]);
     let groups = ["groups-age", "groups-gender", "groups-race", "confusion", "calibration"];

@@ -1,6 +1,6 @@
 //! A confusion matrix as a heat map: each row's shares, which sum to the whole row.
 
-use ff_train::metrics::ConfusionMatrix;
+use ff_eval::ConfusionMatrix;
 use maud::{Markup, html};
 
 use super::{CHARACTER, Color, Px, WIDTH, shortened, svg, text, width_of};

@@ -11,7 +11,6 @@ mod ticks;
 
 use std::fmt;
 
-use ff_data::Task;
 use maud::{Markup, html};
 
 pub use bars::{Bar, BarChart};
@@ -27,8 +26,8 @@ const CHARACTER: f64 = 6.6;
 /// What a mark stands for, hence its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Color {
-    /// A task: a colour by its place, used again when there are more tasks than colours.
-    Task(Task),
+    /// A task by its place: a colour, used again when there are more tasks than colours.
+    Task(usize),
     /// All tasks together.
     All,
     /// Something to compare with.
@@ -42,7 +41,7 @@ impl Color {
     /// The style sheet's class.
     pub fn class(self) -> &'static str {
         match self {
-            Self::Task(task) => HUES[task as usize % HUES.len()],
+            Self::Task(task) => HUES[task % HUES.len()],
             Self::All => "all",
             Self::Reference => "reference",
         }

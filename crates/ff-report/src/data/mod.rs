@@ -4,8 +4,9 @@
 
 use std::path::Path;
 
+use ff_core::TaskName;
+use ff_data::Split;
 use ff_data::audit::{Audit, Fault, LabelCounts, Match, MatchKind, Place};
-use ff_data::{Split, Task};
 use maud::{Markup, html};
 
 use crate::numbers::{fixed, grouped, percent};
@@ -120,7 +121,7 @@ impl<'a> DataAuditPage<'a> {
         }
     }
 
-    fn picture(&self, place: &Place, conflicts: &[Task]) -> Markup {
+    fn picture(&self, place: &Place, conflicts: &[TaskName]) -> Markup {
         let uri = data_uri(&self.images.join(&place.file)).unwrap_or_default();
         html! {
             div {
@@ -129,7 +130,7 @@ impl<'a> DataAuditPage<'a> {
                     b { (place.split.name()) } " " (place.file) br;
                     @for (i, (task, label)) in place.labels.iter().enumerate() {
                         @if i > 0 { ", " }
-                        span class=[conflicts.contains(&task).then_some("conflict")] { (label) }
+                        span class=[conflicts.contains(task).then_some("conflict")] { (label.as_deref().unwrap_or("?")) }
                     }
                 }
             }
@@ -181,7 +182,7 @@ enum Weight {
 }
 
 /// A row a label: rows and share in every split, and the shares as bars on one scale.
-fn balance(task: Task, labels: &[LabelCounts]) -> Markup {
+fn balance(task: &TaskName, labels: &[LabelCounts]) -> Markup {
     let totals = Split::ALL.map(|split| labels.iter().map(|label| label.of(split)).sum::<usize>());
     let share =
         |label: &LabelCounts, split: Split| label.of(split) as f64 / totals[split as usize].max(1) as f64;

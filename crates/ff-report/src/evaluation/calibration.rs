@@ -1,8 +1,7 @@
 //! Reliability curves: how often predictions of a confidence are right.
 
-use ff_data::Task;
-use ff_train::evaluation::wilson;
-use ff_train::metrics::ReliabilityBin;
+use ff_core::TaskName;
+use ff_eval::{ReliabilityBin, wilson};
 use maud::{Markup, html};
 
 use super::NamedEvaluation;
@@ -13,8 +12,9 @@ use crate::page::{capital, figure, grid};
 /// A curve a task; beside it that after temperature scaling, where there is one.
 pub fn curves(evaluation: &NamedEvaluation) -> Markup {
     let record = &evaluation.record;
-    let figures = Task::ALL.map(|task| {
-        let before = format!("{}: ECE {}", capital(task.name()), percent(record.evaluation.tasks[task].ece));
+    let figures = evaluation.tasks().map(|task| {
+        let before =
+            format!("{}: ECE {}", capital(task.as_str()), percent(record.evaluation.tasks[task].ece));
         let after = record.calibration.as_ref().map(|calibration| {
             let scaled = &calibration.tasks[task];
             format!(" → {} (T {})", percent(scaled.ece), fixed(scaled.temperature, 2))
@@ -32,12 +32,12 @@ pub fn curves(evaluation: &NamedEvaluation) -> Markup {
                 (grouped(calibration.n as u64)) " images of " (calibration.fitted_on.display()) "."
             }
         }
-        (grid(&figures))
+        (grid(&figures.collect::<Vec<_>>()))
     }
 }
 
-fn chart(evaluation: &NamedEvaluation, task: Task) -> LineChart<'static> {
-    let color = Color::Task(task);
+fn chart(evaluation: &NamedEvaluation, task: &TaskName) -> LineChart<'static> {
+    let color = evaluation.color(task);
     let ends = [0.0, 1.0].map(|x| Point { x, y: x, range: None, note: String::new() });
     let mut lines = vec![
         Line { name: "ideal", color: Color::Reference, stroke: Stroke::Dotted, points: ends.to_vec() },

@@ -1,6 +1,6 @@
 //! Faces to look at: the surest mistakes, and the labels that are probably wrong.
 
-use ff_data::Task;
+use ff_core::TaskName;
 use maud::{Markup, html};
 
 use super::NamedEvaluation;
@@ -13,10 +13,10 @@ const IN_SIGHT: usize = 12;
 
 /// The mistakes with the highest confidence.
 pub fn mistakes(evaluation: &NamedEvaluation, thumbnails: &Thumbnails) -> Markup {
-    let images = &evaluation.record.source.images;
-    let gallery = |task: Task| {
+    let images = evaluation.record.source.images.as_deref();
+    let gallery = |task: &TaskName| {
         let faces = evaluation.record.mistakes[task].iter().map(|mistake| Face {
-            class: thumbnails.class(images, &mistake.file),
+            class: images.and_then(|images| thumbnails.class(images, &mistake.file)),
             file: &mistake.file,
             lines: [
                 (mistake.predicted.clone(), mistake.probability),
@@ -24,29 +24,29 @@ pub fn mistakes(evaluation: &NamedEvaluation, thumbnails: &Thumbnails) -> Markup
             ],
         });
         let id = evaluation.id(&format!("mistakes-{task}"));
-        gallery(&id, &capital(task.name()), &faces.collect::<Vec<_>>())
+        gallery(&id, &capital(task.as_str()), &faces.collect::<Vec<_>>())
     };
     html! {
         h3 { "The most confident mistakes" }
         p { "Wrong predictions, the surest first: prediction and label, each with its probability." }
-        @for task in Task::ALL { (gallery(task)) }
+        @for task in evaluation.tasks() { (gallery(task)) }
     }
 }
 
 /// Suspected label errors, ranked.
 pub fn suspects(evaluation: &NamedEvaluation, thumbnails: &Thumbnails) -> Markup {
-    let images = &evaluation.record.source.images;
-    let gallery = |task: Task| {
+    let images = evaluation.record.source.images.as_deref();
+    let gallery = |task: &TaskName| {
         let errors = &evaluation.record.label_errors[task];
         let faces = errors.suspects.iter().map(|suspect| Face {
-            class: thumbnails.class(images, &suspect.file),
+            class: images.and_then(|images| thumbnails.class(images, &suspect.file)),
             file: &suspect.file,
             lines: [
                 (format!("label {}", suspect.label), suspect.label_probability),
                 (format!("rather {}", suspect.suggested), suspect.suggested_probability),
             ],
         });
-        let heading = format!("{}: {} suspected", capital(task.name()), grouped(errors.n_suspects));
+        let heading = format!("{}: {} suspected", capital(task.as_str()), grouped(errors.n_suspects));
         gallery(&evaluation.id(&format!("suspects-{task}")), &heading, &faces.collect::<Vec<_>>())
     };
     html! {
@@ -55,7 +55,7 @@ pub fn suspects(evaluation: &NamedEvaluation, thumbnails: &Thumbnails) -> Markup
             "Labels that confident learning (Northcutt et al. 2021) suspects, the most suspect first. A suspicion is the \
              model's: where the model is poor or has learnt the image, it says little."
         }
-        @for task in Task::ALL { (gallery(task)) }
+        @for task in evaluation.tasks() { (gallery(task)) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Groups beside each other: gaps, bars with intervals, the worst intersections, a confusion matrix a group.
 
-use ff_data::Task;
-use ff_train::evaluation::{Disparities, Estimate, GroupMetrics, Grouping, Interval, Over, SMALL_GROUP};
+use ff_core::TaskName;
+use ff_eval::{Disparities, Estimate, GroupMetrics, Grouping, Interval, Over, SMALL_GROUP};
 use maud::{Markup, html};
 
 use super::NamedEvaluation;
@@ -18,7 +18,7 @@ pub fn findings(evaluation: &NamedEvaluation) -> Vec<String> {
     let mut found = Vec::new();
     for groups in single_groupings(evaluation) {
         let by = &groups[0].by;
-        for task in other_tasks(by) {
+        for task in other_tasks(evaluation, by) {
             let shares = groups
                 .iter()
                 .filter(|group| !group.small)
@@ -51,8 +51,7 @@ pub fn gaps(evaluation: &NamedEvaluation) -> Markup {
         is_single(&d.by) && (d.over == Over::Large || !has_large)
     };
     let rows = record.disparities.iter().filter(comparable).flat_map(|d| {
-        Task::ALL.map(|task| {
-            let gap = &d.tasks[task];
+        d.tasks.iter().map(|(task, gap)| {
             let fairness = gap.parity_and_odds.as_ref();
             vec![
                 format!("{task} by {}", d.by),
@@ -92,20 +91,20 @@ fn estimate(estimate: &Estimate) -> String {
 pub fn bars(evaluation: &NamedEvaluation) -> Markup {
     let grids = single_groupings(evaluation).map(|groups| {
         let by = &groups[0].by;
-        let figures = Task::ALL.map(|task| {
+        let figures = evaluation.tasks().map(|task| {
             let title = format!("Accuracy of {task} by {by}, {}", evaluation.name);
             let chart = BarChart {
                 title: &title,
                 label: "accuracy",
                 unit: Unit::Share,
-                color: Color::Task(task),
+                color: evaluation.color(task),
                 bars: groups.iter().map(|group| bar(group, task)).collect(),
                 reference: Some((evaluation.record.evaluation.tasks[task].accuracy, "all")),
             };
             let id = evaluation.id(&format!("groups-{by}-{task}"));
-            figure(&id, &format!("{} by {by}", capital(task.name())), &chart.svg())
+            figure(&id, &format!("{} by {by}", capital(task.as_str())), &chart.svg())
         });
-        grid(&figures)
+        grid(&figures.collect::<Vec<_>>())
     });
     let grids: Vec<Markup> = grids.collect();
     if grids.is_empty() {
@@ -121,7 +120,7 @@ pub fn bars(evaluation: &NamedEvaluation) -> Markup {
     }
 }
 
-fn bar(group: &GroupMetrics, task: Task) -> Bar {
+fn bar(group: &GroupMetrics, task: &TaskName) -> Bar {
     let figures = &group.tasks[task];
     let star = if group.small { "*" } else { "" };
     Bar {
@@ -139,9 +138,9 @@ pub fn worst_intersections(evaluation: &NamedEvaluation) -> Markup {
     if crossed.is_empty() {
         return html! {};
     }
-    let rows = Task::ALL.into_iter().flat_map(|task| {
+    let rows = evaluation.tasks().flat_map(|task| {
         let mut worst: Vec<_> =
-            crossed.iter().filter(|group| !group.by.attributes().contains(&task)).copied().collect();
+            crossed.iter().filter(|group| !is_made_by(&group.by, task)).copied().collect();
         let share = |group: &GroupMetrics| accuracy(group, task).unwrap_or(f64::INFINITY);
         worst.sort_by(|a, b| share(a).total_cmp(&share(b)));
         worst.truncate(N_WORST);
@@ -155,7 +154,7 @@ pub fn worst_intersections(evaluation: &NamedEvaluation) -> Markup {
     }
 }
 
-fn row(group: &GroupMetrics, task: Task) -> Vec<String> {
+fn row(group: &GroupMetrics, task: &TaskName) -> Vec<String> {
     let interval = group.tasks[task].accuracy_interval.map(|i| range((i.low, i.high), percent));
     let accuracy = accuracy(group, task).map_or_else(|| NONE.to_owned(), percent);
     vec![task.to_string(), group.group.clone(), grouped(group.n), accuracy, interval.unwrap_or_default()]
@@ -166,7 +165,7 @@ pub fn confusions(evaluation: &NamedEvaluation) -> Markup {
     let mut folded = Vec::new();
     for groups in single_groupings(evaluation) {
         let by = &groups[0].by;
-        for task in other_tasks(by) {
+        for task in other_tasks(evaluation, by) {
             let figures: Vec<Markup> = groups
                 .iter()
                 .enumerate()
@@ -178,7 +177,7 @@ pub fn confusions(evaluation: &NamedEvaluation) -> Markup {
                 })
                 .collect();
             if !figures.is_empty() {
-                folded.push(more(format!("{} by {by}", capital(task.name())), &grid(&figures)));
+                folded.push(more(format!("{} by {by}", capital(task.as_str())), &grid(&figures)));
             }
         }
     }
@@ -199,12 +198,16 @@ fn single_groupings(evaluation: &NamedEvaluation) -> impl Iterator<Item = &[Grou
 }
 
 /// The tasks whose labels do not make the groups.
-fn other_tasks(by: &Grouping) -> impl Iterator<Item = Task> {
-    Task::ALL.into_iter().filter(|task| !by.attributes().contains(task))
+fn other_tasks<'a>(evaluation: &'a NamedEvaluation, by: &'a Grouping) -> impl Iterator<Item = &'a TaskName> {
+    evaluation.tasks().filter(|task| !is_made_by(by, task))
+}
+
+fn is_made_by(by: &Grouping, task: &TaskName) -> bool {
+    by.attributes().iter().any(|attribute| *attribute == task.as_str())
 }
 
 /// A group's accuracy in a task, if the group has samples.
-fn accuracy(group: &GroupMetrics, task: Task) -> Option<f64> {
+fn accuracy(group: &GroupMetrics, task: &TaskName) -> Option<f64> {
     group.tasks[task].metrics.as_ref().map(|metrics| metrics.accuracy)
 }
 

@@ -5,7 +5,7 @@
 //!                                    +---> EvaluationPage, on its own
 //! ```
 //!
-//! What is shown was computed by [`ff_train::evaluation`] and stands in a record; here it only gets its form.
+//! What is shown was computed by [`ff_eval`] and stands in a record; here it only gets its form.
 
 mod calibration;
 mod faces;
@@ -15,10 +15,10 @@ mod tests;
 
 use std::path::Path;
 
+use ff_core::TaskName;
 use ff_core::files::write_atomic;
-use ff_data::Task;
-use ff_train::evaluation::{EvaluationRecord, TestTimeAugmentation};
-use ff_train::metrics::ConfusionMatrix;
+use ff_eval::ConfusionMatrix;
+use ff_eval::{EvaluationRecord, TestTimeAugmentation};
 use fs_err as fs;
 use maud::{Markup, html};
 use serde::Serialize;
@@ -118,7 +118,19 @@ impl NamedEvaluation {
         let mistakes = self.record.mistakes.values().flatten().map(|mistake| &mistake.file);
         let suspects = self.record.label_errors.values().flat_map(|errors| &errors.suspects);
         let files = mistakes.chain(suspects.map(|suspect| &suspect.file));
-        files.for_each(|file| thumbnails.add(&self.record.source.images, file));
+        if let Some(images) = &self.record.source.images {
+            files.for_each(|file| thumbnails.add(images, file));
+        }
+    }
+
+    /// The tasks that were judged.
+    fn tasks(&self) -> impl Iterator<Item = &TaskName> + Clone {
+        self.record.evaluation.labels.names()
+    }
+
+    /// A task's colour: by its place among the others.
+    fn color(&self, task: &TaskName) -> Color {
+        Color::Task(self.tasks().position(|name| name == task).unwrap_or(0))
     }
 
     /// The heading of its section or page.
@@ -134,10 +146,10 @@ impl NamedEvaluation {
     /// Which model, which samples: a sentence.
     pub(crate) fn source(&self) -> String {
         let source = &self.record.source;
-        let mut facts = vec![
-            format!("{} images of {}", grouped(self.record.evaluation.n as u64), source.csv.display()),
-            format!("checkpoint {}", source.checkpoint.display()),
-        ];
+        let mut facts =
+            vec![format!("{} images of {}", grouped(self.record.evaluation.n as u64), source.csv.display())];
+        facts.extend(source.checkpoint.as_ref().map(|path| format!("checkpoint {}", path.display())));
+        facts.extend(source.predictions.as_ref().map(|path| format!("predictions {}", path.display())));
         facts.extend(source.subset.as_ref().map(|column| format!("only rows with {column}")));
         if source.tta == TestTimeAugmentation::Flip {
             facts.push("probabilities are means over the image and its mirror image".to_owned());
@@ -177,28 +189,29 @@ fn figures(evaluation: &NamedEvaluation) -> Markup {
     let rows = evaluation.record.evaluation.tasks.iter().map(|(task, m)| {
         let shares = [Some(m.accuracy), m.one_off, Some(m.balanced_accuracy), Some(m.macro_f1), Some(m.ece)];
         let shares = shares.into_iter().map(|share| share.map_or(String::new(), percent));
-        [capital(task.name())].into_iter().chain(shares).chain([number(m.nll)]).collect()
+        [capital(task.as_str())].into_iter().chain(shares).chain([number(m.nll)]).collect()
     });
     let header = ["", "accuracy", "one-off", "balanced", "macro F1", "ECE", "NLL"];
     table(&header, &rows.collect::<Vec<_>>())
 }
 
 fn confusions(evaluation: &NamedEvaluation) -> Markup {
-    let figures = Task::ALL.map(|task| {
+    let figures = evaluation.tasks().map(|task| {
         let title = format!("Confusion matrix of {task}, {}", evaluation.name);
         let counts = &evaluation.record.evaluation.confusion[task];
         let heat = heat_map(evaluation, task, &title, counts);
-        figure(&evaluation.id(&format!("confusion-{task}")), &capital(task.name()), &heat.svg())
+        figure(&evaluation.id(&format!("confusion-{task}")), &capital(task.as_str()), &heat.svg())
     });
-    html! { h3 { "What is taken for what" } (grid(&figures)) }
+    html! { h3 { "What is taken for what" } (grid(&figures.collect::<Vec<_>>())) }
 }
 
 fn heat_map<'a>(
     evaluation: &'a NamedEvaluation,
-    task: Task,
+    task: &TaskName,
     title: &'a str,
     counts: &ConfusionMatrix,
 ) -> HeatMap<'a> {
+    let color = evaluation.color(task);
     let evaluation = &evaluation.record.evaluation;
-    HeatMap::new(title, Color::Task(task), &evaluation.labels[task], &evaluation.display_order[task], counts)
+    HeatMap::new(title, color, &evaluation.labels[task], &evaluation.display_order[task], counts)
 }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use ff_data::{Encoders, LabelEncoder, PerTask};
-use ff_train::evaluation::{Bootstrap, Calibration, Predictions, Settings, Source};
+use ff_core::{Encoders, LabelEncoder, Schema, Task};
+use ff_eval::{Bootstrap, Calibration, Predictions, Settings, Source};
 
 use super::*;
 
@@ -13,26 +13,27 @@ const HOSTILE: &str = "<script>alert('&')</script>";
 /// 120 of the sample's faces: everything right, but for every other gender among those labelled Black.
 fn record() -> EvaluationRecord {
     let sample = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../data/sample");
-    let labels = PerTask {
-        age: vec!["0-2", "3-9", "20-29"],
-        gender: vec!["Female", "Male"],
-        race: vec![HOSTILE, "Black", "White"],
+    let labels = |task: &Task| match task.name.as_str() {
+        "age" => ["0-2", "3-9", "20-29"].as_slice(),
+        "gender" => &["Female", "Male"],
+        _ => &[HOSTILE, "Black", "White"],
     };
-    let encoders: Encoders =
-        PerTask::from_fn(|task| LabelEncoder::fit(task, labels[task].iter().copied()).unwrap());
+    let fit = |task: &Task| LabelEncoder::fit(task.clone(), labels(task).iter().copied()).unwrap();
+    let encoders = Encoders::new(Schema::fairface().per_task(fit)).unwrap();
     let rows = fs::read_to_string(sample.join("splits/ff_val.csv")).unwrap();
     let mut files: Vec<String> =
         rows.lines().skip(1).map(|row| row.split(',').next().unwrap().to_owned()).collect();
     let n = files.len();
     let targets =
         encoders.n_classes().map(|classes| (0..n).map(|i| (i % classes) as u32).collect::<Vec<_>>());
-    let black = encoders.race.encode("Black").unwrap();
-    let wrong = |task: Task, i: usize| task == Task::Gender && targets.race[i] == black && i % 4 < 2;
+    let black = encoders["race"].encode("Black").unwrap();
+    let wrong = |task: &TaskName, i: usize| *task == "gender" && targets["race"][i] == black && i % 4 < 2;
     // A face that is shown and cannot be read.
-    let missing = (0..n).find(|&i| wrong(Task::Gender, i)).unwrap();
+    let gender = TaskName::new("gender").unwrap();
+    let missing = (0..n).find(|&i| wrong(&gender, i)).unwrap();
     files[missing] = "gone/\"><x>.jpg".to_owned();
-    let probabilities = PerTask::from_fn(|task| {
-        let classes = encoders[task].n_classes();
+    let probabilities = encoders.each(|task, encoder| {
+        let classes = encoder.n_classes();
         let row = |i: usize| {
             let predicted = (targets[task][i] as usize + usize::from(wrong(task, i))) % classes;
             let rest = 0.1 / (classes - 1) as f32;
@@ -40,17 +41,22 @@ fn record() -> EvaluationRecord {
         };
         (0..n).flat_map(row).collect()
     });
-    let predictions = Predictions { probabilities, targets, files };
+    let predictions = Predictions { probabilities, targets, files, ..Predictions::default() };
     let source = Source {
-        checkpoint: "theirs.safetensors".into(),
+        checkpoint: Some("theirs.safetensors".into()),
         csv: "photos/labels.csv".into(),
-        images: sample.join("images"),
+        images: Some(sample.join("images")),
         subset: Some("service_test".to_owned()),
         tta: TestTimeAugmentation::Flip,
         skipped: 2,
+        ..Source::default()
     };
     let bootstrap = Bootstrap { resamples: 20, seed: 1 };
-    let settings = Settings { group_by: vec![Task::Race, Task::Gender], bootstrap, ..Settings::default() };
+    let settings = Settings {
+        group_by: ["race", "gender"].map(str::to_owned).to_vec(),
+        bootstrap,
+        ..Settings::default()
+    };
     let mut record = EvaluationRecord::new(&predictions, &encoders, source, &settings).unwrap();
     record.calibration = Some(Calibration::new("fit.csv".into(), &predictions, &predictions, &encoders));
     record
@@ -101,7 +107,7 @@ fn what_was_not_found_out_has_no_heading() {
     record.calibration = None;
     record.evaluation.groups.clear();
     record.disparities.clear();
-    record.source.images = "moved".into();
+    record.source.images = Some("moved".into());
     let page = EvaluationPage::new("val", record).html();
     for heading in [
         "Worth a look",

@@ -1,6 +1,6 @@
 //! How the run went: losses, accuracies, learning rate and speed over its steps.
 
-use ff_data::Task;
+use ff_core::TaskName;
 use ff_train::records::EpochRecord;
 use maud::{Markup, html};
 
@@ -24,12 +24,12 @@ pub fn section_of(report: &RunReport) -> Markup {
     if let Some(weights) = task_weights(report) {
         all.push(figure("fig-weights", "Weights of the tasks", &weights.svg()));
     }
-    let losses = Task::ALL.map(|task| {
+    let losses = report.encoders.names().map(|task| {
         let title = format!("Loss of {task}");
-        let chart = loss_chart(report, &title, Color::Task(task), |b| b.losses[task], |e| e.val[task].nll);
+        let chart = loss_chart(report, &title, report.color(task), |b| b.losses[task], |e| e.val[task].nll);
         figure(&format!("fig-loss-{task}"), &format!("Loss, {task}"), &chart.svg())
     });
-    let accuracies = Task::ALL.map(|task| {
+    let accuracies = report.encoders.names().map(|task| {
         let title = format!("Validation accuracy of {task}");
         let chart = accuracy_chart(report, task, &title);
         figure(&format!("fig-accuracy-{task}"), &format!("Accuracy, {task}"), &chart.svg())
@@ -43,13 +43,13 @@ pub fn section_of(report: &RunReport) -> Markup {
             " Dashed: validation, the mean negative log-likelihood."
         }
         (grid(&all))
-        (grid(&losses))
+        (grid(&losses.collect::<Vec<_>>()))
         p {
             "Accuracy on the validation split. Dashed: balanced accuracy, the mean over the labels. Dotted: always \
              answering the most common label."
             @if averaged { " The line called average is the accuracy with the moving average of the weights." }
         }
-        (grid(&accuracies))
+        (grid(&accuracies.collect::<Vec<_>>()))
     };
     section("curves", "Learning", &body)
 }
@@ -72,16 +72,22 @@ fn gradient(report: &RunReport) -> LineChart<'static> {
 }
 
 /// The tasks' weights, where they are learnt.
-fn task_weights(report: &RunReport) -> Option<LineChart<'static>> {
-    let of_task = |task: Task| {
+fn task_weights(report: &RunReport) -> Option<LineChart<'_>> {
+    let of_task = |task| {
         let point = |b: &Bucket| {
-            let weight = b.weights?[task];
+            let weight = b.weights.as_ref()?[task];
             Some(point(b, weight, format!("weight of {task} {}", number(weight))))
         };
-        line(task.name(), Color::Task(task), Stroke::Solid, report.series.iter().filter_map(point).collect())
+        line(
+            task.as_str(),
+            report.color(task),
+            Stroke::Solid,
+            report.series.iter().filter_map(point).collect(),
+        )
     };
     let learnt = report.series.iter().any(|bucket| bucket.weights.is_some());
-    learnt.then(|| chart(report, "Learnt weights of the tasks", "weight", Task::ALL.map(of_task).to_vec()))
+    let lines = || report.encoders.names().map(of_task).collect();
+    learnt.then(|| chart(report, "Learnt weights of the tasks", "weight", lines()))
 }
 
 /// Training speed over the steps.
@@ -105,8 +111,8 @@ fn loss_chart<'a>(
     chart(report, title, "loss, nats", lines)
 }
 
-fn accuracy_chart<'a>(report: &RunReport, task: Task, title: &'a str) -> LineChart<'a> {
-    let color = Color::Task(task);
+fn accuracy_chart<'a>(report: &RunReport, task: &TaskName, title: &'a str) -> LineChart<'a> {
+    let color = report.color(task);
     let accuracy = epoch_points(report, "accuracy", percent, |epoch| epoch.val[task].accuracy);
     let balanced =
         epoch_points(report, "balanced accuracy", percent, |epoch| epoch.val[task].balanced_accuracy);

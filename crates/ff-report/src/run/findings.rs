@@ -2,7 +2,7 @@
 //!
 //! Every rule is a function of the report that says something or nothing. They point, they do not judge.
 
-use ff_data::Task;
+use ff_core::{PerTask, TaskName};
 
 use super::{RunReport, TaskSummary};
 use crate::numbers::{figure, percent, range};
@@ -20,10 +20,8 @@ const MUCH_RISE: f64 = 1.02;
 /// All that is worth a word, the gravest first.
 pub fn of(report: &RunReport) -> Vec<String> {
     let about_run = [unfinished(report), random_start(report), overfitting(report), still_rising(report)];
-    let about_tasks = Task::ALL.into_iter().flat_map(|task| {
-        let summary = report.tasks.as_ref().map(|tasks| &tasks[task]);
-        summary.map(|s| [no_better_than_constant(task, s), never_predicted(task, s)])
-    });
+    let tasks = report.tasks.iter().flat_map(PerTask::iter);
+    let about_tasks = tasks.map(|(task, s)| [no_better_than_constant(task, s), never_predicted(task, s)]);
     let sentences =
         about_run.into_iter().chain(about_tasks.flatten()).chain([miscalibrated(report), waiting(report)]);
     let about_evaluations = report.evaluations.iter().flat_map(|evaluation| {
@@ -81,12 +79,12 @@ fn still_rising(report: &RunReport) -> Option<String> {
     enough.then(|| "The last epoch is the best so far: more epochs may bring more.".to_owned())
 }
 
-fn no_better_than_constant(task: Task, summary: &TaskSummary) -> Option<String> {
+fn no_better_than_constant(task: &TaskName, summary: &TaskSummary) -> Option<String> {
     let interval = summary.accuracy_interval?;
     (interval.low <= summary.majority_share).then(|| {
         format!(
             "{}: an accuracy of {} (95 % interval {}) cannot be told from always answering {}, {}.",
-            capital(task.name()),
+            capital(task.as_str()),
             percent(summary.metrics.accuracy),
             range((interval.low, interval.high), percent),
             summary.majority_label,
@@ -95,10 +93,10 @@ fn no_better_than_constant(task: Task, summary: &TaskSummary) -> Option<String> 
     })
 }
 
-fn never_predicted(task: Task, summary: &TaskSummary) -> Option<String> {
+fn never_predicted(task: &TaskName, summary: &TaskSummary) -> Option<String> {
     let labels = &summary.never_predicted;
     (!labels.is_empty()).then(|| {
-        format!("{}: never predicted though they occur: {}.", capital(task.name()), labels.join(", "))
+        format!("{}: never predicted though they occur: {}.", capital(task.as_str()), labels.join(", "))
     })
 }
 
@@ -126,8 +124,8 @@ fn waiting(report: &RunReport) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use ff_train::evaluation::Interval;
-    use ff_train::metrics::TaskMetrics;
+    use ff_eval::Interval;
+    use ff_eval::TaskMetrics;
 
     use super::*;
 
@@ -152,8 +150,9 @@ mod tests {
 
     #[test]
     fn an_accuracy_is_told_from_a_constant_answer_by_its_interval() {
-        assert_eq!(no_better_than_constant(Task::Race, &summary(0.4, 0.39, &[])), None);
-        let sentence = no_better_than_constant(Task::Race, &summary(0.4, 0.41, &[])).unwrap();
+        assert_eq!(no_better_than_constant(&TaskName::new("race").unwrap(), &summary(0.4, 0.39, &[])), None);
+        let sentence =
+            no_better_than_constant(&TaskName::new("race").unwrap(), &summary(0.4, 0.41, &[])).unwrap();
         let expected = "Race: an accuracy of 50.0 % (95 % interval 40.0 % to 60.0 %) cannot be told from always \
                         answering White, 41.0 %.";
         assert_eq!(sentence, expected);
@@ -161,8 +160,9 @@ mod tests {
 
     #[test]
     fn labels_that_are_never_predicted_are_named() {
-        assert_eq!(never_predicted(Task::Age, &summary(0.4, 0.1, &[])), None);
-        let sentence = never_predicted(Task::Age, &summary(0.4, 0.1, &["0-2", "60-69"])).unwrap();
+        assert_eq!(never_predicted(&TaskName::new("age").unwrap(), &summary(0.4, 0.1, &[])), None);
+        let sentence =
+            never_predicted(&TaskName::new("age").unwrap(), &summary(0.4, 0.1, &["0-2", "60-69"])).unwrap();
         assert_eq!(sentence, "Age: never predicted though they occur: 0-2, 60-69.");
     }
 }

@@ -20,15 +20,16 @@ mod summary;
 use std::path::{Path, PathBuf};
 
 use ff_core::files::write_atomic;
-use ff_data::{Encoders, LabelEncoder, PerTask};
+use ff_core::{Encoders, LabelEncoder, Order, PerTask, Schema, Task, TaskName};
 use ff_train::records::{EpochRecord, Seconds};
-use ff_train::run_dir::RunDir;
+use ff_train::run::RunDir;
 use serde::Serialize;
 
 pub use read::Provenance;
 pub use series::{Bucket, Spread};
 pub use summary::TaskSummary;
 
+use crate::charts::Color;
 use crate::evaluation::NamedEvaluation;
 use crate::thumbnails::Thumbnails;
 use crate::{Error, Result};
@@ -121,7 +122,7 @@ impl RunReport {
             config,
             series: series::thin(&steps),
             epochs,
-            display_order: PerTask::from_fn(|task| ff_train::evaluation::display_order(&encoders, task)),
+            display_order: encoders.each(|_, encoder| encoder.display_order()),
             evaluations,
             encoders,
             thumbnails,
@@ -149,17 +150,29 @@ impl RunReport {
     pub fn html(&self) -> String {
         page::page(self)
     }
+
+    /// A task's colour: by its place among the others.
+    fn color(&self, task: &TaskName) -> Color {
+        Color::Task(self.encoders.names().position(|name| name == task).unwrap_or(0))
+    }
 }
 
-/// The run's labels. Runs of before `run.json` had them get numbers for names.
+/// The run's tasks and labels. Runs of before `run.json` had labels get numbers for names, and those of before it had
+/// tasks FairFace's orders.
 fn encoders(run: &Path, provenance: &Provenance, epoch: Option<&EpochRecord>) -> Result<Encoders> {
     let labels = match (&provenance.labels, epoch) {
         (Some(labels), _) => labels.clone(),
-        (None, Some(epoch)) => epoch.confusion.as_ref().map(|counts| numbered(counts.n_classes())),
-        (None, None) => PerTask::from_fn(|_| numbered(1)),
+        (None, Some(epoch)) => epoch.confusion.each(|_, counts| numbered(counts.n_classes())),
+        (None, None) => Schema::fairface().per_task(|_| numbered(1)),
     };
-    PerTask::try_from_fn(|task| LabelEncoder::from_sorted(task, labels[task].clone()))
-        .map_err(|e| Error::BadFile { path: run.join("run.json"), message: e.to_string() })
+    let encoder = |name: &TaskName, labels: &Vec<String>| {
+        let known = provenance.tasks.as_ref().and_then(|tasks| tasks.task(name.as_str()).ok());
+        let usual =
+            || Task { name: name.clone(), column: name.to_string(), order: Order::of_version_0_1(name) };
+        LabelEncoder::from_sorted(known.cloned().unwrap_or_else(usual), labels.clone())
+    };
+    let encoders = labels.try_each(encoder).and_then(Encoders::new);
+    encoders.map_err(|e| Error::BadFile { path: run.join("run.json"), message: e.to_string() })
 }
 
 fn numbered(n: usize) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! The small print: where the time went, every epoch in figures, provenance, configuration.
 
-use ff_data::Task;
+use ff_core::TaskName;
 use maud::{Markup, html};
 
 use super::{RunReport, curves};
@@ -57,7 +57,7 @@ pub fn epochs(report: &RunReport) -> Markup {
         ]);
         row
     });
-    let tasks = Task::ALL.map(Task::name);
+    let tasks: Vec<&str> = report.encoders.names().map(TaskName::as_str).collect();
     let header = [&["epoch", "step", "train loss", "val loss"], &tasks[..], &["images/s", "time"]].concat();
     let table = table(&header, &rows.collect::<Vec<_>>());
     let summary = format!("Figures of {} epochs", report.epochs.len());

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use ff_data::{Encoders, PerTask};
+use ff_core::text::list;
+use ff_core::{Encoders, PerTask, Schema};
 use ff_train::records::{EpochRecord, Record, StepRecord};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,8 @@ pub struct Provenance {
     pub machine: Map<String, Value>,
     /// Labels a task, by class id.
     pub labels: Option<PerTask<Vec<String>>>,
+    /// The tasks, with their columns and orders.
+    pub tasks: Option<Schema>,
 }
 
 /// Reads `run.json`; a run without one has an unknown provenance.
@@ -54,6 +57,13 @@ impl Records {
     /// The message names the file and the line.
     pub fn check(&self, run: &Path, encoders: &Encoders) -> Result<()> {
         for (epoch, line) in self.epochs.iter().zip(&self.lines) {
+            let same = epoch.confusion.same_tasks(encoders) && epoch.val.same_tasks(encoders);
+            let same = same && epoch.ema.as_ref().is_none_or(|ema| ema.same_tasks(encoders));
+            if !same {
+                let names: Vec<String> = encoders.names().map(ToString::to_string).collect();
+                let message = format!("line {line}: expected the tasks {}, found others", list(&names));
+                return Err(Error::BadFile { path: run.join("metrics.jsonl"), message });
+            }
             for (task, confusion) in epoch.confusion.iter() {
                 let (expected, found) = (encoders[task].n_classes(), confusion.n_classes());
                 if expected != found {

@@ -1,6 +1,6 @@
 //! What the run achieved: figures at the best epoch, confusion matrices.
 
-use ff_data::Task;
+use ff_core::TaskName;
 use maud::{Markup, html};
 
 use super::{RunReport, TaskSummary};
@@ -12,8 +12,9 @@ use crate::page::{capital, figure, grid, section};
 pub fn results(report: &RunReport) -> Markup {
     let Some((tasks, best)) = report.tasks.as_ref().zip(report.best) else { return html! {} };
     let epoch = &report.epochs[best];
-    let plain = |task| epoch.ema.as_ref().map(|_| epoch.val[task].accuracy);
-    let cards: Vec<Markup> = tasks.iter().map(|(task, summary)| card(task, summary, plain(task))).collect();
+    let plain = |task: &TaskName| epoch.ema.as_ref().map(|_| epoch.val[task].accuracy);
+    let cards: Vec<Markup> =
+        tasks.iter().map(|(task, summary)| card(task, report.color(task), summary, plain(task))).collect();
     let criterion = report.config.get("train").and_then(|train| train.get("criterion"));
     let criterion = criterion.map_or("\"accuracy\"".to_owned(), toml::Value::to_string);
     let n = tasks.values().map(|summary| summary.n).max().unwrap_or(0);
@@ -29,7 +30,7 @@ pub fn results(report: &RunReport) -> Markup {
     section("results", "Results", &body)
 }
 
-fn card(task: Task, summary: &TaskSummary, plain: Option<f64>) -> Markup {
+fn card(task: &TaskName, color: Color, summary: &TaskSummary, plain: Option<f64>) -> Markup {
     let TaskSummary { metrics, accuracy_interval, majority_label, majority_share, .. } = summary;
     let interval = accuracy_interval.map(|i| (i.low, i.high));
     let rows = [
@@ -42,8 +43,8 @@ fn card(task: Task, summary: &TaskSummary, plain: Option<f64>) -> Markup {
         Some(("log-likelihood loss".to_owned(), number(metrics.nll))),
     ];
     html! {
-        article class={ "card " (Color::Task(task).class()) } {
-            h3 { (capital(task.name())) }
+        article class={ "card " (color.class()) } {
+            h3 { (capital(task.as_str())) }
             p class="big" { (percent(metrics.accuracy)) }
             p class="interval" { @if let Some(ends) = interval { (range(ends, percent)) } }
             (gauge(metrics.accuracy, interval.unwrap_or_default(), *majority_share))
@@ -70,18 +71,18 @@ fn gauge(accuracy: f64, (low, high): (f64, f64), reference: f64) -> Markup {
 pub fn confusions(report: &RunReport) -> Markup {
     let Some(best) = report.best else { return html! {} };
     let epoch = &report.epochs[best];
-    let figures = Task::ALL.map(|task| {
+    let figures = report.encoders.names().map(|task| {
         let (order, labels) = (&report.display_order[task], report.encoders[task].labels());
         let title = format!("Confusion matrix of {task}, validation split");
-        let heat = HeatMap::new(&title, Color::Task(task), labels, order, &epoch.confusion[task]);
-        figure(&format!("fig-confusion-{task}"), &capital(task.name()), &heat.svg())
+        let heat = HeatMap::new(&title, report.color(task), labels, order, &epoch.confusion[task]);
+        figure(&format!("fig-confusion-{task}"), &capital(task.as_str()), &heat.svg())
     });
     let body = html! {
         p {
             "Validation split after epoch " (epoch.epoch) ". Rows are labels, columns are predictions; a cell says how \
              many percent of its row it holds, and n how many images the row has."
         }
-        (grid(&figures))
+        (grid(&figures.collect::<Vec<_>>()))
     };
     section("confusions", "What is taken for what", &body)
 }

@@ -3,7 +3,7 @@
 //! Steps are put together in buckets of equal size. Of each loss a bucket keeps mean, smallest and largest value, so
 //! that no spike is lost; means are over images, not over batches.
 
-use ff_data::{PerTask, Task};
+use ff_core::PerTask;
 use ff_train::records::StepRecord;
 use serde::Serialize;
 
@@ -57,10 +57,12 @@ fn bucket(steps: &[StepRecord]) -> Bucket {
         first_step: first.step,
         last_step: last.step,
         loss: spread(steps, |step| step.loss),
-        losses: PerTask::from_fn(|task: Task| spread(steps, |step| step.losses[task])),
+        losses: first
+            .losses
+            .each(|task, _| spread(steps, |step| *step.losses.get(task.as_str()).unwrap_or(&f64::NAN))),
         lr: last.lr,
         grad_norm: spread(steps, |step| step.grad_norm),
-        weights: last.weights,
+        weights: last.weights.clone(),
         images_per_s: if seconds > 0.0 { images / seconds } else { 0.0 },
     }
 }
@@ -87,7 +89,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn step(step: u64, loss: f64, images: usize) -> StepRecord {
-        let losses = PerTask { age: loss / 2.0, gender: loss / 4.0, race: loss / 4.0 };
+        let losses = ff_core::Schema::fairface().per_task(|_| loss / 3.0);
         StepRecord {
             epoch: 1,
             step,

@@ -1,8 +1,8 @@
 //! One task at one epoch, with what its accuracy has to be held against.
 
-use ff_data::{Encoders, LabelEncoder, PerTask};
-use ff_train::evaluation::{Interval, wilson};
-use ff_train::metrics::{ConfusionMatrix, TaskMetrics};
+use ff_core::{Encoders, LabelEncoder, PerTask};
+use ff_eval::{ConfusionMatrix, TaskMetrics};
+use ff_eval::{Interval, wilson};
 use ff_train::records::EpochRecord;
 use serde::Serialize;
 
@@ -29,7 +29,7 @@ impl TaskSummary {
     /// are used with it. Counts are those of the weights themselves.
     pub fn of_epoch(epoch: &EpochRecord, encoders: &Encoders) -> PerTask<Self> {
         let figures = epoch.ema.as_ref().unwrap_or(&epoch.val);
-        PerTask::from_fn(|task| Self::new(&figures[task], &epoch.confusion[task], &encoders[task]))
+        encoders.each(|task, encoder| Self::new(&figures[task], &epoch.confusion[task], encoder))
     }
 
     fn new(metrics: &TaskMetrics, confusion: &ConfusionMatrix, encoder: &LabelEncoder) -> Self {
@@ -55,7 +55,7 @@ impl TaskSummary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ff_data::Task;
+    use ff_core::Task;
 
     #[test]
     fn accuracy_has_something_to_be_held_against() {
@@ -67,7 +67,7 @@ mod tests {
             ece: 0.1,
             nll: 1.0,
         };
-        let encoder = LabelEncoder::fit(Task::Race, ["a", "b", "c", "d"]).unwrap();
+        let encoder = LabelEncoder::fit(Task::new("race"), ["a", "b", "c", "d"]).unwrap();
         let confusion = [vec![1, 2, 0, 0], vec![1, 4, 0, 0], vec![2, 0, 0, 0], vec![0, 0, 0, 0]];
         let confusion = ConfusionMatrix::from_rows(&confusion).unwrap();
         let summary = TaskSummary::new(&metrics, &confusion, &encoder);

@@ -1,7 +1,9 @@
 //! An evaluation in tables: what fits a screen. The rest is in the record.
 
 use ff_core::TaskName;
-use ff_eval::{Calibration, Disparities, Estimate, EvaluationRecord, GroupMetrics, Interval, Over, SMALL_GROUP};
+use ff_eval::{
+    Calibration, Disparities, Estimate, EvaluationRecord, GroupMetrics, Interval, Over, SMALL_GROUP,
+};
 
 use crate::output::{self, fixed, percent, points, table};
 
