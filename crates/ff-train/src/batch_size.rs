@@ -12,7 +12,7 @@ use candle_core::{DType, Tensor};
 use ff_data::{ImageSize, Splits};
 use ff_kernels::gpu::error::largest_batch;
 use ff_kernels::gpu::{Element, Program};
-use ff_kernels::resnet::Config as Network;
+use ff_kernels::network::Config as Network;
 use ff_model::{DeviceSpec, Dropout, Engine, Precision};
 
 use crate::config::Config;
@@ -203,7 +203,8 @@ fn try_once(config: &Config, splits: &Splits, batch: usize) -> Result<()> {
 mod tests {
     use std::convert::Infallible;
 
-    use ff_kernels::resnet::{Mode, Plan};
+    use ff_kernels::network::Mode;
+    use ff_kernels::resnet::Plan;
     use ff_kernels::threads::ThreadPool;
 
     use super::*;

@@ -118,16 +118,15 @@ impl Predictor {
         let (mut files, mut values) = (Vec::new(), Vec::new());
         let compute = |model: &mut FaceModel, images: Images| Ok(model.embed(images)?);
         let failures = for_each_batch(&mut self.model, images, config, compute, |embedding, samples, _| {
-            let batch = embedding.flatten_all()?.to_vec1::<f32>()?;
-            for (row, file) in batch.chunks_exact(ff_model::architecture::EMBEDDING).zip(&samples.files) {
-                check_finite(file, "embedding", row)?;
+            for (row, file) in embedding.to_vec2::<f32>()?.into_iter().zip(&samples.files) {
+                check_finite(file, "embedding", &row)?;
+                values.extend(row);
             }
-            values.extend(batch);
             files.extend_from_slice(&samples.files);
             progress(samples.len());
             Ok(ControlFlow::Continue(()))
         })?;
-        let shape = (files.len(), ff_model::architecture::EMBEDDING);
+        let shape = (files.len(), self.model.architecture().embedding_len());
         let values = Tensor::from_vec(values, shape, &candle_core::Device::Cpu)?;
         Ok((Embeddings { files, values }, failures))
     }

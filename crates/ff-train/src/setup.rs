@@ -8,7 +8,7 @@ use ff_data::{
     AugmentSpec, CacheSpec, Dataset, Encoders, LabelEncoder, LastBatch, Layout, Loader, LoaderConfig,
     Manifest, Mode, PerTask, Task, user_cache,
 };
-use ff_model::{BackboneMode, Compute, DeviceSpec, FaceModel, TaskLabels, weights};
+use ff_model::{Architecture, BackboneMode, Compute, DeviceSpec, FaceModel, TaskLabels, weights};
 
 use crate::batch_size::{Pass, check_room};
 use crate::checkpoint::heads;
@@ -62,7 +62,7 @@ pub fn open_trained(source: &TrainedSource, compute: &Compute) -> Result<Trained
         TrainedSource::Run { dir, which } => {
             let checkpoint = RunDir::open(dir)?.open_checkpoint(*which)?;
             let encoders = checkpoint.state()?.encoders;
-            let mut model = FaceModel::new(&heads(&encoders), compute, 0)?;
+            let mut model = FaceModel::new(Architecture::default(), &heads(&encoders), compute, 0)?;
             checkpoint.load_model(&mut model)?;
             Ok(Trained { model, encoders, path: checkpoint.path().to_owned() })
         }
@@ -142,7 +142,12 @@ pub fn initialise(model: &mut FaceModel, init: &str) -> Result<Init> {
 
 /// The model that a configuration asks for, with seeded random values.
 pub fn build_model(config: &Config, encoders: &Encoders) -> Result<FaceModel> {
-    let mut model = FaceModel::new(&heads(encoders), &config.train.compute()?, config.train.seed)?;
+    let mut model = FaceModel::new(
+        Architecture::default(),
+        &heads(encoders),
+        &config.train.compute()?,
+        config.train.seed,
+    )?;
     if config.model.freeze_backbone {
         model.set_backbone_mode(BackboneMode::Frozen);
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use ff_data::{Dataset, Encoders, LabelEncoder, Loader, LoaderConfig, Manifest, Mode, PerTask, Splits, Task};
-use ff_model::{Compute, Engine, FaceModel};
+use ff_model::{Architecture, Compute, Engine, FaceModel};
 use ff_train::checkpoint;
 use ff_train::evaluation::{
     Bootstrap, Calibration, EvaluationRecord, GroupMetrics, Grouping, Over, Predictions, SMALL_GROUP,
@@ -312,7 +312,8 @@ fn flipping_averages_the_probabilities_of_image_and_mirror_image() {
     let dataset = Dataset::open(manifest, sample.join("images"), &encoders, Mode::Eval).unwrap();
     let (dataset, config) = (Arc::new(dataset), LoaderConfig::eval(2));
     let compute = Compute { threads: 1, ..Compute::cpu(Engine::Fast) };
-    let mut model = FaceModel::new(&checkpoint::heads(&encoders), &compute, 1).unwrap();
+    let mut model =
+        FaceModel::new(Architecture::default(), &checkpoint::heads(&encoders), &compute, 1).unwrap();
     let mut feeder = Feeder::new(Arc::clone(&dataset), config, &model, Augmentation::OnDevice).unwrap();
     let go_on = |_| ControlFlow::Continue(());
     let plain = predict(&mut model, &mut feeder, go_on).unwrap().unwrap();

@@ -89,7 +89,7 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
                 OutputFlag::Softmax => Output::Probabilities,
             };
             let batch_norm = if args.fold_bn { BatchNorm::Folded } else { BatchNorm::Kept };
-            onnx::export(parameters, &tasks, &Options { input, output, batch_norm })?
+            onnx::export(parameters, &tasks, &Options { input, output, batch_norm, ..Options::default() })?
         }
     };
     out.write(&bytes)?;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use ff_model::summary::{Summary, summarise};
-use ff_model::{BackboneMode, HeadSpec};
+use ff_model::{Architecture, BackboneMode, HeadSpec};
 
 use crate::Ending;
 use crate::output::{self, grouped};
@@ -31,7 +31,8 @@ pub struct Args {
 pub fn run(args: &Args, json: bool) -> Result<Ending> {
     let heads = [("age", 9), ("gender", 2), ("race", 7)].map(|(task, classes)| HeadSpec::new(task, classes));
     let mode = if args.freeze_backbone { BackboneMode::Frozen } else { BackboneMode::Trainable };
-    let mut summary = summarise(&heads, mode, [args.batch_size, args.height, args.width])?;
+    let mut summary =
+        summarise(Architecture::default(), &heads, mode, [args.batch_size, args.height, args.width])?;
     summary.layers.retain(|layer| layer.depth <= args.depth);
     if json {
         output::print_json(&summary)?;

@@ -11,7 +11,6 @@ use candle_core::{DType, Device, Tensor};
 
 use super::TaskLabels;
 use super::fit::{Values, problem};
-use crate::architecture::EMBEDDING;
 use crate::{Error, Result};
 
 /// Tasks and labels in the order of `fc`'s rows; labels are spelt as in FairFace's CSVs.
@@ -26,6 +25,8 @@ pub const FAIRFACE_LABELS: [(&str, &[&str]); 3] = [
 
 /// Rows of `fc`.
 const LOGITS: usize = 18;
+/// Columns of `fc`: the embedding of FairFace's ResNet-34.
+const EMBEDDING: usize = 512;
 
 /// Whether a classifier weight is FairFace's.
 pub(super) fn is_classifier(weight: &Tensor) -> bool {

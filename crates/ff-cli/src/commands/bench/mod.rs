@@ -6,7 +6,7 @@ mod network;
 use anyhow::Result;
 use clap::ValueEnum;
 use ff_model::summary::summarise;
-use ff_model::{BackboneMode, DeviceSpec};
+use ff_model::{Architecture, BackboneMode, DeviceSpec};
 use ff_train::batch_size::BatchSize;
 use ff_train::checkpoint::heads;
 use ff_train::machine::{peak_rss_mib, peak_tflops};
@@ -138,7 +138,9 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         Stage::Infer => network::infer(&config, &splits.encoders, steps)?,
     };
     let ms_per_batch = median(ms);
-    let mult_adds = summarise(&heads, BackboneMode::Trainable, [batch_size, 224, 224])?.mult_adds;
+    let mult_adds =
+        summarise(Architecture::default(), &heads, BackboneMode::Trainable, [batch_size, 224, 224])?
+            .mult_adds;
     let gflop = args.stage.forward_passes().map(|passes| 2e-9 * passes * mult_adds as f64);
     let gflop_per_s = gflop.map(|gflop| 1e3 * gflop / ms_per_batch);
     let gpu = gpu.map(|gpu| {
