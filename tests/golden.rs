@@ -11,7 +11,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use candle_core::{DType, Device, Module, Tensor};
-use ff_model::{Compute, DeviceSpec, Dropout, Engine, FaceModel, HeadSpec, Precision, TrainPass, weights};
+use ff_model::{
+    Architecture, Compute, DeviceSpec, Dropout, Engine, FaceModel, HeadSpec, Precision, TrainPass, weights,
+};
 use ff_tests::{relative_error, repository, smallest_cosine, tensors, test_data};
 use ff_train::loss::{MultiTaskLoss, multi_task};
 use ff_train::optim::{DecayScope, Optimizer, OptimizerConfig, OptimizerKind, optimizer_step};
@@ -84,7 +86,7 @@ impl Golden {
     fn model(&self, subject: Subject) -> FaceModel {
         let heads =
             [("age", 9), ("gender", 2), ("race", 7)].map(|(task, classes)| HeadSpec::new(task, classes));
-        let mut model = FaceModel::new(&heads, &subject.compute(), 0).unwrap();
+        let mut model = FaceModel::new(Architecture::default(), &heads, &subject.compute(), 0).unwrap();
         let report = weights::load(&self.weights, weights::Scope::Backbone, model.parameters_mut()).unwrap();
         assert_eq!(
             report.set_aside,

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use ff_core::Schema;
 use ff_data::duplicates::{HashFile, default_hash_file};
 use ff_data::{Augment, ImageRules};
-use ff_model::{DeviceSpec, Engine, Precision};
+use ff_model::{Architecture, DeviceSpec, Engine, Precision};
 use ff_train::config::CacheKind;
 use ff_train::trainer::batch_size::{self, BatchSize};
 use ff_train::{Config, ConfigBuilder, Preset, Result};
@@ -204,6 +204,12 @@ impl DataFlags {
         }
         Ok(())
     }
+}
+
+/// Parses a backbone's name.
+pub fn backbone() -> impl TypedValueParser<Value = Architecture> {
+    let names = PossibleValuesParser::new(Architecture::ALL.map(Architecture::name));
+    names.map(|name| name.parse().expect("it is one of the possible values"))
 }
 
 /// Parses paths that configurations or records are going to hold, which are text.

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ff_kernels::gemm::ConvGemm;
-use ff_kernels::resnet::{Config, Layout, Mode, Plan};
+use ff_kernels::network::{Config, Layout, Mode};
+use ff_kernels::resnet::Plan;
 use ff_kernels::winograd::{Conv3x3, Filters};
 use ff_kernels::{Buffer, Epilogue, MapShape, Source, ThreadPool};
 

@@ -10,6 +10,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`network`] | a ResNet of basic blocks described once: what every engine and every file goes by |
 //! | [`threads`] | a fork-join pool, one per engine |
 //! | [`simd`] | instruction sets and run-time dispatch |
 //! | [`winograd`] | 3x3 stride-1 convolution: forward and both gradients |
@@ -44,6 +45,7 @@ pub mod epilogue;
 pub mod gemm;
 pub mod gpu;
 pub mod image;
+pub mod network;
 pub mod optim;
 pub mod pool;
 pub mod pool_nchw;

@@ -5,7 +5,8 @@ mod common;
 use std::sync::Arc;
 
 use common::{Direct, assert_close, error, noise, wide};
-use ff_kernels::resnet::{BnSlot, Config, EPS, Layout, Mode, Plan, Stage};
+use ff_kernels::network::{Config, ConvNorm, EPS, Layout, Mode, NormSlot, Stage};
+use ff_kernels::resnet::Plan;
 use ff_kernels::{Level, MapShape, ThreadPool};
 
 fn tiny() -> Config {
@@ -97,13 +98,10 @@ fn reference(case: &Case, params: &[f64], running: &mut [f64], statistics: Stati
         let (plane, pixel) = (i / (height * width), i % (height * width));
         x[(plane / 3 * height * width + pixel) * 3 + plane % 3] = f64::from(value);
     }
-    let mut bn = |x: &mut [f64], slot: &BnSlot| {
-        let c = slot.channels();
-        // Slots speak f32 slices; find their places through marker vectors.
-        let marks: Vec<f32> = (0..params.len()).map(|i| i as f32).collect();
-        let (gamma, beta) = (slot.parameters(&marks).0[0] as usize, slot.parameters(&marks).1[0] as usize);
-        let marks: Vec<f32> = (0..running.len()).map(|i| i as f32).collect();
-        let (mean_at, var_at) = (slot.running(&marks).0[0] as usize, slot.running(&marks).1[0] as usize);
+    let mut bn = |x: &mut [f64], slot: &NormSlot| {
+        let c = slot.channels;
+        let (gamma, beta) = (slot.offset, slot.offset + c);
+        let (mean_at, var_at) = (slot.running, slot.running + c);
         for ch in 0..c {
             let n = (x.len() / c) as f64;
             let (mut mean, mut var) = (running[mean_at + ch], running[var_at + ch]);
@@ -113,29 +111,29 @@ fn reference(case: &Case, params: &[f64], running: &mut [f64], statistics: Stati
                 running[mean_at + ch] += 0.1 * (mean - running[mean_at + ch]);
                 running[var_at + ch] += 0.1 * (var * n / (n - 1.0).max(1.0) - running[var_at + ch]);
             }
-            let scale = params[gamma + ch] / (var + f64::from(EPS)).sqrt();
+            let scale = params[gamma + ch] / (var + EPS).sqrt();
             x.iter_mut().skip(ch).step_by(c).for_each(|v| *v = (*v - mean) * scale + params[beta + ch]);
         }
     };
     let relu = |x: &mut [f64]| x.iter_mut().for_each(|x| *x = x.max(0.0));
     let stem = Direct { input, outputs: case.config.stem_channels, kernel: 7, stride: 2 };
-    let mut y = stem.forward(&x, &params[layout.stem.0.range()]);
-    bn(&mut y, &layout.stem.1);
+    let mut y = stem.forward(&x, &params[layout.stem.conv.range()]);
+    bn(&mut y, &layout.stem.norm);
     relu(&mut y);
     let mut shape = stem.output();
     (x, shape) = max_pool(&y, shape);
     for block in &layout.blocks {
-        let first = Direct { input: shape, outputs: block.outputs, kernel: 3, stride: block.stride };
-        let mut y = first.forward(&x, &params[block.first.0.range()]);
-        bn(&mut y, &block.first.1);
+        let first = Direct { input: shape, outputs: block.outputs(), kernel: 3, stride: block.stride() };
+        let mut y = first.forward(&x, &params[block.first.conv.range()]);
+        bn(&mut y, &block.first.norm);
         relu(&mut y);
-        let second = Direct { input: first.output(), outputs: block.outputs, kernel: 3, stride: 1 };
-        let mut y = second.forward(&y, &params[block.second.0.range()]);
-        bn(&mut y, &block.second.1);
-        if let Some((weights, slot)) = &block.downsample {
+        let second = Direct { input: first.output(), outputs: block.outputs(), kernel: 3, stride: 1 };
+        let mut y = second.forward(&y, &params[block.second.conv.range()]);
+        bn(&mut y, &block.second.norm);
+        if let Some(ConvNorm { conv, norm }) = &block.downsample {
             let branch = Direct { kernel: 1, ..first };
-            x = branch.forward(&x, &params[weights.range()]);
-            bn(&mut x, slot);
+            x = branch.forward(&x, &params[conv.range()]);
+            bn(&mut x, norm);
         }
         y.iter_mut().zip(&x).for_each(|(y, x)| *y += x);
         relu(&mut y);
@@ -332,4 +330,23 @@ fn resnet34_has_torchvisions_layout() {
     let at = names.iter().position(|name| *name == "layer2.0.downsample.0.weight").expect("a branch");
     assert_eq!(names[at - 1], "layer2.0.bn2.bias");
     assert_eq!(layout.statistics_len(), 2 * 8512);
+    let above = |name: &str| layout.parameters.iter().find(|p| p.name == name).map(|p| p.blocks_above);
+    assert_eq!(above("bn1.bias"), Some(16));
+    assert_eq!(above("layer4.2.bn2.bias"), Some(0));
+}
+
+/// `sum(p.numel() for p in torchvision.models.resnet18().parameters())` less `fc`'s, and its names.
+#[test]
+fn resnet18_has_torchvisions_layout() {
+    let layout = Layout::new(&Config::resnet18());
+    assert_eq!(layout.parameters_len(), 11_689_512 - 513_000);
+    assert_eq!(layout.parameters.len(), 60);
+    assert_eq!(layout.statistics_len(), 2 * 4800);
+    let names: Vec<&str> = layout.blocks.iter().map(|block| block.name.as_str()).collect();
+    let expected = (1..=4).flat_map(|stage| [format!("layer{stage}.0"), format!("layer{stage}.1")]);
+    assert_eq!(names, expected.collect::<Vec<_>>());
+    assert_eq!(
+        layout.parameters.last().map(|p| (p.name.as_str(), p.blocks_above)),
+        Some(("layer4.1.bn2.bias", 0))
+    );
 }

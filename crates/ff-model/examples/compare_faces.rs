@@ -1,4 +1,4 @@
-//! How alike the embeddings of two faces are, by the backbone alone, with any ResNet-34's weights (ImageNet's will do):
+//! How alike the embeddings of two faces are, by the backbone alone, with any ResNet's weights (ImageNet's will do):
 //! `cargo run --release --package ff-model --example compare_faces -- resnet34.safetensors a.png b.png`
 
 #![expect(clippy::print_stdout, reason = "an example says what it found")]
@@ -6,14 +6,15 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use ff_model::weights::{self, Scope};
+use ff_model::weights::{Scope, WeightFile};
 use ff_model::{Compute, Engine, Parameters, image_tensor};
 use image::imageops::FilterType;
 
 /// Cosine of the angle between the two embeddings.
 pub fn similarity(weights: &Path, faces: [&Path; 2]) -> Result<f32, Box<dyn std::error::Error>> {
-    let mut parameters = Parameters::initialise(&[], 0, &Device::Cpu)?; // no heads
-    weights::load(weights, Scope::Backbone, &mut parameters)?;
+    let file = WeightFile::read(weights)?;
+    let mut parameters = Parameters::initialise(file.architecture(), &[], 0, &Device::Cpu)?; // no heads
+    file.fill(Scope::Backbone, &mut parameters)?;
     let read = |face| -> Result<Tensor, Box<dyn std::error::Error>> {
         let face = image::open(face)?.resize_exact(224, 224, FilterType::Triangle).into_rgb8();
         Ok(image_tensor(&face, (224, 224), &Device::Cpu)?)

@@ -1,118 +1,118 @@
-//! ResNet-34's shape as data: which convolutions and norms there are, in which order, under which names.
-//!
-//! Everything that walks the network (parameter layout, reference, engine, summary) walks this. Names and order are
-//! those of torchvision's `resnet34().named_parameters()` without `fc`. He et al., "Deep Residual Learning for Image
-//! Recognition", CVPR 2016, table 1.
+//! Which backbone: by name, as configurations and model files say it, and as `ff_kernels::network` describes it.
 
-/// Channels of the embedding that the backbone ends in.
-pub const EMBEDDING: usize = 512;
-/// Channels after the stem.
-pub const STEM_CHANNELS: usize = 64;
-/// (number of basic blocks, channels) of `layer1` to `layer4`.
-pub const STAGES: [(usize, usize); 4] = [(3, 64), (4, 128), (6, 256), (3, 512)];
-/// Height and width below this leave nothing for the last stage.
-pub const MIN_IMAGE_SIZE: usize = 32;
+use std::fmt;
+use std::str::FromStr;
 
-/// One convolution (no bias) and the BatchNorm that follows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConvNorm {
-    /// torchvision's name of the convolution, as `layer2.0.conv1`.
-    pub conv: String,
-    /// torchvision's name of the norm, as `layer2.0.bn1`.
-    pub norm: String,
-    /// Input channels.
-    pub in_channels: usize,
-    /// Output channels.
-    pub out_channels: usize,
-    /// Height and width of the kernel.
-    pub kernel: usize,
-    /// Stride in both directions.
-    pub stride: usize,
+use ff_kernels::network::{Config, Layout};
+use serde::{Deserialize, Serialize};
+
+/// The metadata entry of a model file that says its architecture.
+pub(crate) const METADATA_KEY: &str = "architecture";
+
+/// A backbone that weights are known for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// torchvision's `resnet18`: half the work of ResNet-34.
+    Resnet18,
+    /// torchvision's `resnet34`, FairFace's own.
+    #[default]
+    Resnet34,
 }
 
-impl ConvNorm {
-    /// Zero padding on each side: what keeps the size at stride 1.
-    pub fn padding(&self) -> usize {
-        self.kernel / 2
-    }
+impl Architecture {
+    /// Every architecture.
+    pub const ALL: [Self; 2] = [Self::Resnet18, Self::Resnet34];
 
-    /// Output height or width for an input of `n`.
-    pub fn output_size(&self, n: usize) -> usize {
-        (n + 2 * self.padding() - self.kernel) / self.stride + 1
-    }
-
-    /// Shape of the weight, (out, in, kernel, kernel).
-    pub fn weight_shape(&self) -> [usize; 4] {
-        [self.out_channels, self.in_channels, self.kernel, self.kernel]
-    }
-}
-
-/// One basic block: `relu(norm2(conv2(relu(norm1(conv1(x))))) + shortcut(x))`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BasicBlock {
-    /// torchvision's name, as `layer2.0`.
-    pub name: String,
-    /// 3x3, with the block's stride.
-    pub conv1: ConvNorm,
-    /// 3x3, stride 1.
-    pub conv2: ConvNorm,
-    /// 1x1 with the block's stride where the shape changes; otherwise the shortcut is the identity.
-    pub downsample: Option<ConvNorm>,
-}
-
-impl BasicBlock {
-    /// The block's convolutions in parameter order.
-    pub fn convs(&self) -> impl Iterator<Item = &ConvNorm> {
-        [&self.conv1, &self.conv2].into_iter().chain(&self.downsample)
-    }
-}
-
-/// The stem: 7x7, stride 2; a 3x3 stride-2 max-pool follows it.
-pub fn stem() -> ConvNorm {
-    ConvNorm {
-        conv: "conv1".into(),
-        norm: "bn1".into(),
-        in_channels: 3,
-        out_channels: STEM_CHANNELS,
-        kernel: 7,
-        stride: 2,
-    }
-}
-
-/// The sixteen basic blocks in order.
-pub fn blocks() -> Vec<BasicBlock> {
-    let mut blocks = Vec::new();
-    let mut in_channels = STEM_CHANNELS;
-    for (stage, (depth, channels)) in STAGES.into_iter().enumerate() {
-        for i in 0..depth {
-            let name = format!("layer{}.{i}", stage + 1);
-            let stride = if stage > 0 && i == 0 { 2 } else { 1 };
-            let conv = |conv: &str, norm: &str, in_channels, kernel, stride| ConvNorm {
-                conv: format!("{name}.{conv}"),
-                norm: format!("{name}.{norm}"),
-                in_channels,
-                out_channels: channels,
-                kernel,
-                stride,
-            };
-            let reshapes = stride != 1 || in_channels != channels;
-            blocks.push(BasicBlock {
-                conv1: conv("conv1", "bn1", in_channels, 3, stride),
-                conv2: conv("conv2", "bn2", channels, 3, 1),
-                downsample: reshapes.then(|| conv("downsample.0", "downsample.1", in_channels, 1, stride)),
-                name,
-            });
-            in_channels = channels;
+    /// torchvision's name of it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Resnet18 => "resnet18",
+            Self::Resnet34 => "resnet34",
         }
     }
-    blocks
+
+    /// The paper's name of it, for tables.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Resnet18 => "ResNet-18",
+            Self::Resnet34 => "ResNet-34",
+        }
+    }
+
+    /// How wide and deep it is.
+    pub fn config(self) -> Config {
+        match self {
+            Self::Resnet18 => Config::resnet18(),
+            Self::Resnet34 => Config::resnet34(),
+        }
+    }
+
+    /// Its convolutions and norms.
+    pub fn layout(self) -> Layout {
+        Layout::new(&self.config())
+    }
+
+    /// Length of its embedding.
+    pub fn embedding_len(self) -> usize {
+        self.config().embedding_len()
+    }
+
+    /// The entry of a model file's metadata that says it. ResNet-34's files have none: those of older versions do not.
+    pub(crate) fn metadata(self) -> Option<(&'static str, &'static str)> {
+        (self != Self::default()).then(|| (METADATA_KEY, self.name()))
+    }
+
+    /// The architecture whose blocks these are, by torchvision's names of tensors (`layer1.0.conv1.weight`); `None`
+    /// where no architecture has just these.
+    pub fn of_tensors<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        let mut depths = [0; 4];
+        for name in names {
+            let Some((stage, rest)) = name.strip_prefix("layer").and_then(|name| name.split_once('.')) else {
+                continue;
+            };
+            let block = rest.split_once('.').and_then(|(block, _)| block.parse::<usize>().ok())?;
+            let depth =
+                stage.parse::<usize>().ok().and_then(|stage| depths.get_mut(stage.checked_sub(1)?))?;
+            *depth = block.saturating_add(1).max(*depth);
+        }
+        let has = |architecture: &Self| architecture.config().stages.iter().map(|s| s.depth).eq(depths);
+        Self::ALL.into_iter().find(has)
+    }
 }
 
-/// All convolutions of the backbone in parameter order.
-pub fn convs() -> Vec<ConvNorm> {
-    let mut convs = vec![stem()];
-    for block in blocks() {
-        convs.extend(block.convs().cloned());
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
-    convs
+}
+
+impl FromStr for Architecture {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|architecture| architecture.name() == s);
+        found.ok_or_else(|| format!("expected resnet18 or resnet34, found `{s}`"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_architecture_is_told_by_the_names_of_its_tensors() {
+        for architecture in Architecture::ALL {
+            let layout = architecture.layout();
+            let names = || layout.parameters.iter().map(|parameter| parameter.name.as_str());
+            assert_eq!(Architecture::of_tensors(names().chain(["fc.weight"])), Some(architecture));
+            assert_eq!(architecture.name().parse(), Ok(architecture));
+            let cut = names().filter(|name| !name.starts_with("layer4.1"));
+            assert_ne!(Architecture::of_tensors(cut), Some(Architecture::Resnet18));
+        }
+        for strange in ["layer1.", "layer0.0.conv1.weight", "layer9.1.bn1.weight", "layer1.-1.x", "fc.bias"] {
+            assert_eq!(Architecture::of_tensors([strange]), None);
+        }
+        assert!("resnet50".parse::<Architecture>().is_err());
+    }
 }

@@ -7,14 +7,13 @@
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use candle_core::{CudaDevice, DType, Device, Storage, Tensor};
+use candle_core::{CudaDevice, DType, Storage, Tensor};
 use ff_kernels::cuda::{self, Engine, Gpu, Memory, Pass, Span};
 use ff_kernels::gpu::{Buffer, Element, Program};
-use ff_kernels::resnet::Config;
+use ff_kernels::network::Config;
 
-use crate::architecture::EMBEDDING;
-use crate::fast::{checked_shape, image_shape};
-use crate::{Backbone, Error, Images, Parameters, Precision, Result};
+use crate::images::checked_shape;
+use crate::{Architecture, Backbone, Error, Images, Parameters, Precision, Result};
 
 /// The backbone on a GPU.
 pub struct Cuda {
@@ -31,6 +30,8 @@ pub struct Cuda {
 /// What it takes to make engines.
 struct Workshop {
     gpu: Arc<Gpu>,
+    /// What the engines at hand are of.
+    architecture: Architecture,
     element: Element,
     tf32: bool,
 }
@@ -49,8 +50,18 @@ impl Cuda {
             Precision::Bf16 => (Element::Bf16, false),
             Precision::F32 { tf32 } => (Element::F32, tf32),
         };
-        let workshop = Workshop { gpu, element, tf32 };
+        let workshop = Workshop { gpu, architecture: Architecture::default(), element, tf32 };
         Ok(Self { workshop, train: Vec::new(), infer: None, prepared: None, waiting: false })
+    }
+
+    /// Lets engines of another backbone go.
+    fn set_architecture(&mut self, architecture: Architecture) {
+        if self.workshop.architecture != architecture {
+            self.workshop.architecture = architecture;
+            self.train.clear();
+            self.infer = None;
+            self.waiting = false;
+        }
     }
 
     /// Puts the training engine for this shape at the end of the list. If there is no room for a new one, the others
@@ -109,16 +120,18 @@ impl Cuda {
 impl Backbone for Cuda {
     fn embed(&mut self, images: Images<'_>, parameters: &Parameters) -> Result<Tensor> {
         let [batch, ..] = shape_of_images(images)?;
+        self.set_architecture(parameters.architecture());
         let gpu = Arc::clone(&self.workshop.gpu);
         let engine = self.infer_engine(images, parameters)?;
         fill(&gpu, engine, images)?;
         let vectors = Vectors::new(parameters, parameters.values(), parameters.statistics())?;
         run(engine, Pass::Forward, &vectors.memory(&gpu)?)?;
-        embedding(&gpu, engine, batch, parameters.values().device())
+        embedding(&gpu, engine, batch, parameters)
     }
 
     fn forward_train(&mut self, images: Images<'_>, parameters: &mut Parameters) -> Result<Tensor> {
         let shape = shape_of_images(images)?;
+        self.set_architecture(parameters.architecture());
         let gpu = Arc::clone(&self.workshop.gpu);
         let engine = self.train_engine(shape)?;
         fill(&gpu, engine, images)?;
@@ -128,7 +141,7 @@ impl Backbone for Cuda {
                 Vectors { values: Held::new(values)?, backbone, statistics: Held::new(statistics)? };
             run(engine, Pass::Forward, &vectors.memory(&gpu)?)
         })?;
-        let embedding = embedding(&gpu, engine, shape[0], parameters.values().device())?;
+        let embedding = embedding(&gpu, engine, shape[0], parameters)?;
         self.waiting = true;
         Ok(embedding)
     }
@@ -157,7 +170,8 @@ impl Backbone for Cuda {
 
 impl Workshop {
     fn engine(&self, program: MakeProgram, [batch, height, width]: [usize; 3]) -> Result<Engine> {
-        let make = |batch| program(&Config::resnet34(), self.element, batch, height, width);
+        let config = self.architecture.config();
+        let make = |batch| program(&config, self.element, batch, height, width);
         let engine = Engine::new(&self.gpu, make(batch), self.tf32)
             .map_err(|error| error.for_batch(batch, |batch| make(batch).arena_len()))?;
         for line in engine.algorithms() {
@@ -178,7 +192,7 @@ fn shape_of(engine: &Engine) -> [usize; 3] {
 /// Images, rows and columns of a batch that can go through.
 fn shape_of_images(images: Images<'_>) -> Result<[usize; 3]> {
     match images {
-        Images::Planes(planes) => image_shape(planes).map(|[b, _, h, w]| [b, h, w]),
+        Images::Planes(planes) => checked_shape(planes.dims()).map(|[b, _, h, w]| [b, h, w]),
         Images::Uploaded(uploaded) => {
             let [b, h, w] = uploaded.shape();
             checked_shape(&[b, 3, h, w]).map(|_| [b, h, w])
@@ -244,8 +258,9 @@ fn run(engine: &mut Engine, pass: Pass, memory: &Memory<'_>) -> Result<()> {
 }
 
 /// A fresh (images, 512) with an engine's first embeddings.
-fn embedding(gpu: &Gpu, engine: &Engine, images: usize, device: &Device) -> Result<Tensor> {
-    let embedding = Tensor::zeros((images, EMBEDDING), DType::F32, device)?;
+fn embedding(gpu: &Gpu, engine: &Engine, images: usize, parameters: &Parameters) -> Result<Tensor> {
+    let shape = (images, parameters.architecture().embedding_len());
+    let embedding = Tensor::zeros(shape, DType::F32, parameters.values().device())?;
     engine.read_embedding(Held::new(&embedding)?.span(gpu)?, images)?;
     Ok(embedding)
 }

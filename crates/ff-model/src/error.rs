@@ -60,7 +60,7 @@ pub enum Error {
         name: String,
     },
     /// The images cannot go through the network.
-    #[error("expected images of shape (B, 3, H, W) with H and W of at least {min}, found {found:?}", min = crate::architecture::MIN_IMAGE_SIZE)]
+    #[error("expected images of shape (B, 3, H, W) with H and W of at least {min}, found {found:?}", min = ff_kernels::network::MIN_IMAGE_SIZE)]
     ImageShape {
         /// The shape found.
         found: Vec<usize>,

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use ff_kernels::ThreadPool;
-use ff_kernels::resnet::{Config, Mode, Plan};
+use ff_kernels::network::Mode;
+use ff_kernels::resnet::Plan;
 
-use crate::architecture::{EMBEDDING, MIN_IMAGE_SIZE};
 use crate::host::{with_slice, with_slice_mut};
-use crate::{Backbone, Error, Images, Parameters, Result};
+use crate::images::checked_shape;
+use crate::{Architecture, Backbone, Error, Images, Parameters, Result};
 
 /// The backbone on `ff_kernels`.
 pub struct Fast {
@@ -23,9 +24,10 @@ pub struct Fast {
     waiting: bool,
 }
 
-/// A plan and the images (B,3,H,W) that it was made for.
+/// A plan, and the backbone and images (B,3,H,W) that it was made for.
 struct Planned {
     plan: Plan,
+    architecture: Architecture,
     images: [usize; 4],
 }
 
@@ -40,13 +42,15 @@ impl Fast {
 impl Backbone for Fast {
     fn embed(&mut self, images: Images<'_>, parameters: &Parameters) -> Result<Tensor> {
         let images = images.planes()?;
-        let shape = image_shape(images)?;
-        let (plan, new) = plan_for(&mut self.infer, &self.pool, shape, Mode::Infer);
+        let shape = checked_shape(images.dims())?;
+        let architecture = parameters.architecture();
+        let (plan, new) = plan_for(&mut self.infer, &self.pool, architecture, shape, Mode::Infer);
         if new || self.folded != Some(parameters.version()) {
             plan.invalidate_weights();
             self.folded = Some(parameters.version());
         }
-        let mut embedding = vec![0.0; shape[0] * EMBEDDING];
+        let embedding_shape = (shape[0], architecture.embedding_len());
+        let mut embedding = vec![0.0; embedding_shape.0 * embedding_shape.1];
         let backbone = parameters.layout().backbone();
         with_slice(parameters.values(), |values| {
             with_slice(parameters.statistics(), |statistics| {
@@ -56,14 +60,16 @@ impl Backbone for Fast {
                 })
             })
         })?;
-        Ok(Tensor::from_vec(embedding, (shape[0], EMBEDDING), &Device::Cpu)?)
+        Ok(Tensor::from_vec(embedding, embedding_shape, &Device::Cpu)?)
     }
 
     fn forward_train(&mut self, images: Images<'_>, parameters: &mut Parameters) -> Result<Tensor> {
         let images = images.planes()?;
-        let shape = image_shape(images)?;
-        let (plan, _) = plan_for(&mut self.train, &self.pool, shape, Mode::Train);
-        let mut embedding = vec![0.0; shape[0] * EMBEDDING];
+        let shape = checked_shape(images.dims())?;
+        let architecture = parameters.architecture();
+        let (plan, _) = plan_for(&mut self.train, &self.pool, architecture, shape, Mode::Train);
+        let embedding_shape = (shape[0], architecture.embedding_len());
+        let mut embedding = vec![0.0; embedding_shape.0 * embedding_shape.1];
         let backbone = parameters.layout().backbone();
         parameters.update(|values, statistics| {
             with_slice(values, |values| {
@@ -76,7 +82,7 @@ impl Backbone for Fast {
             })
         })?;
         self.waiting = true;
-        Ok(Tensor::from_vec(embedding, (shape[0], EMBEDDING), &Device::Cpu)?)
+        Ok(Tensor::from_vec(embedding, embedding_shape, &Device::Cpu)?)
     }
 
     fn backward(
@@ -101,33 +107,23 @@ impl Backbone for Fast {
     }
 }
 
-/// (B,3,H,W) of images that can go through.
-pub(crate) fn image_shape(images: &Tensor) -> Result<[usize; 4]> {
-    checked_shape(images.dims())
-}
-
-/// The same of dimensions.
-pub(crate) fn checked_shape(dims: &[usize]) -> Result<[usize; 4]> {
-    match dims {
-        &[b, 3, h, w] if b > 0 && h >= MIN_IMAGE_SIZE && w >= MIN_IMAGE_SIZE => Ok([b, 3, h, w]),
-        found => Err(Error::ImageShape { found: found.to_vec() }),
-    }
-}
-
 /// The plan at hand if it serves these images, else a new one; and whether it is new.
 fn plan_for<'a>(
     planned: &'a mut Option<Planned>,
     pool: &Arc<ThreadPool>,
+    architecture: Architecture,
     images: [usize; 4],
     mode: Mode,
 ) -> (&'a mut Plan, bool) {
     let [b, _, h, w] = images;
-    let serves = planned.as_ref().is_some_and(|p| p.images[0] >= b && p.images[2..] == images[2..]);
+    let serves = planned
+        .as_ref()
+        .is_some_and(|p| p.architecture == architecture && p.images[0] >= b && p.images[2..] == images[2..]);
     if !serves {
         // The old plan's memory goes first.
         *planned = None;
-        *planned =
-            Some(Planned { plan: Plan::new(&Config::resnet34(), b, h, w, Arc::clone(pool), mode), images });
+        let plan = Plan::new(&architecture.config(), b, h, w, Arc::clone(pool), mode);
+        *planned = Some(Planned { plan, architecture, images });
     }
     (&mut planned.as_mut().expect("just made").plan, !serves)
 }

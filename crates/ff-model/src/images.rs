@@ -1,8 +1,9 @@
 //! What a batch of images may be when it reaches the network.
 
 use candle_core::Tensor;
+use ff_kernels::network::MIN_IMAGE_SIZE;
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// A batch of images.
 #[derive(Clone, Copy)]
@@ -35,7 +36,7 @@ impl<'a> Images<'a> {
         match self {
             Self::Planes(planes) => Ok(planes),
             #[cfg(feature = "cuda")]
-            Self::Uploaded(_) => Err(crate::Error::NotPlanes),
+            Self::Uploaded(_) => Err(Error::NotPlanes),
         }
     }
 }
@@ -50,5 +51,16 @@ impl<'a> From<&'a Tensor> for Images<'a> {
 impl<'a> From<&'a ff_kernels::cuda::Uploaded> for Images<'a> {
     fn from(uploaded: &'a ff_kernels::cuda::Uploaded) -> Self {
         Self::Uploaded(uploaded)
+    }
+}
+
+/// (B,3,H,W) of images that can go through the network.
+///
+/// # Errors
+/// [`Error::ImageShape`] for others.
+pub(crate) fn checked_shape(dims: &[usize]) -> Result<[usize; 4]> {
+    match dims {
+        &[b, 3, h, w] if b > 0 && h.min(w) >= MIN_IMAGE_SIZE => Ok([b, 3, h, w]),
+        found => Err(Error::ImageShape { found: found.to_vec() }),
     }
 }

@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::HeadSpec;
-use crate::architecture::{self, ConvNorm, EMBEDDING, STAGES};
+use ff_kernels::network;
+
+use crate::{Architecture, HeadSpec};
 
 /// What a tensor is for: decides its initial value and whether weight decay applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,18 @@ pub enum Role {
     RunningVar,
 }
 
+impl From<network::Role> for Role {
+    fn from(role: network::Role) -> Self {
+        match role {
+            network::Role::ConvWeight => Self::ConvWeight,
+            network::Role::NormWeight => Self::NormWeight,
+            network::Role::NormBias => Self::NormBias,
+            network::Role::RunningMean => Self::RunningMean,
+            network::Role::RunningVar => Self::RunningVar,
+        }
+    }
+}
+
 impl Role {
     /// Whether weight decay applies by default: to weights, not to norms and biases.
     pub fn decays(self) -> bool {
@@ -50,6 +63,9 @@ pub struct Entry {
     pub offset: usize,
     /// What it is for.
     pub role: Role,
+    /// Residual blocks between it and the embedding: 0 for the last block, all of them for the stem; `None` outside
+    /// the backbone.
+    pub blocks_above: Option<usize>,
 }
 
 impl Entry {
@@ -61,20 +77,6 @@ impl Entry {
     /// Whether it has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Residual blocks between the tensor and the embedding: 0 for the last block, 16 for the stem; `None` outside the
-    /// backbone.
-    pub fn blocks_above(&self) -> Option<usize> {
-        let name = self.name.strip_prefix(BACKBONE_PREFIX)?;
-        let blocks = |stages: &[(usize, usize)]| stages.iter().map(|(blocks, _)| blocks).sum::<usize>();
-        let block = || {
-            let (stage, rest) = name.strip_prefix("layer")?.split_once('.')?;
-            let stage: usize = stage.parse().ok()?;
-            let block: usize = rest.split_once('.')?.0.parse().ok()?;
-            Some(blocks(&STAGES[..stage - 1]) + block + 1)
-        };
-        Some(blocks(&STAGES) - block().unwrap_or(0))
     }
 
     /// Its place in the flat vector.
@@ -96,38 +98,38 @@ pub struct ParameterLayout {
 
 impl ParameterLayout {
     /// The model's parameters: the backbone in torchvision's order, `shared.0`, then `<task>_head` for each head.
-    pub fn parameters(heads: &[HeadSpec]) -> Self {
-        let mut layout = Self::default();
-        for layer in architecture::convs() {
-            let ConvNorm { conv, norm, out_channels, .. } = &layer;
-            layout.push(format!("{BACKBONE_PREFIX}{conv}.weight"), &layer.weight_shape(), Role::ConvWeight);
-            layout.push(format!("{BACKBONE_PREFIX}{norm}.weight"), &[*out_channels], Role::NormWeight);
-            layout.push(format!("{BACKBONE_PREFIX}{norm}.bias"), &[*out_channels], Role::NormBias);
-        }
-        layout.push_linear("shared.0", EMBEDDING, EMBEDDING);
+    pub fn parameters(architecture: Architecture, heads: &[HeadSpec]) -> Self {
+        let mut layout = Self::of_backbone(architecture.layout().parameters);
+        let embedding_len = architecture.embedding_len();
+        layout.push_linear("shared.0", embedding_len, embedding_len);
         for head in heads {
-            layout.push_linear(&head.prefix(), EMBEDDING, head.classes);
+            layout.push_linear(&head.prefix(), embedding_len, head.classes);
         }
         layout
     }
 
     /// The BatchNorm statistics of the backbone: `running_mean`, `running_var` for each norm.
-    pub fn statistics() -> Self {
+    pub fn statistics(architecture: Architecture) -> Self {
+        Self::of_backbone(architecture.layout().statistics)
+    }
+
+    /// The backbone's tensors where the engines look for them: from the beginning on, without gaps.
+    fn of_backbone(tensors: Vec<network::Parameter>) -> Self {
         let mut layout = Self::default();
-        for ConvNorm { norm, out_channels, .. } in architecture::convs() {
-            layout.push(format!("{BACKBONE_PREFIX}{norm}.running_mean"), &[out_channels], Role::RunningMean);
-            layout.push(format!("{BACKBONE_PREFIX}{norm}.running_var"), &[out_channels], Role::RunningVar);
+        for network::Parameter { name, shape, offset, role, blocks_above } in tensors {
+            debug_assert_eq!(offset, layout.len);
+            layout.push(format!("{BACKBONE_PREFIX}{name}"), shape, role.into(), Some(blocks_above));
         }
         layout
     }
 
     fn push_linear(&mut self, name: &str, inputs: usize, outputs: usize) {
-        self.push(format!("{name}.weight"), &[outputs, inputs], Role::LinearWeight);
-        self.push(format!("{name}.bias"), &[outputs], Role::LinearBias { fan_in: inputs });
+        self.push(format!("{name}.weight"), vec![outputs, inputs], Role::LinearWeight, None);
+        self.push(format!("{name}.bias"), vec![outputs], Role::LinearBias { fan_in: inputs }, None);
     }
 
-    fn push(&mut self, name: String, shape: &[usize], role: Role) {
-        let entry = Entry { name: name.clone(), shape: shape.to_vec(), offset: self.len, role };
+    fn push(&mut self, name: String, shape: Vec<usize>, role: Role, blocks_above: Option<usize>) {
+        let entry = Entry { name: name.clone(), shape, offset: self.len, role, blocks_above };
         self.len += entry.len();
         self.index.insert(name, self.entries.len());
         self.entries.push(entry);

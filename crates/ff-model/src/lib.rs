@@ -1,14 +1,14 @@
-//! The FairFace network: a ResNet-34 backbone, a shared projection and one head a task; its weights in and out.
+//! The FairFace network: a ResNet backbone, a shared projection and one head a task; its weights in and out.
 //!
 //! It knows tensors, not CSV files: somebody who wants embeddings only takes this crate alone.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};
-//! use ff_model::{Compute, Engine, FaceModel, HeadSpec};
+//! use ff_model::{Architecture, Compute, Engine, FaceModel, HeadSpec};
 //!
 //! # fn main() -> ff_model::Result<()> {
 //! let heads = [HeadSpec::new("age", 9), HeadSpec::new("gender", 2), HeadSpec::new("race", 7)];
-//! let mut model = FaceModel::new(&heads, &Compute::cpu(Engine::Fast), 0)?;
+//! let mut model = FaceModel::new(Architecture::Resnet34, &heads, &Compute::cpu(Engine::Fast), 0)?;
 //! let images = Tensor::zeros((2, 3, 64, 64), DType::F32, &Device::Cpu)?;
 //! let prediction = model.predict(&images)?;
 //! assert_eq!(prediction.embedding.dims(), [2, 512]);
@@ -17,7 +17,7 @@
 //! # }
 //! ```
 
-pub mod architecture;
+mod architecture;
 mod backbone;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -38,6 +38,7 @@ pub mod reference;
 pub mod summary;
 pub mod weights;
 
+pub use architecture::Architecture;
 pub use backbone::{Backbone, Compute, Engine};
 #[cfg(feature = "cuda")]
 pub use cuda::{Cuda, Held};

@@ -7,10 +7,9 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor, Var};
 
-use crate::architecture::EMBEDDING;
 use crate::heads::{self, Dropout};
 use crate::weights::{Scope, TaskLabels, WeightFile};
-use crate::{Backbone, Compute, Error, HeadSpec, Images, Parameters, Result};
+use crate::{Architecture, Backbone, Compute, Error, HeadSpec, Images, Parameters, Result};
 
 /// Whether the backbone learns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,7 +21,7 @@ pub enum BackboneMode {
     Frozen,
 }
 
-/// ResNet-34, Linear(512,512) + ReLU + dropout, and one linear head a task.
+/// A ResNet, Linear(512,512) + ReLU + dropout, and one linear head a task.
 pub struct FaceModel {
     heads: Vec<HeadSpec>,
     parameters: Parameters,
@@ -52,8 +51,8 @@ pub struct TrainPass {
 
 impl FaceModel {
     /// A model with seeded initial values.
-    pub fn new(heads: &[HeadSpec], compute: &Compute, seed: u64) -> Result<Self> {
-        let parameters = Parameters::initialise(heads, seed, &compute.device)?;
+    pub fn new(architecture: Architecture, heads: &[HeadSpec], compute: &Compute, seed: u64) -> Result<Self> {
+        let parameters = Parameters::initialise(architecture, heads, seed, &compute.device)?;
         let gradient = parameters.zero_gradient()?;
         let backbone = compute.backbone()?;
         Ok(Self {
@@ -74,7 +73,7 @@ impl FaceModel {
         let labels = file.labels().ok_or_else(|| Error::NoHeads { path: path.to_owned() })?.to_vec();
         let heads = file.heads();
         file.check(Scope::Model, &heads)?;
-        let mut model = Self::new(&heads, compute, 0)?;
+        let mut model = Self::new(file.architecture(), &heads, compute, 0)?;
         file.fill(Scope::Model, &mut model.parameters)?;
         Ok((model, labels))
     }
@@ -82,6 +81,11 @@ impl FaceModel {
     /// The tasks in the order of the logits.
     pub fn heads(&self) -> &[HeadSpec] {
         &self.heads
+    }
+
+    /// The backbone.
+    pub fn architecture(&self) -> Architecture {
+        self.parameters.architecture()
     }
 
     /// Where the model computes; images must be there too.
@@ -156,7 +160,8 @@ impl FaceModel {
     ) -> Result<TrainPass> {
         let images = images.into();
         // Small copies to a GPU may wait for what it has been given to do: this one goes before the forward pass.
-        let mask = dropout.mask((images.batch()?, EMBEDDING), self.device())?;
+        let embedding_len = self.architecture().embedding_len();
+        let mask = dropout.mask((images.batch()?, embedding_len), self.device())?;
         let embedding = match self.backbone_mode {
             BackboneMode::Trainable => self.backbone.forward_train(images, &mut self.parameters)?,
             BackboneMode::Frozen => self.backbone.embed(images, &self.parameters)?,

@@ -5,11 +5,12 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::{Error, HeadSpec, ParameterLayout, Result, init};
+use crate::{Architecture, Error, HeadSpec, ParameterLayout, Result, init};
 
 /// Parameters (N,) and BatchNorm statistics (M,) with the layouts that name their parts.
 #[derive(Debug)]
 pub struct Parameters {
+    architecture: Architecture,
     layout: ParameterLayout,
     values: Tensor,
     statistics_layout: ParameterLayout,
@@ -19,11 +20,22 @@ pub struct Parameters {
 
 impl Parameters {
     /// Seeded initial values: see [`init`].
-    pub fn initialise(heads: &[HeadSpec], seed: u64, device: &Device) -> Result<Self> {
-        let (layout, statistics_layout) = (ParameterLayout::parameters(heads), ParameterLayout::statistics());
+    pub fn initialise(
+        architecture: Architecture,
+        heads: &[HeadSpec],
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self> {
+        let layout = ParameterLayout::parameters(architecture, heads);
+        let statistics_layout = ParameterLayout::statistics(architecture);
         let values = Tensor::new(init::values(&layout, seed), device)?;
         let statistics = Tensor::new(init::values(&statistics_layout, seed), device)?;
-        Ok(Self { layout, values, statistics_layout, statistics, version: 0 })
+        Ok(Self { architecture, layout, values, statistics_layout, statistics, version: 0 })
+    }
+
+    /// The backbone that they are for.
+    pub fn architecture(&self) -> Architecture {
+        self.architecture
     }
 
     /// Names and places of the parameters.

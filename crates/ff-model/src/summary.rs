@@ -2,10 +2,11 @@
 //!
 //! Counts are those of the definition (direct convolution); what an engine really multiplies is its own affair.
 
+use ff_kernels::network::ConvNorm;
 use serde::Serialize;
 
-use crate::architecture::{self, ConvNorm, EMBEDDING, MIN_IMAGE_SIZE};
-use crate::{BackboneMode, Error, HeadSpec, Result};
+use crate::images::checked_shape;
+use crate::{Architecture, BackboneMode, HeadSpec, Result};
 
 /// One layer or block.
 #[derive(Debug, Clone, Serialize)]
@@ -42,24 +43,27 @@ pub struct Summary {
 /// Walks the network for images (B,3,H,W).
 ///
 /// # Errors
-/// [`Error::ImageShape`] for images too small for five halvings.
-pub fn summarise(heads: &[HeadSpec], mode: BackboneMode, [b, h, w]: [usize; 3]) -> Result<Summary> {
-    if b == 0 || h < MIN_IMAGE_SIZE || w < MIN_IMAGE_SIZE {
-        return Err(Error::ImageShape { found: vec![b, 3, h, w] });
-    }
-    let mut walk = Walk { layers: Vec::new(), shape: vec![b, 3, h, w] };
-    walk.group("backbone", "ResNet-34", |walk| {
-        walk.conv_norm("backbone", &architecture::stem());
+/// [`crate::Error::ImageShape`] for images too small for five halvings.
+pub fn summarise(
+    architecture: Architecture,
+    heads: &[HeadSpec],
+    mode: BackboneMode,
+    [b, h, w]: [usize; 3],
+) -> Result<Summary> {
+    let images = checked_shape(&[b, 3, h, w])?;
+    let mut walk = Walk { layers: Vec::new(), shape: images.to_vec() };
+    let (layout, embedding_len) = (architecture.layout(), architecture.embedding_len());
+    walk.group("backbone", architecture.title(), |walk| {
+        walk.conv_norm("backbone", &layout.stem);
         let [c, h, w] = [walk.shape[1], walk.shape[2], walk.shape[3]];
         walk.leaf("backbone.maxpool", "MaxPool 3x3 s2", &[b, c, h.div_ceil(2), w.div_ceil(2)], 0, 0);
-        let blocks = architecture::blocks();
-        for stage in blocks.chunk_by(|a, b| a.name[..6] == b.name[..6]) {
-            walk.group(&format!("backbone.{}", &stage[0].name[..6]), "Stage", |walk| {
+        for stage in layout.blocks.chunk_by(|a, b| a.stage == b.stage) {
+            walk.group(&format!("backbone.layer{}", stage[0].stage), "Stage", |walk| {
                 for block in stage {
                     walk.group(&format!("backbone.{}", block.name), "BasicBlock", |walk| {
                         let input = walk.shape.clone();
-                        walk.conv_norm("backbone", &block.conv1);
-                        walk.conv_norm("backbone", &block.conv2);
+                        walk.conv_norm("backbone", &block.first);
+                        walk.conv_norm("backbone", &block.second);
                         if let Some(downsample) = &block.downsample {
                             walk.shape = input;
                             walk.conv_norm("backbone", downsample);
@@ -68,9 +72,9 @@ pub fn summarise(heads: &[HeadSpec], mode: BackboneMode, [b, h, w]: [usize; 3]) 
                 }
             });
         }
-        walk.leaf("backbone.avgpool", "AvgPool", &[b, EMBEDDING], 0, 0);
+        walk.leaf("backbone.avgpool", "AvgPool", &[b, embedding_len], 0, 0);
     });
-    walk.linear("shared.0", EMBEDDING);
+    walk.linear("shared.0", embedding_len);
     let z = walk.shape.clone();
     for head in heads {
         walk.shape = z.clone();
@@ -114,16 +118,16 @@ impl Walk {
         self.layers.push(Layer { name, kind, depth, input, output: output.to_vec(), params, mult_adds });
     }
 
-    fn conv_norm(&mut self, prefix: &str, layer: &ConvNorm) {
-        let [b, h, w] = [self.shape[0], layer.output_size(self.shape[2]), layer.output_size(self.shape[3])];
-        let output = [b, layer.out_channels, h, w];
-        let params: usize = layer.weight_shape().iter().product();
-        let kind = format!("Conv2d {k}x{k} s{s}", k = layer.kernel, s = layer.stride);
+    fn conv_norm(&mut self, prefix: &str, ConvNorm { conv, norm }: &ConvNorm) {
+        let [b, h, w] = [self.shape[0], conv.output_size(self.shape[2]), conv.output_size(self.shape[3])];
+        let output = [b, conv.outputs, h, w];
+        let params = conv.range().len();
+        let kind = format!("Conv2d {k}x{k} s{s}", k = conv.kernel, s = conv.stride);
         // `downsample.0` is as deep as `conv1`: it is one layer of the block.
         let depth = |row: &mut Layer| row.depth -= usize::from(row.name.contains("downsample"));
-        self.leaf(&format!("{prefix}.{}", layer.conv), &kind, &output, params, (params * b * h * w) as u64);
+        self.leaf(&format!("{prefix}.{}", conv.name), &kind, &output, params, (params * b * h * w) as u64);
         depth(self.layers.last_mut().expect("just pushed"));
-        self.leaf(&format!("{prefix}.{}", layer.norm), "BatchNorm2d", &output, 2 * layer.out_channels, 0);
+        self.leaf(&format!("{prefix}.{}", norm.name), "BatchNorm2d", &output, 2 * norm.channels, 0);
         depth(self.layers.last_mut().expect("just pushed"));
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::Device;
 use ff_model::weights::{labels_metadata, serialise};
-use ff_model::{Parameters, TaskLabels};
+use ff_model::{Architecture, Parameters, TaskLabels};
 
 #[expect(dead_code, reason = "its main is for people")]
 #[path = "../examples/compare_faces.rs"]
@@ -19,7 +19,7 @@ fn both_run_on_files() {
     let path = |name: &str| dir.path().join(name);
     let task =
         TaskLabels { task: ff_core::Task::new("gender"), labels: vec!["Female".into(), "Male".into()] };
-    let parameters = Parameters::initialise(&[task.head()], 3, &Device::Cpu).unwrap();
+    let parameters = Parameters::initialise(Architecture::Resnet34, &[task.head()], 3, &Device::Cpu).unwrap();
     let bytes = serialise(&parameters, labels_metadata(std::slice::from_ref(&task))).unwrap();
     fs_err::write(path("model.safetensors"), bytes).unwrap();
     let picture = |name: &str, turn: u32| {

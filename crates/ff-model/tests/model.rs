@@ -4,14 +4,17 @@
 
 use candle_core::{DType, Device, Tensor};
 use ff_model::summary::summarise;
-use ff_model::{BackboneMode, Compute, Dropout, Engine, FaceModel, HeadSpec, ParameterLayout, Precision};
+use ff_model::{
+    Architecture, BackboneMode, Compute, Dropout, Engine, FaceModel, HeadSpec, ParameterLayout, Parameters,
+    Precision,
+};
 
 fn heads() -> Vec<HeadSpec> {
     [("age", 9), ("gender", 2), ("race", 7)].map(|(task, classes)| HeadSpec::new(task, classes)).to_vec()
 }
 
 fn model(engine: Engine, seed: u64) -> FaceModel {
-    FaceModel::new(&heads(), &Compute::cpu(engine), seed).unwrap()
+    FaceModel::new(Architecture::Resnet34, &heads(), &Compute::cpu(engine), seed).unwrap()
 }
 
 fn images(n: usize, h: usize, w: usize) -> Tensor {
@@ -23,7 +26,7 @@ const NO_DROPOUT: Dropout = Dropout { rate: 0.0, seed: 0, step: 1 };
 
 #[test]
 fn layout_has_torchvisions_names_and_count() {
-    let layout = ParameterLayout::parameters(&heads());
+    let layout = ParameterLayout::parameters(Architecture::Resnet34, &heads());
     assert_eq!(layout.len(), 21_556_562);
     let names: Vec<_> = layout.entries().iter().map(|e| e.name.as_str()).collect();
     assert_eq!(names.len(), 108 + 8);
@@ -40,10 +43,68 @@ fn layout_has_torchvisions_names_and_count() {
 
 #[test]
 fn summary_agrees_with_the_layout_and_torchvisions_count_of_multiply_adds() {
-    let summary = summarise(&heads(), BackboneMode::Trainable, [1, 224, 224]).unwrap();
-    assert_eq!(summary.total_params, ParameterLayout::parameters(&heads()).len());
+    let summary =
+        summarise(Architecture::Resnet34, &heads(), BackboneMode::Trainable, [1, 224, 224]).unwrap();
+    assert_eq!(summary.total_params, ParameterLayout::parameters(Architecture::Resnet34, &heads()).len());
     // torchvision states 3.66 GMAC for resnet34 with its classifier of 512,000; ours has heads of 271,360 instead.
     assert_eq!(summary.mult_adds, 3_663_249_408 + 512 * (512 + 9 + 2 + 7));
+    // And 1.81 for resnet18.
+    let summary =
+        summarise(Architecture::Resnet18, &heads(), BackboneMode::Trainable, [1, 224, 224]).unwrap();
+    assert_eq!(summary.total_params, ParameterLayout::parameters(Architecture::Resnet18, &heads()).len());
+    assert_eq!(summary.mult_adds, 1_813_561_344 + 512 * (512 + 9 + 2 + 7));
+    assert_eq!((summary.layers[0].kind.as_str(), &*summary.layers[0].output), ("ResNet-18", &[1, 512][..]));
+}
+
+/// Larger and smaller images than the usual 224 x 224, wide ones too. Training at the smaller ones: the reference's
+/// backward pass takes its time.
+#[test]
+fn engines_agree_at_every_size_of_images() {
+    let relative = |found: &Tensor, expected: &Tensor| {
+        let norm = |t: &Tensor| t.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt();
+        norm(&(found - expected).unwrap()) / norm(expected)
+    };
+    for (architecture, n, h, w) in [
+        (Architecture::Resnet34, 2, 64, 64),
+        (Architecture::Resnet18, 1, 160, 160),
+        (Architecture::Resnet18, 1, 96, 352),
+        (Architecture::Resnet34, 1, 512, 512),
+    ] {
+        let images = images(n, h, w);
+        let [mut fast, mut reference] = Engine::ALL
+            .map(|engine| FaceModel::new(architecture, &heads(), &Compute::cpu(engine), 1).unwrap());
+        let off = relative(&fast.embed(&images).unwrap(), &reference.embed(&images).unwrap());
+        assert!(off < 1e-4, "{architecture} {h}x{w}, evaluation: {off}");
+        if h * w > 160 * 160 {
+            continue;
+        }
+        let step = |model: &mut FaceModel| {
+            let pass = model.forward_train(&images, NO_DROPOUT).unwrap();
+            let loss = pass.logits[0].sqr().unwrap().sum_all().unwrap();
+            model.backward(&pass, &loss).unwrap();
+            pass.embedding.as_tensor().clone()
+        };
+        let off = relative(&step(&mut fast), &step(&mut reference));
+        assert!(off < 1e-3, "{architecture} {h}x{w}, training: {off}");
+        let off = relative(fast.gradient(), reference.gradient());
+        assert!(off < 0.02, "{architecture} {h}x{w}, gradient: {off}");
+    }
+}
+
+#[test]
+fn an_execution_follows_the_parameters_to_another_architecture() {
+    let images = images(2, 64, 64);
+    for engine in Engine::ALL {
+        let mut backbone = Compute::cpu(engine).backbone().unwrap();
+        for architecture in [Architecture::Resnet34, Architecture::Resnet18, Architecture::Resnet34] {
+            let mut parameters = Parameters::initialise(architecture, &[], 0, &Device::Cpu).unwrap();
+            let expected =
+                Compute::cpu(engine).backbone().unwrap().embed((&images).into(), &parameters).unwrap();
+            let found = backbone.embed((&images).into(), &parameters).unwrap();
+            assert_eq!(found.to_vec2::<f32>().unwrap(), expected.to_vec2::<f32>().unwrap());
+            backbone.forward_train((&images).into(), &mut parameters).unwrap();
+        }
+    }
 }
 
 #[test]
@@ -125,7 +186,8 @@ fn backward_needs_a_forward_pass_of_its_own() {
 fn the_cpu_computes_in_f32_only() {
     for precision in [Precision::Bf16, Precision::F32 { tf32: true }] {
         let compute = Compute { precision, ..Compute::cpu(Engine::Fast) };
-        let message = FaceModel::new(&heads(), &compute, 0).err().unwrap().to_string();
+        let message =
+            FaceModel::new(Architecture::Resnet34, &heads(), &compute, 0).err().unwrap().to_string();
         let expected = format!("precision {precision} needs --device cuda with --engine fast");
         assert!(message.starts_with(&expected), "{message}");
     }

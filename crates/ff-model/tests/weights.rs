@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
 use ff_model::weights::{self, Scope};
-use ff_model::{Compute, Engine, Error, FaceModel, HeadSpec, Parameters};
+use ff_model::{Architecture, Compute, Engine, Error, FaceModel, HeadSpec, Parameters};
 use tempfile::TempDir;
 
 fn parameters(seed: u64) -> Parameters {
     let heads = [HeadSpec::new("age", 9), HeadSpec::new("gender", 2), HeadSpec::new("race", 5)];
-    Parameters::initialise(&heads, seed, &Device::Cpu).unwrap()
+    Parameters::initialise(Architecture::Resnet34, &heads, seed, &Device::Cpu).unwrap()
 }
 
 fn values(parameters: &Parameters) -> Vec<f32> {
@@ -268,7 +268,7 @@ fn what_is_no_regular_file_is_not_read() {
 #[test]
 fn a_checkpoint_of_other_heads_is_refused_as_a_model_and_serves_as_a_backbone() {
     let heads = [HeadSpec::new("age", 4), HeadSpec::new("gender", 2), HeadSpec::new("race", 5)];
-    let other = Parameters::initialise(&heads, 3, &Device::Cpu).unwrap();
+    let other = Parameters::initialise(Architecture::Resnet34, &heads, 3, &Device::Cpu).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.safetensors");
     fs_err::write(&path, weights::serialise(&other, ("labels", "{}".into())).unwrap()).unwrap();
@@ -317,6 +317,79 @@ fn fairfaces_classifier_becomes_three_heads_with_its_logits() {
     let (again, same_labels) = FaceModel::open(&path, &Compute::cpu(Engine::Fast)).unwrap();
     assert_eq!(labels, same_labels);
     assert_eq!(values(again.parameters()), values(model.parameters()));
+}
+
+/// A ResNet-18's values, and its file as torchvision writes it: without a word about what it is.
+fn resnet18() -> (Parameters, HashMap<String, Tensor>) {
+    let heads = [HeadSpec::new("age", 3)];
+    let parameters = Parameters::initialise(Architecture::Resnet18, &heads, 5, &Device::Cpu).unwrap();
+    let named = parameters.named().unwrap().into_iter();
+    let backbone = named.filter_map(|(name, t)| Some((name.strip_prefix("backbone.")?.to_owned(), t)));
+    let backbone = backbone.collect();
+    (parameters, backbone)
+}
+
+#[test]
+fn torchvisions_resnet18_is_told_by_its_names() {
+    let (original, mut tensors) = resnet18();
+    tensors.insert("fc.bias".into(), Tensor::zeros(1000, DType::F32, &Device::Cpu).unwrap());
+    let (_dir, path) = save(&tensors);
+    let file = weights::WeightFile::read(&path).unwrap();
+    assert_eq!(file.architecture(), Architecture::Resnet18);
+    file.check(Scope::Backbone, &[]).unwrap();
+    let mut loaded = Parameters::initialise(Architecture::Resnet18, &[], 6, &Device::Cpu).unwrap();
+    let report = file.fill(Scope::Backbone, &mut loaded).unwrap();
+    assert_eq!((report.loaded, report.set_aside), (60 + 40, vec!["fc.bias".to_owned()]));
+    let backbone = original.layout().backbone();
+    assert_eq!(values(&original)[backbone.clone()], values(&loaded)[backbone]);
+    assert_eq!(weights::convert(&path).unwrap().params, 11_176_512);
+
+    // The other network is refused in one line, not in a hundred.
+    let message = file.fill(Scope::Backbone, &mut parameters(2)).unwrap_err().to_string();
+    assert!(
+        message.ends_with("fit the network:\n  the backbone: expected resnet34, found resnet18"),
+        "{message}"
+    );
+    let (_dir, path) = save(&torchvision_tensors(1));
+    let message = weights::load(&path, Scope::Backbone, &mut loaded).unwrap_err().to_string();
+    assert!(message.ends_with("the backbone: expected resnet18, found resnet34"), "{message}");
+
+    // What lacks a part of it is not taken for it.
+    tensors.remove("layer4.1.conv2.weight");
+    let (_dir, path) = save(&tensors);
+    let message = weights::load(&path, Scope::Backbone, &mut loaded).unwrap_err().to_string();
+    assert!(message.contains("layer4.1.conv2.weight: missing, expected shape [512, 512, 3, 3]"), "{message}");
+}
+
+#[test]
+fn a_model_file_says_its_architecture_where_it_is_not_resnet34() {
+    let (original, backbone) = resnet18();
+    let labels = r#"{"age":["\"0-2\"","3-9","10+"]}"#;
+    let write = |parameters: &Parameters| weights::serialise(parameters, ("labels", labels.into())).unwrap();
+    let bytes = write(&original);
+    assert!(bytes == write(&original), "equal models, equal bytes");
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let metadata = header.metadata().as_ref().unwrap();
+    assert_eq!((metadata["architecture"].as_str(), metadata["labels"].as_str()), ("resnet18", labels));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    fs_err::write(&path, &bytes).unwrap();
+    let (model, tasks) = FaceModel::open(&path, &Compute::cpu(Engine::Fast)).unwrap();
+    assert_eq!((model.architecture(), &*tasks[0].labels[0]), (Architecture::Resnet18, "\"0-2\""));
+    assert_eq!(values(model.parameters()), values(&original));
+
+    // ResNet-34's files are what they have always been.
+    let resnet34 =
+        Parameters::initialise(Architecture::Resnet34, &[HeadSpec::new("age", 3)], 5, &Device::Cpu);
+    let resnet34 = resnet34.unwrap();
+    let metadata = HashMap::from([("labels".to_owned(), labels.to_owned())]);
+    assert!(write(&resnet34) == safetensors::serialize(resnet34.named().unwrap(), Some(metadata)).unwrap());
+
+    let strange = HashMap::from([("architecture".to_owned(), "resnet50".to_owned())]);
+    fs_err::write(&path, safetensors::serialize(&backbone, Some(strange)).unwrap()).unwrap();
+    let message = weights::convert(&path).unwrap_err().to_string();
+    let expected = "architecture in the metadata: expected resnet18 or resnet34, found `resnet50`";
+    assert!(message.ends_with(expected), "{message}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use ff_model::{BackboneMode, DeviceSpec, FaceModel, HeadSpec};
 
 use crate::Result;
 use crate::config::{CacheKind, Config};
-use crate::feed::{Augmentation, Feeder, Pass, check_room};
+use crate::feed::{Augmentation, BatchPlan, Feeder, Pass, check_room};
 
 /// One head a task, sized by the encoders.
 pub fn heads(encoders: &Encoders) -> Vec<HeadSpec> {
@@ -19,7 +19,8 @@ pub fn heads(encoders: &Encoders) -> Vec<HeadSpec> {
 
 /// The model that a configuration asks for, with seeded random values.
 pub fn build_model(config: &Config, encoders: &Encoders) -> Result<FaceModel> {
-    let mut model = FaceModel::new(&heads(encoders), &config.train.compute()?, config.train.seed)?;
+    let (compute, seed) = (config.train.compute()?, config.train.seed);
+    let mut model = FaceModel::new(config.model.backbone, &heads(encoders), &compute, seed)?;
     if config.model.freeze_backbone {
         model.set_backbone_mode(BackboneMode::Frozen);
     }
@@ -40,13 +41,7 @@ pub fn train_feeder(
     model: &FaceModel,
 ) -> Result<Feeder> {
     if config.train.device == DeviceSpec::Cpu {
-        check_room(
-            Pass::Training,
-            config.data.image_size,
-            config.data.batch_size,
-            config.data.prefetch,
-            manifest.len(),
-        )?;
+        check_room(BatchPlan::of(config, Pass::Training), manifest.len())?;
     }
     let dataset = train_dataset(config, manifest, encoders)?;
     let mixes = config.data.mixup > 0.0 || config.data.cutmix > 0.0;
@@ -63,13 +58,7 @@ pub fn eval_feeder(
     model: &FaceModel,
 ) -> Result<Feeder> {
     if config.train.device == DeviceSpec::Cpu {
-        check_room(
-            Pass::Evaluation,
-            config.data.image_size,
-            config.data.batch_size,
-            config.data.prefetch,
-            manifest.len(),
-        )?;
+        check_room(BatchPlan::of(config, Pass::Evaluation), manifest.len())?;
     }
     let dataset = open(config, manifest, images, encoders, Mode::Eval)?;
     let loader_config = loader_config(config, LastBatch::Keep);

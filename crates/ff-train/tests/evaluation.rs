@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use ff_core::Schema;
 use ff_data::{Dataset, Loader, LoaderConfig, Manifest, Mode, Splits};
 use ff_eval::{TestTimeAugmentation, softmax};
-use ff_model::{Compute, Engine, FaceModel};
+use ff_model::{Architecture, Compute, Engine, FaceModel};
 use ff_train::feed::{Augmentation, Feeder};
 use ff_train::infer::{predict, predict_with};
 use ff_train::setup::heads;
@@ -25,7 +25,7 @@ fn flipping_averages_the_probabilities_of_image_and_mirror_image() {
     let dataset = Dataset::open(manifest, sample.join("images"), &encoders, Mode::Eval).unwrap();
     let (dataset, config) = (Arc::new(dataset), LoaderConfig::eval(2));
     let compute = Compute { threads: 1, ..Compute::cpu(Engine::Fast) };
-    let mut model = FaceModel::new(&heads(&encoders), &compute, 1).unwrap();
+    let mut model = FaceModel::new(Architecture::default(), &heads(&encoders), &compute, 1).unwrap();
     let mut feeder = Feeder::new(Arc::clone(&dataset), config, &model, Augmentation::OnDevice).unwrap();
     let go_on = |_| ControlFlow::Continue(());
     let plain = predict(&mut model, &mut feeder, go_on).unwrap().unwrap();

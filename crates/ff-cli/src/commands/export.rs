@@ -14,7 +14,7 @@ use crate::{Ending, output};
 
 /// Write a trained model as ONNX, or as one safetensors file.
 ///
-/// ONNX: opset 17, any batch size, 224x224 pixels, one output a task (as age, gender, race); the labels stand in the
+/// ONNX: opset 17, any batch size, the run's image size (224 of a file), one output a task (as age, gender, race); the labels stand in the
 /// metadata under `labels`, in the order of the outputs. safetensors: the file that `predict --weights` and PyTorch read.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
@@ -53,10 +53,10 @@ enum Format {
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 enum InputFlag {
-    /// (batch,3,224,224) f32, ImageNet's mean and deviation already taken off.
+    /// (batch,3,height,width) f32, ImageNet's mean and deviation already taken off.
     #[default]
     Normalised,
-    /// (batch,224,224,3) u8 RGB; the model normalises.
+    /// (batch,height,width,3) u8 RGB; the model normalises.
     Bytes,
 }
 
@@ -88,8 +88,13 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
                 OutputFlag::Logits => Output::Logits,
                 OutputFlag::Softmax => Output::Probabilities,
             };
+            let size = trained.image_size.map_or_else(Options::default, |size| Options {
+                height: size,
+                width: size,
+                ..Options::default()
+            });
             let batch_norm = if args.fold_bn { BatchNorm::Folded } else { BatchNorm::Kept };
-            onnx::export(parameters, &tasks, &Options { input, output, batch_norm })?
+            onnx::export(parameters, &tasks, &Options { input, output, batch_norm, ..size })?
         }
     };
     out.write(&bytes)?;

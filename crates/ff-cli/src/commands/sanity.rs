@@ -1,9 +1,10 @@
 //! `sanity`: trust but verify.
 
 use anyhow::Result;
+use ff_model::Architecture;
 use ff_train::sanity::Depth;
 
-use crate::flags::{ComputeFlags, DataFlags, sample_config, settle};
+use crate::flags::{ComputeFlags, DataFlags, backbone, sample_config, settle};
 use crate::output::{self, alert, note};
 use crate::ranges::{self, whole};
 use crate::{Context, Ending};
@@ -21,6 +22,9 @@ pub struct Args {
     /// Freeze the backbone first, to see the gradient checks fail.
     #[arg(long)]
     freeze_backbone: bool,
+    /// The backbone [default: resnet34].
+    #[arg(long, value_parser = backbone())]
+    backbone: Option<Architecture>,
     /// Seed of the initial values.
     #[arg(long, value_name = "S", value_parser = whole::<u64>(ranges::SEED))]
     seed: Option<u64>,
@@ -33,6 +37,7 @@ pub struct Args {
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let builder = sample_config(context, &args.data, &args.compute)
         .set("train.seed", args.seed)
+        .set("model.backbone", args.backbone)
         .set("model.freeze_backbone", args.freeze_backbone.then_some(true));
     let mut config = settle(builder)?;
     args.data.find_batch_size(&mut config)?;

@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 use ff_model::summary::{Summary, summarise};
-use ff_model::{BackboneMode, HeadSpec};
+use ff_model::{Architecture, BackboneMode, HeadSpec};
 
 use crate::Ending;
+use crate::flags::backbone;
 use crate::output::{self, grouped};
 use crate::ranges::{self, whole};
 
@@ -20,6 +21,9 @@ pub struct Args {
     /// Width of the images.
     #[arg(long, value_name = "W", default_value_t = 224, value_parser = whole::<usize>(ranges::SIDE))]
     width: usize,
+    /// The backbone.
+    #[arg(long, default_value_t, value_parser = backbone())]
+    backbone: Architecture,
     /// How deep to go: 1 shows the backbone as one row, 4 every convolution.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = whole::<usize>(ranges::DEPTH))]
     depth: usize,
@@ -31,7 +35,8 @@ pub struct Args {
 pub fn run(args: &Args, json: bool) -> Result<Ending> {
     let heads = [("age", 9), ("gender", 2), ("race", 7)].map(|(task, classes)| HeadSpec::new(task, classes));
     let mode = if args.freeze_backbone { BackboneMode::Frozen } else { BackboneMode::Trainable };
-    let mut summary = summarise(&heads, mode, [args.batch_size, args.height, args.width])?;
+    let mut summary =
+        summarise(args.backbone, &heads, mode, [args.batch_size, args.height, args.width])?;
     summary.layers.retain(|layer| layer.depth <= args.depth);
     if json {
         output::print_json(&summary)?;

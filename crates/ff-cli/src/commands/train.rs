@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
+use ff_model::Architecture;
 use ff_report::RunReport;
 use ff_train::optim::schedule::ScheduleKind;
 use ff_train::records::{EpochRecord, StepRecord};
@@ -15,7 +16,7 @@ use ff_train::weights::Init;
 use ff_train::{ConfigBuilder, Start};
 use indicatif::ProgressBar;
 
-use crate::flags::{ComputeFlags, DataFlags, PresetFlag, recorded_path, settle};
+use crate::flags::{ComputeFlags, DataFlags, PresetFlag, backbone, recorded_path, settle};
 use crate::output::{self, alert, fixed, grouped, note, percent};
 use crate::ranges::{self, number, whole};
 use crate::{Context, Ending};
@@ -31,7 +32,7 @@ use crate::{Context, Ending};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     train                                        the sample, from pretrained weights if they are at hand\n  \
-    train --init model.safetensors --epochs 3    from torchvision's or timm's ResNet-34 weights\n  \
+    train --init model.safetensors --epochs 3    from torchvision's or timm's weights\n  \
     train --preset fairface --device cuda        the full data set on a GPU\n  \
     train --lr 3e-4 --schedule cosine            another recipe; more keys in a --config FILE\n  \
     train --resume --run-dir runs/train-001      go on after Ctrl-C, a crash or a kill")]
@@ -58,6 +59,9 @@ pub struct Args {
     /// Stop after this many steps.
     #[arg(long, value_name = "N", value_parser = whole::<u64>(ranges::STEPS))]
     max_steps: Option<u64>,
+    /// The backbone [default: resnet34].
+    #[arg(long, value_parser = backbone())]
+    backbone: Option<Architecture>,
     /// Seed of initial values, order, augmentation and dropout.
     #[arg(long, value_name = "S", value_parser = whole::<u64>(ranges::SEED))]
     seed: Option<u64>,
@@ -93,6 +97,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         .set("train.epochs", args.epochs)
         .set("train.max_steps", args.max_steps)
         .set("train.seed", args.seed)
+        .set("model.backbone", args.backbone)
         .set("model.init", args.init.as_deref())
         .set("model.freeze_backbone", args.freeze_backbone.then_some(true))
         .set("optimizer.lr", args.lr)

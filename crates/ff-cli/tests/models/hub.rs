@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use candle_core::{DType, Device};
 use ff_core::files::sha256;
-use ff_model::Parameters;
+use ff_model::{Architecture, Parameters};
 use fs_err as fs;
 use serde_json::Value;
 
@@ -17,7 +17,11 @@ use crate::support::{Workplace, assert_exit, text};
 fn weights() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
     BYTES.get_or_init(|| {
-        let named = Parameters::initialise(&[], 1, &Device::Cpu).unwrap().named().unwrap().into_iter();
+        let named = Parameters::initialise(Architecture::Resnet34, &[], 1, &Device::Cpu)
+            .unwrap()
+            .named()
+            .unwrap()
+            .into_iter();
         let backbone = named.filter_map(|(name, t)| {
             Some((name.strip_prefix("backbone.")?.to_owned(), t.to_dtype(DType::BF16).unwrap()))
         });

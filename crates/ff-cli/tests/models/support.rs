@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use candle_core::{Device, Tensor};
 use ff_core::Schema;
 use ff_model::weights::{labels_metadata, serialise};
-use ff_model::{Compute, Dropout, Engine, FaceModel, TaskLabels};
+use ff_model::{Architecture, Compute, Dropout, Engine, FaceModel, TaskLabels};
 use fs_err as fs;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -79,7 +79,8 @@ fn model() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
     BYTES.get_or_init(|| {
         let heads = labels().map(|task| task.head());
-        let mut model = FaceModel::new(&heads, &Compute::cpu(Engine::Fast), 7).unwrap();
+        let mut model =
+            FaceModel::new(Architecture::default(), &heads, &Compute::cpu(Engine::Fast), 7).unwrap();
         let noise: Vec<f32> =
             (0..4 * 3 * 64 * 64u32).map(|i| (i * 7919 % 1021) as f32 / 255.0 - 2.0).collect();
         let images = Tensor::from_vec(noise, (4, 3, 64, 64), &Device::Cpu).unwrap();

@@ -4,7 +4,7 @@ use super::batch;
 use super::command::Element;
 use super::layers::{Convs, Writer, pooled};
 use super::program::Program;
-use crate::resnet::{Config, Layout};
+use crate::network::{Config, Layout};
 
 impl Program {
     /// The forward pass on running statistics for batches of exactly `batch` images of `height` x `width`, at least 32

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::arena::{Arena, Block};
 use super::batch::CHANNELS;
 use super::command::{Arg, BLOCK, Buffer, Command, Convolve, Element, Geometry, Launch, Operation, Place};
-use crate::resnet::{BnSlot, ConvSlot, EPS, Layout, MOMENTUM};
+use crate::network::{ConvNorm, EPS, Layout, MOMENTUM, NormSlot};
 use crate::shape::MapShape;
 
 /// Channels that a thread works on.
@@ -18,11 +18,10 @@ const LEAST_ROWS: usize = 64;
 const FILTER_BLOCKS: u32 = 64;
 
 /// A convolution with the BatchNorm behind it: its shapes, and its entry in the table that packing goes by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Conv {
     pub(super) geometry: Geometry,
-    pub(super) norm: BnSlot,
-    slot: ConvSlot,
+    pub(super) layer: ConvNorm,
     /// First element of the packed filters.
     packed: usize,
     /// First element of the folded biases.
@@ -32,7 +31,7 @@ pub(super) struct Conv {
 impl Conv {
     /// Its weights in the flat vector.
     pub(super) fn range(&self) -> Range<usize> {
-        self.slot.range()
+        self.layer.conv.range()
     }
 
     /// `3x3/2 16->48`
@@ -53,7 +52,7 @@ impl Conv {
 }
 
 /// The convolutions of one residual block.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct BlockConvs {
     pub(super) first: Conv,
     pub(super) second: Conv,
@@ -73,29 +72,30 @@ impl Convs {
     /// For images (`batch`, `height`, `width`, [`CHANNELS`]).
     pub(super) fn new(layout: &Layout, batch: usize, height: usize, width: usize) -> Self {
         let (mut packed_len, mut bias_len) = (0, 0);
-        let mut conv = |&(slot, norm): &(ConvSlot, BnSlot), input: MapShape, kernel: usize, stride: usize| {
+        let mut conv = |layer: &ConvNorm, input: MapShape| {
+            let slot = &layer.conv;
             let geometry = Geometry {
                 batch,
                 height: input.height,
                 width: input.width,
                 inputs: input.channels,
-                outputs: norm.channels(),
-                kernel,
-                stride,
-                padding: kernel / 2,
+                outputs: slot.outputs,
+                kernel: slot.kernel,
+                stride: slot.stride,
+                padding: slot.padding(),
             };
-            let conv = Conv { geometry, norm, slot, packed: packed_len, bias: bias_len };
+            let conv = Conv { geometry, layer: layer.clone(), packed: packed_len, bias: bias_len };
             packed_len += geometry.w_len();
             bias_len += geometry.outputs;
             conv
         };
-        let stem = conv(&layout.stem, MapShape { batch, height, width, channels: CHANNELS }, 7, 2);
+        let stem = conv(&layout.stem, MapShape { batch, height, width, channels: CHANNELS });
         let mut shape = pooled(stem.output());
         let mut blocks = Vec::new();
         for block in &layout.blocks {
-            let first = conv(&block.first, shape, 3, block.stride);
-            let second = conv(&block.second, first.output(), 3, 1);
-            let downsample = block.downsample.as_ref().map(|slots| conv(slots, shape, 1, block.stride));
+            let first = conv(&block.first, shape);
+            let second = conv(&block.second, first.output());
+            let downsample = block.downsample.as_ref().map(|layer| conv(layer, shape));
             shape = second.output();
             blocks.push(BlockConvs { first, second, downsample });
         }
@@ -116,17 +116,16 @@ impl Convs {
     /// The table that packing goes by: `Filter` of filters.cuh, one a convolution.
     fn table(&self) -> Vec<u8> {
         let entry = |conv: &Conv| {
-            let taps = conv.geometry.kernel * conv.geometry.kernel;
-            let inputs = conv.slot.range().len() / taps / conv.geometry.outputs;
+            let ConvNorm { conv: slot, norm } = &conv.layer;
             [
-                conv.slot.range().start,
+                slot.offset,
                 conv.packed,
-                conv.geometry.outputs,
-                inputs,
+                slot.outputs,
+                slot.inputs,
                 conv.geometry.inputs,
-                taps,
-                conv.norm.parameters_at(),
-                conv.norm.running_at(),
+                slot.kernel * slot.kernel,
+                norm.offset,
+                norm.running,
                 conv.bias,
             ]
         };
@@ -256,7 +255,7 @@ impl Writer {
             flat(Buffer::Parameters),
             flat(Buffer::Statistics),
             Arg::At(filters.table),
-            Arg::F32(EPS),
+            Arg::F32(EPS as f32),
             Arg::At(filters.at),
             Arg::At(biases),
         ];
@@ -316,8 +315,9 @@ impl Writer {
         let Sums { blocks, rows, channels, rows_of_block } = Sums::of(conv.output());
         let args = vec![Arg::At(raw), rows.clone(), channels.clone(), rows_of_block.clone(), self.partial()];
         self.launch(format!("norm_sums_{}", self.element), [blocks, 1, 1], args);
-        let (gamma, beta) = parameters(Buffer::Parameters, conv.norm);
-        let (mean, var) = pair(Buffer::Statistics, conv.norm.running_at(), conv.norm.channels());
+        let norm_slot = &conv.layer.norm;
+        let (gamma, beta) = parameters(Buffer::Parameters, norm_slot);
+        let (mean, var) = pair(Buffer::Statistics, norm_slot.running, norm_slot.channels);
         let args = vec![
             self.partial(),
             Arg::U32(blocks),
@@ -326,13 +326,13 @@ impl Writer {
             rows_of_block,
             gamma,
             beta,
-            Arg::F32(MOMENTUM),
-            Arg::F32(EPS),
+            Arg::F32(MOMENTUM as f32),
+            Arg::F32(EPS as f32),
             mean,
             var,
             Arg::At(norm),
         ];
-        self.launch("norm_finish".into(), [conv.norm.channels() as u32, 1, 1], args);
+        self.launch("norm_finish".into(), [norm_slot.channels as u32, 1, 1], args);
     }
 
     /// `out = relu(norm(raw) + residual)`
@@ -381,8 +381,9 @@ impl Writer {
     }
 
     fn norm_gradient_finish(&mut self, conv: &Conv, sums: &Sums, norm: Place) {
-        let (gamma, _) = parameters(Buffer::Parameters, conv.norm);
-        let (grad_gamma, grad_beta) = parameters(Buffer::Gradient, conv.norm);
+        let norm_slot = &conv.layer.norm;
+        let (gamma, _) = parameters(Buffer::Parameters, norm_slot);
+        let (grad_gamma, grad_beta) = parameters(Buffer::Gradient, norm_slot);
         let args = vec![
             self.partial(),
             Arg::U32(sums.blocks),
@@ -394,7 +395,7 @@ impl Writer {
             grad_beta,
             Arg::At(self.coefficients),
         ];
-        self.launch("norm_backward_finish".into(), [conv.norm.channels() as u32, 1, 1], args);
+        self.launch("norm_backward_finish".into(), [norm_slot.channels as u32, 1, 1], args);
     }
 
     /// From the gradient behind a BatchNorm to that of the convolution's output.
@@ -528,8 +529,8 @@ fn pair(buffer: Buffer, first: usize, channels: usize) -> (Arg, Arg) {
 }
 
 /// Scale and shift of a BatchNorm in the parameters, or their gradients.
-fn parameters(buffer: Buffer, norm: BnSlot) -> (Arg, Arg) {
-    pair(buffer, norm.parameters_at(), norm.channels())
+fn parameters(buffer: Buffer, norm: &NormSlot) -> (Arg, Arg) {
+    pair(buffer, norm.offset, norm.channels)
 }
 
 /// `PoolSize` of pool.cuh.

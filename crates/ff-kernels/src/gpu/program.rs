@@ -2,7 +2,7 @@
 
 use super::batch::RECIPE_LEN;
 use super::command::{Buffer, Command, Element, Place};
-use crate::resnet::Layout;
+use crate::network::Layout;
 
 /// The backbone's work on a GPU for batches of exactly `batch` images of `height` x `width`.
 ///

@@ -6,7 +6,7 @@ use super::batch;
 use super::command::{Element, Operation, Place};
 use super::layers::{BlockConvs, Conv, Convs, Filters, Mask, Residual, Writer, pooled};
 use super::program::Program;
-use crate::resnet::{Config, Layout};
+use crate::network::{Config, Layout, MIN_IMAGE_SIZE};
 use crate::shape::check_channels;
 
 /// A convolution's output and its BatchNorm (4, C).
@@ -87,10 +87,12 @@ impl Program {
 
     pub(super) fn convs(layout: &Layout, batch: usize, height: usize, width: usize) -> Convs {
         assert!(batch >= 1, "a program needs at least one image");
-        assert!(height >= 32 && width >= 32, "expected images of at least 32x32, found {height}x{width}");
+        assert!(
+            height.min(width) >= MIN_IMAGE_SIZE,
+            "expected images of at least {MIN_IMAGE_SIZE}x{MIN_IMAGE_SIZE}, found {height}x{width}"
+        );
         // Kernels read whole vectors of channels, and count elements in 32 bits.
-        let widths = layout.blocks.iter().map(|block| block.outputs);
-        widths.chain([layout.stem.1.channels()]).for_each(|width| check_channels("program", width));
+        layout.conv_norms().for_each(|layer| check_channels("program", layer.conv.outputs));
         Convs::new(layout, batch, height, width)
     }
 }

@@ -5,12 +5,12 @@
 
 use super::block::Conv;
 use super::buffers::TrainBlock;
-use super::layout::BnSlot;
 use super::plan::{Buffers, Plan};
 use super::train::bn_relu;
 use crate::batchnorm::{Coefficients, Norm, apply_backward, gather_backward};
 use crate::epilogue::{Accumulate, Epilogue, Gradient, Mask, Moments};
 use crate::gemm::{Branch, StemGradient};
+use crate::network::{ConvNorm, NormSlot};
 use crate::pool::global_average_backward;
 use crate::shape::{MapShape, check_len};
 use crate::source::Source;
@@ -64,9 +64,9 @@ impl Plan {
             let (raw1, raw2) = (&raw1[..len], &raw2[..len]);
             let g = &mut grad[..len];
 
-            backward(norm2, sums, pixels, &block.layout.second.1, params, grads, coefficients);
+            backward(norm2, sums, pixels, &block.layout.second.norm, params, grads, coefficients);
             let d_raw2 = Source::BnBackward { grad: g, raw: raw2, coefficients };
-            let (slot, inner) = (&block.layout.second.0, &mut inner[..len]);
+            let (slot, inner) = (&block.layout.second.conv, &mut inner[..len]);
             block.second.winograd().weight_gradient(
                 pool,
                 bn_relu(raw1, norm1),
@@ -89,19 +89,20 @@ impl Plan {
                 workspace,
             );
 
-            backward(norm1, sums, pixels, &block.layout.first.1, params, grads, coefficients);
+            backward(norm1, sums, pixels, &block.layout.first.norm, params, grads, coefficients);
             let x: &[f32] = if i > 0 { &train.blocks[i - 1].out } else { &train.pooled };
             let x = &x[..block.input.len()];
-            let slot = &block.layout.first.0;
-            if let (Some((raw, norm)), Some(conv), Some((weights, bn))) =
+            let slot = &block.layout.first.conv;
+            if let (Some((raw, norm)), Some(conv), Some(layer)) =
                 (branch, &block.branch, &block.layout.downsample)
             {
                 let raw = &raw[..len];
                 sums.reset(block.output.channels);
                 gather_backward(pool, block.output, g, raw, &norm.mean, sums);
-                backward(norm, sums, pixels, bn, params, grads, branch_coefficients);
+                backward(norm, sums, pixels, &layer.norm, params, grads, branch_coefficients);
                 apply_backward(pool, block.output, raw, branch_coefficients, g);
-                conv.weight_gradient(pool, x, Source::Plain(g), &mut grads[weights.range()], workspace);
+                let to = &mut grads[layer.conv.range()];
+                conv.weight_gradient(pool, x, Source::Plain(g), to, workspace);
             }
             let before = (i > 0).then(|| &train.blocks[i - 1]);
             sums.reset(block.input.channels);
@@ -119,9 +120,9 @@ impl Plan {
                     conv.weight_gradient(pool, Source::Plain(x), d_raw1, &mut grads[slot.range()], workspace);
                     let weights = &params[slot.range()];
                     match (&block.branch, &block.layout.downsample) {
-                        (Some(branch), Some((branch_weights, _))) => {
+                        (Some(branch), Some(layer)) => {
                             let to = &mut next[..block.input.len()];
-                            let branch_weights = &params[branch_weights.range()];
+                            let branch_weights = &params[layer.conv.range()];
                             branch.input_gradient(
                                 pool,
                                 g,
@@ -153,7 +154,7 @@ impl Plan {
                         .layout
                         .downsample
                         .as_ref()
-                        .map(|(weights, _)| Branch { grad_out: g, weights: &params[weights.range()] });
+                        .map(|layer| Branch { grad_out: g, weights: &params[layer.conv.range()] });
                     let to = &mut next[..block.input.len()];
                     let weights = &params[slot.range()];
                     conv.input_gradient(
@@ -175,7 +176,7 @@ impl Plan {
         let g = &grad[..shape.len()];
         sums.reset(shape.channels);
         max_pool.gather_backward(pool, g, argmax, raw, &norm.mean, sums, workspace);
-        let (slot, bn) = &layout.stem;
+        let ConvNorm { conv: slot, norm: bn } = &layout.stem;
         backward(norm, sums, stem.output().pixels(), bn, params, grads, coefficients);
         let gradient = StemGradient { pool: *max_pool, grad: g, argmax, raw, coefficients };
         let packed = &packed_images[..stem.packed_len()];
@@ -187,11 +188,11 @@ fn backward(
     norm: &Norm,
     sums: &ChannelSums,
     pixels: usize,
-    bn: &BnSlot,
+    slot: &NormSlot,
     params: &[f32],
     grads: &mut [f32],
     coefficients: &mut Coefficients,
 ) {
-    let (grad_gamma, grad_beta) = bn.parameters_mut(grads);
-    norm.backward(sums, pixels, bn.parameters(params).0, grad_gamma, grad_beta, coefficients);
+    let (grad_gamma, grad_beta) = slot.parameters_mut(grads);
+    norm.backward(sums, pixels, slot.parameters(params).0, grad_gamma, grad_beta, coefficients);
 }

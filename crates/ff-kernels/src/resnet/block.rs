@@ -1,10 +1,9 @@
 //! The kernels of one basic block: its two 3x3 convolutions and the 1x1 branch, and which algorithm each uses.
 
-use super::layout::BlockLayout;
-use super::plan::Mode;
 use crate::buffer::Buffer;
 use crate::epilogue::Epilogue;
 use crate::gemm::ConvGemm;
+use crate::network::{BasicBlock, Mode};
 use crate::shape::MapShape;
 use crate::source::Source;
 use crate::threads::ThreadPool;
@@ -12,7 +11,7 @@ use crate::winograd::{Conv3x3, Filters};
 
 /// The kernels of one block.
 pub(super) struct Block {
-    pub(super) layout: BlockLayout,
+    pub(super) layout: BasicBlock,
     pub(super) first: Conv,
     pub(super) second: Conv,
     pub(super) branch: Option<ConvGemm>,
@@ -119,14 +118,14 @@ impl Conv {
 }
 
 impl Block {
-    pub(super) fn new(layout: &BlockLayout, input: MapShape, threads: usize, mode: Mode) -> Self {
-        let first = Conv::choose(input, layout.outputs, layout.stride, threads, mode);
+    pub(super) fn new(layout: &BasicBlock, input: MapShape, threads: usize, mode: Mode) -> Self {
+        let first = Conv::choose(input, layout.outputs(), layout.stride(), threads, mode);
         let output = first.output();
         let branch = layout
             .downsample
             .is_some()
-            .then(|| ConvGemm::new(input, layout.outputs, 1, layout.stride, threads));
-        let second = Conv::choose(output, layout.outputs, 1, threads, mode);
+            .then(|| ConvGemm::new(input, layout.outputs(), 1, layout.stride(), threads));
+        let second = Conv::choose(output, layout.outputs(), 1, threads, mode);
         Self { layout: layout.clone(), first, second, branch, input, output }
     }
 

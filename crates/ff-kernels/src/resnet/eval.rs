@@ -1,10 +1,9 @@
 //! Inference: every BatchNorm folded into the convolution before it, the residual and ReLU into its epilogue.
 
-use super::EPS;
 use super::buffers::Folded;
-use super::layout::{BnSlot, ConvSlot};
 use super::plan::{Buffers, Plan};
 use crate::epilogue::{Activation, Epilogue};
+use crate::network::{ConvSlot, EPS, NormSlot};
 use crate::pool::global_average;
 use crate::shape::check_len;
 use crate::source::Source;
@@ -31,7 +30,7 @@ impl Plan {
         let stem_out = &mut infer.stem_out[..stem.output().len()];
         let epilogue = relu(&infer.stem, None);
         let scale = Some(&infer.stem.scale[..]);
-        stem.forward(pool, packed, &params[layout.stem.0.range()], scale, stem_out, epilogue, workspace);
+        stem.forward(pool, packed, &params[layout.stem.conv.range()], scale, stem_out, epilogue, workspace);
         let [x, middle, branch_out] = &mut infer.maps;
         let (mut x, mut out) = (x, branch_out);
         let len = max_pool.output().len();
@@ -45,9 +44,9 @@ impl Plan {
             shape = block.output;
             let len = shape.len();
             let (input, middle) = (&mut x[..block.input.len()], &mut middle[..len]);
-            let filters = filters(first, params, &block.layout.first.0);
+            let filters = filters(first, params, &block.layout.first.conv);
             block.first.forward(pool, input, filters, middle, relu(first, None), workspace);
-            let filters = self::filters(second, params, &block.layout.second.0);
+            let filters = self::filters(second, params, &block.layout.second.conv);
             let out_map = &mut out[..len];
             if let (Some(branch), Some(conv)) = (branch, &block.branch) {
                 let packed = branch.filters.as_ref().expect("the branch is packed");
@@ -83,30 +82,29 @@ impl Plan {
         if infer.fresh {
             return;
         }
-        infer.stem.take(&layout.stem.1, params, running);
+        infer.stem.take(&layout.stem.norm, params, running);
         for (block, folded) in blocks.iter().zip(&mut infer.blocks) {
-            let slots =
+            let layers =
                 [Some(&block.layout.first), Some(&block.layout.second), block.layout.downsample.as_ref()];
-            for (slot, folded) in slots.into_iter().zip(folded.iter_mut()) {
-                if let (Some((_, bn)), Some(folded)) = (slot, folded) {
-                    folded.take(bn, params, running);
+            for (layer, folded) in layers.into_iter().zip(folded.iter_mut()) {
+                if let (Some(layer), Some(folded)) = (layer, folded) {
+                    folded.take(&layer.norm, params, running);
                 }
             }
             let [Some(first), Some(second), branch] = folded else {
                 unreachable!("two convolutions a block")
             };
-            for (folded, conv, (slot, _)) in
+            for (folded, conv, layer) in
                 [(first, &block.first, &block.layout.first), (second, &block.second, &block.layout.second)]
             {
                 if let Some(filters) = &mut folded.filters {
-                    conv.prepare(pool, &params[slot.range()], &folded.scale, filters);
+                    conv.prepare(pool, &params[layer.conv.range()], &folded.scale, filters);
                 }
             }
-            if let (Some(branch), Some(conv), Some((slot, _))) =
-                (branch, &block.branch, &block.layout.downsample)
+            if let (Some(branch), Some(conv), Some(layer)) = (branch, &block.branch, &block.layout.downsample)
                 && let Some(filters) = &mut branch.filters
             {
-                conv.pack(pool, &params[slot.range()], Some(&branch.scale), filters);
+                conv.pack(pool, &params[layer.conv.range()], Some(&branch.scale), filters);
             }
         }
         infer.fresh = true;
@@ -114,10 +112,10 @@ impl Plan {
 }
 
 impl Folded {
-    fn take(&mut self, bn: &BnSlot, params: &[f32], running: &[f32]) {
-        let ((gamma, beta), (mean, var)) = (bn.parameters(params), bn.running(running));
-        for c in 0..bn.channels() {
-            let scale = f64::from(gamma[c]) / (f64::from(var[c]) + f64::from(EPS)).sqrt();
+    fn take(&mut self, norm: &NormSlot, params: &[f32], running: &[f32]) {
+        let ((gamma, beta), (mean, var)) = (norm.parameters(params), norm.running(running));
+        for c in 0..norm.channels {
+            let scale = f64::from(gamma[c]) / (f64::from(var[c]) + EPS).sqrt();
             self.scale[c] = scale as f32;
             self.bias[c] = (f64::from(beta[c]) - f64::from(mean[c]) * scale) as f32;
         }

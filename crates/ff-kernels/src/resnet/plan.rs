@@ -4,23 +4,14 @@ use std::sync::Arc;
 
 use super::block::Block;
 use super::buffers::{InferBuffers, TrainBuffers};
-use super::layout::{Config, Layout};
 use crate::batchnorm::Coefficients;
 use crate::buffer::Buffer;
 use crate::gemm::Stem;
+use crate::network::{BasicBlock, Config, ConvSlot, Layout, MIN_IMAGE_SIZE, Mode};
 use crate::pool::MaxPool;
 use crate::shape::MapShape;
 use crate::sums::ChannelSums;
 use crate::threads::ThreadPool;
-
-/// What a plan keeps buffers for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// `forward_train` and `backward`.
-    Train,
-    /// `forward_eval`.
-    Infer,
-}
 
 /// A layer of a plan, for listings.
 #[derive(Clone, Debug)]
@@ -64,7 +55,7 @@ pub(super) enum Buffers {
 }
 
 impl Plan {
-    /// A plan for up to `batch` images of `height` x `width` (at least 32 each).
+    /// A plan for up to `batch` images of `height` x `width` (at least [`MIN_IMAGE_SIZE`] each).
     pub fn new(
         config: &Config,
         batch: usize,
@@ -74,7 +65,10 @@ impl Plan {
         mode: Mode,
     ) -> Self {
         assert!(batch >= 1, "a plan needs at least one image");
-        assert!(height >= 32 && width >= 32, "expected images of at least 32x32, found {height}x{width}");
+        assert!(
+            height.min(width) >= MIN_IMAGE_SIZE,
+            "expected images of at least {MIN_IMAGE_SIZE}x{MIN_IMAGE_SIZE}, found {height}x{width}"
+        );
         let layout = Layout::new(config);
         let threads = pool.threads();
         let stem = Stem::new(batch, height, width, config.stem_channels, threads);
@@ -146,26 +140,23 @@ impl Plan {
     /// Every convolution with its shape, kernel and cost.
     pub fn describe(&self) -> Vec<Layer> {
         let shape = |s: MapShape| [s.batch, s.height, s.width, s.channels];
-        let layer = |name: String, input: [usize; 4], output: MapShape, algorithm: String, macs: usize| {
-            Layer { name, input, output: shape(output), algorithm, gflop: 2e-9 * macs as f64 }
+        let layer = |conv: &ConvSlot, input: [usize; 4], output: MapShape, algorithm: String, macs: usize| {
+            let (name, gflop) = (conv.name.clone(), 2e-9 * macs as f64);
+            Layer { name, input, output: shape(output), algorithm, gflop }
         };
         let images = [self.images, self.height, self.width, 3];
-        let mut layers = vec![layer(
-            "conv1".to_owned(),
-            images,
-            self.stem.output(),
-            "direct on split columns".to_owned(),
-            self.stem.macs(),
-        )];
+        let algorithm = "direct on split columns".to_owned();
+        let macs = self.stem.macs();
+        let mut layers = vec![layer(&self.layout.stem.conv, images, self.stem.output(), algorithm, macs)];
         for block in &self.blocks {
-            let name = |part: &str| format!("{}.{part}", block.layout.name);
+            let BasicBlock { first, second, downsample, .. } = &block.layout;
             let (algorithm, macs) = block.first.describe();
-            layers.push(layer(name("conv1"), shape(block.input), block.output, algorithm, macs));
+            layers.push(layer(&first.conv, shape(block.input), block.output, algorithm, macs));
             let (algorithm, macs) = block.second.describe();
-            layers.push(layer(name("conv2"), shape(block.output), block.output, algorithm, macs));
-            if let Some(conv) = &block.branch {
-                let (input, name) = (shape(block.input), name("downsample.0"));
-                layers.push(layer(name, input, block.output, conv.describe(), conv.macs()));
+            layers.push(layer(&second.conv, shape(block.output), block.output, algorithm, macs));
+            if let (Some(branch), Some(kernel)) = (downsample, &block.branch) {
+                let (input, algorithm) = (shape(block.input), kernel.describe());
+                layers.push(layer(&branch.conv, input, block.output, algorithm, kernel.macs()));
             }
         }
         layers

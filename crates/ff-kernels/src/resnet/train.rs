@@ -1,11 +1,10 @@
 //! The training forward pass: raw convolution outputs and block outputs are kept, normalised ones are not.
 
 use super::buffers::TrainBlock;
-use super::layout::{BnSlot, ConvSlot};
 use super::plan::{Buffers, Plan};
-use super::{EPS, MOMENTUM};
 use crate::batchnorm::{Norm, Residual, Running, add_relu};
 use crate::epilogue::Epilogue;
+use crate::network::{ConvNorm, ConvSlot, EPS, MOMENTUM, NormSlot};
 use crate::pool::global_average;
 use crate::shape::{MapShape, check_len};
 use crate::source::Source;
@@ -46,7 +45,7 @@ impl Plan {
         let packed = &mut packed_images[..stem.packed_len()];
         stem.pack_images(pool, images, packed);
         let raw = &mut train.stem_raw[..stem.output().len()];
-        let (conv, bn) = &layout.stem;
+        let ConvNorm { conv, norm: bn } = &layout.stem;
         sums.reset(stem.output().channels);
         let epilogue = Epilogue::Statistics(sums);
         stem.forward(pool, packed, &params[conv.range()], None, raw, epilogue, workspace);
@@ -64,29 +63,29 @@ impl Plan {
             let (raw1, raw2, out) = (&mut raw1[..len], &mut raw2[..len], &mut out[..len]);
 
             sums.reset(block.output.channels);
-            let filters = weights(params, &block.layout.first.0);
+            let filters = weights(params, &block.layout.first.conv);
             block.first.forward(pool, x, filters, raw1, Epilogue::Statistics(sums), workspace);
-            normalise(norm1, sums, block.output, &block.layout.first.1, params, running);
+            normalise(norm1, sums, block.output, &block.layout.first.norm, params, running);
 
             sums.reset(block.output.channels);
-            let filters = weights(params, &block.layout.second.0);
+            let filters = weights(params, &block.layout.second.conv);
             let epilogue = Epilogue::Statistics(sums);
             block.second.winograd().forward(pool, bn_relu(raw1, norm1), filters, raw2, epilogue, workspace);
-            normalise(norm2, sums, block.output, &block.layout.second.1, params, running);
+            normalise(norm2, sums, block.output, &block.layout.second.norm, params, running);
 
             let residual = match (branch, &block.branch, &block.layout.downsample) {
-                (Some((raw, norm)), Some(conv), Some((weights, bn))) => {
+                (Some((raw, norm)), Some(conv), Some(layer)) => {
                     let raw = &mut raw[..len];
                     sums.reset(block.output.channels);
                     conv.forward(
                         pool,
                         x,
-                        &params[weights.range()],
+                        &params[layer.conv.range()],
                         raw,
                         Epilogue::Statistics(sums),
                         workspace,
                     );
-                    normalise(norm, sums, block.output, bn, params, running);
+                    normalise(norm, sums, block.output, &layer.norm, params, running);
                     Residual::Bn { raw, norm }
                 }
                 _ => Residual::Plain(x),
@@ -115,11 +114,12 @@ fn normalise(
     norm: &mut Norm,
     sums: &ChannelSums,
     shape: MapShape,
-    bn: &BnSlot,
+    slot: &NormSlot,
     params: &[f32],
     running: &mut [f32],
 ) {
-    let (gamma, beta) = bn.parameters(params);
-    let (mean, var) = bn.running_mut(running);
-    norm.from_sums(sums, shape.pixels(), gamma, beta, Running { mean, var, momentum: MOMENTUM }, EPS);
+    let (gamma, beta) = slot.parameters(params);
+    let (mean, var) = slot.running_mut(running);
+    let running = Running { mean, var, momentum: MOMENTUM as f32 };
+    norm.from_sums(sums, shape.pixels(), gamma, beta, running, EPS as f32);
 }

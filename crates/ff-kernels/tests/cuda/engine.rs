@@ -12,8 +12,9 @@ use ff_kernels::gpu::twins::Workbench;
 use ff_kernels::gpu::twins::values::{noise, parameters, relative_error, statistics};
 use ff_kernels::gpu::update::{Group, Scalars};
 use ff_kernels::gpu::{Buffer, Element, Place, Program};
+use ff_kernels::network::{Config, Layout, Mode, Stage};
 use ff_kernels::optim::{AdamW, Sgd};
-use ff_kernels::resnet::{Config, Layout, Mode, Plan, Stage};
+use ff_kernels::resnet::Plan;
 
 use crate::fake;
 

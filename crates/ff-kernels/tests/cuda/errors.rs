@@ -2,7 +2,7 @@
 
 use ff_kernels::cuda::{Engine, Error, Gpu, Pinned};
 use ff_kernels::gpu::{Element, Program};
-use ff_kernels::resnet::Config;
+use ff_kernels::network::Config;
 
 use crate::fake;
 

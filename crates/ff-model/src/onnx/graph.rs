@@ -2,12 +2,11 @@
 
 use candle_core::Device;
 use ff_kernels::image::{IMAGENET_MEAN, IMAGENET_STD};
+use ff_kernels::network::{BasicBlock, ConvNorm, EPS};
 
 use super::proto::Message;
-use super::{BatchNorm, Input, Options, Output, SIZE};
-use crate::architecture::{self, BasicBlock, ConvNorm};
+use super::{BatchNorm, Input, Options, Output};
 use crate::layout::BACKBONE_PREFIX;
-use crate::reference::EPS;
 use crate::{Parameters, Result, TaskLabels};
 
 /// Name of the open dimension.
@@ -30,7 +29,7 @@ impl<'p> Graph<'p> {
     ) -> Result<Message> {
         let mut graph = Self { parameters, batch_norm: options.batch_norm, message: Message::default() };
         graph.message.text(field::NAME, "fairface");
-        let images = graph.input(options.input);
+        let images = graph.input(options.input, options.height, options.width);
         let embedding = graph.backbone(&images)?;
         let projected = graph.linear(&embedding, "shared.0", "shared.0.out")?;
         let z = graph.node("Relu", &[&projected], "shared.1", &[]);
@@ -50,12 +49,13 @@ impl<'p> Graph<'p> {
         Ok(graph.message)
     }
 
-    /// Declares the input, and gives the normalised images (batch,3,224,224).
-    fn input(&mut self, input: Input) -> String {
+    /// Declares the input, and gives the normalised images (batch,3,height,width).
+    fn input(&mut self, input: Input, height: usize, width: usize) -> String {
         use Dim::{Named, Size};
+        let (height, width) = (Size(height as u64), Size(width as u64));
         let (element, shape) = match input {
-            Input::Normalised => (ElementType::F32, [Named(BATCH), Size(3), Size(SIZE), Size(SIZE)]),
-            Input::Bytes => (ElementType::U8, [Named(BATCH), Size(SIZE), Size(SIZE), Size(3)]),
+            Input::Normalised => (ElementType::F32, [Named(BATCH), Size(3), height, width]),
+            Input::Bytes => (ElementType::U8, [Named(BATCH), height, width, Size(3)]),
         };
         self.message.message(field::INPUT, &value_info(IMAGES, element, &shape));
         if input == Input::Normalised {
@@ -72,7 +72,8 @@ impl<'p> Graph<'p> {
     }
 
     fn backbone(&mut self, images: &str) -> Result<String> {
-        let stem = self.conv_norm(&architecture::stem(), images)?;
+        let layout = self.parameters.architecture().layout();
+        let stem = self.conv_norm(&layout.stem, images)?;
         let stem = self.node("Relu", &[&stem], "backbone.relu", &[]);
         let window = [
             ("kernel_shape", Attribute::Ints(vec![3; 2])),
@@ -80,8 +81,8 @@ impl<'p> Graph<'p> {
             ("pads", Attribute::Ints(vec![1; 4])),
         ];
         let mut x = self.node("MaxPool", &[&stem], "backbone.maxpool", &window);
-        for block in architecture::blocks() {
-            x = self.basic_block(&block, &x)?;
+        for block in &layout.blocks {
+            x = self.basic_block(block, &x)?;
         }
         let pooled = self.node("GlobalAveragePool", &[&x], "backbone.avgpool", &[]);
         Ok(self.node("Flatten", &[&pooled], "embedding", &[("axis", Attribute::Int(1))]))
@@ -89,9 +90,9 @@ impl<'p> Graph<'p> {
 
     fn basic_block(&mut self, block: &BasicBlock, x: &str) -> Result<String> {
         let name = |part: &str| format!("{BACKBONE_PREFIX}{}.{part}", block.name);
-        let y = self.conv_norm(&block.conv1, x)?;
+        let y = self.conv_norm(&block.first, x)?;
         let y = self.node("Relu", &[&y], &name("relu1"), &[]);
-        let y = self.conv_norm(&block.conv2, &y)?;
+        let y = self.conv_norm(&block.second, &y)?;
         let shortcut = match &block.downsample {
             Some(downsample) => self.conv_norm(downsample, x)?,
             None => x.to_owned(),
@@ -101,15 +102,16 @@ impl<'p> Graph<'p> {
     }
 
     fn conv_norm(&mut self, layer: &ConvNorm, x: &str) -> Result<String> {
+        let slot = &layer.conv;
         let (conv, norm) =
-            (format!("{BACKBONE_PREFIX}{}", layer.conv), format!("{BACKBONE_PREFIX}{}", layer.norm));
+            (format!("{BACKBONE_PREFIX}{}", slot.name), format!("{BACKBONE_PREFIX}{}", layer.norm.name));
         let weight_name = format!("{conv}.weight");
         let mut weight = self.values(&weight_name)?;
-        let shape = layer.weight_shape();
+        let shape = slot.shape();
         let window = [
-            ("kernel_shape", Attribute::Ints(vec![layer.kernel as u64; 2])),
-            ("strides", Attribute::Ints(vec![layer.stride as u64; 2])),
-            ("pads", Attribute::Ints(vec![layer.padding() as u64; 4])),
+            ("kernel_shape", Attribute::Ints(vec![slot.kernel as u64; 2])),
+            ("strides", Attribute::Ints(vec![slot.stride as u64; 2])),
+            ("pads", Attribute::Ints(vec![slot.padding() as u64; 4])),
         ];
         let [gamma, beta, mean, var] = ["weight", "bias", "running_mean", "running_var"];
         match self.batch_norm {

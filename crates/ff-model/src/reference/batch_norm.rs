@@ -4,13 +4,9 @@
 //! here keeps state: the caller owns the running statistics.
 
 use candle_core::{D, Tensor};
+use ff_kernels::network::{EPS, MOMENTUM};
 
 use crate::Result;
-
-/// Added to the variance before its root.
-pub const EPS: f64 = 1e-5;
-/// Share of the batch in the new running statistics.
-pub const MOMENTUM: f64 = 0.1;
 
 /// Mean and unbiased variance of one batch, (C,) each, outside any gradient.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! The reference execution: ResNet-34 in plain candle operations and candle's autograd.
+//! The reference execution: a ResNet in plain candle operations and candle's autograd.
 //!
 //! Slow, short and readable beside the paper; runs on every candle device, and every fast path is tested against it.
 
@@ -6,7 +6,7 @@ mod batch_norm;
 mod max_pool;
 mod resnet;
 
-pub use batch_norm::{BatchStatistics, EPS, batch_norm_eval, batch_norm_train};
+pub use batch_norm::{BatchStatistics, batch_norm_eval, batch_norm_train};
 pub use max_pool::max_pool;
 
 use candle_core::{Tensor, Var};
@@ -23,7 +23,8 @@ pub struct Reference {
 
 impl Backbone for Reference {
     fn embed(&mut self, images: Images<'_>, parameters: &Parameters) -> Result<Tensor> {
-        ResNet::new(|name| parameters.get(name)).forward(images.planes()?, &mut Norm::Eval)
+        ResNet::new(parameters.architecture(), |name| parameters.get(name))
+            .forward(images.planes()?, &mut Norm::Eval)
     }
 
     fn forward_train(&mut self, images: Images<'_>, parameters: &mut Parameters) -> Result<Tensor> {
@@ -40,7 +41,7 @@ impl Backbone for Reference {
                 Some(i) => Ok(variables[i].as_tensor().clone()),
                 None => parameters.get(name),
             };
-            ResNet::new(lookup).forward(images, &mut Norm::Train(&mut updates))?
+            ResNet::new(parameters.architecture(), lookup).forward(images, &mut Norm::Train(&mut updates))?
         };
         let layout = parameters.statistics_layout().clone();
         parameters.update(|_, statistics| {

@@ -12,7 +12,6 @@ use ff_core::Schema;
 
 use super::TaskLabels;
 use super::fit::{Values, problem};
-use crate::architecture::EMBEDDING;
 use crate::{Error, Result};
 
 /// Tasks and labels in the order of `fc`'s rows; labels are spelt as in FairFace's CSVs.
@@ -27,6 +26,8 @@ pub const FAIRFACE_LABELS: [(&str, &[&str]); 3] = [
 
 /// Rows of `fc`.
 const LOGITS: usize = 18;
+/// Columns of `fc`: the embedding of FairFace's ResNet-34.
+const EMBEDDING: usize = 512;
 
 /// Whether a classifier weight is FairFace's.
 pub(super) fn is_classifier(weight: &Tensor) -> bool {

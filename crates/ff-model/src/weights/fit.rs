@@ -8,7 +8,7 @@ use candle_core::{DType, Tensor};
 use super::Scope;
 use super::source::FileTensor;
 use crate::layout::{BACKBONE_PREFIX, Entry, ParameterLayout, Role};
-use crate::{Error, HeadSpec, Parameters, Result};
+use crate::{Architecture, Error, HeadSpec, Parameters, Result};
 
 /// What loading a file did beside filling the model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct LoadReport {
     pub set_aside: Vec<String>,
 }
 
-/// Whether tensors by full name fit a model with these heads.
+/// Whether tensors by full name fit a model of this architecture with these heads.
 ///
 /// # Errors
 /// [`Error::Mismatch`] names every misfit.
@@ -27,9 +27,11 @@ pub(super) fn check(
     path: &Path,
     tensors: &BTreeMap<String, FileTensor>,
     scope: Scope,
+    architecture: Architecture,
     heads: &[HeadSpec],
 ) -> Result<()> {
-    let (layout, statistics) = (ParameterLayout::parameters(heads), ParameterLayout::statistics());
+    let layout = ParameterLayout::parameters(architecture, heads);
+    let statistics = ParameterLayout::statistics(architecture);
     misfits(path, tensors, scope, &Wanted::new(&layout, &statistics, scope)).map(drop)
 }
 

@@ -13,7 +13,6 @@ mod source;
 mod state_dict;
 mod tensor_file;
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
@@ -36,7 +35,7 @@ pub enum Scope {
     Model,
 }
 
-/// Fills `parameters` from a file: torchvision's or timm's ResNet-34, FairFace's, or a checkpoint of this crate.
+/// Fills `parameters` from a file: torchvision's or timm's ResNet, FairFace's, or a checkpoint of this crate.
 ///
 /// A classifier `fc.*` is set aside, and so are the heads of a checkpoint in [`Scope::Backbone`]; BatchNorm's batch
 /// counters are ignored.
@@ -47,12 +46,12 @@ pub fn load(path: &Path, scope: Scope, parameters: &mut Parameters) -> Result<Lo
     WeightFile::read(path)?.fill(scope, parameters)
 }
 
-/// The bytes of a safetensors file with every tensor of the model, f32, and one metadata entry.
-///
-/// One entry only: safetensors writes metadata in the order of a hash map, and equal models must give equal bytes.
+/// The bytes of a safetensors file with every tensor of the model, f32, and this metadata entry; another one says the
+/// architecture where it is not ResNet-34. Equal models give equal bytes.
 pub fn serialise(parameters: &Parameters, metadata: (&str, String)) -> Result<Vec<u8>> {
-    let metadata = HashMap::from([(metadata.0.to_owned(), metadata.1)]);
-    to_safetensors(parameters.named()?, Some(metadata))
+    let (key, value) = &metadata;
+    let entries = [(*key, value.as_str())].into_iter().chain(parameters.architecture().metadata());
+    to_safetensors(parameters.named()?, &entries.collect::<Vec<_>>())
 }
 
 /// A file of weights as this project keeps it.
@@ -80,7 +79,7 @@ pub fn convert(path: &Path) -> Result<Converted> {
     let heads = file.heads();
     let scope = if heads.is_empty() { Scope::Backbone } else { Scope::Model };
     file.check(scope, &heads)?;
-    let mut parameters = Parameters::initialise(&heads, 0, &Device::Cpu)?;
+    let mut parameters = Parameters::initialise(file.architecture(), &heads, 0, &Device::Cpu)?;
     let report = file.fill(scope, &mut parameters)?;
     let params = match scope {
         Scope::Backbone => parameters.layout().backbone().len(),
@@ -92,7 +91,7 @@ pub fn convert(path: &Path) -> Result<Converted> {
         (None, None) => {
             let named = parameters.named()?.into_iter();
             let backbone = named.filter_map(|(n, t)| Some((n.strip_prefix(BACKBONE_PREFIX)?.to_owned(), t)));
-            to_safetensors(backbone.collect(), None)?
+            to_safetensors(backbone.collect(), &[])?
         }
     };
     let backbone_sha256 = backbone_sha256(&parameters)?;
@@ -112,12 +111,30 @@ fn backbone_sha256(parameters: &Parameters) -> Result<String> {
     Ok(sha256(&bytes))
 }
 
-fn to_safetensors(
-    tensors: Vec<(String, Tensor)>,
-    metadata: Option<HashMap<String, String>>,
-) -> Result<Vec<u8>> {
+fn to_safetensors(tensors: Vec<(String, Tensor)>, metadata: &[(&str, &str)]) -> Result<Vec<u8>> {
     let on_cpu = |(name, t): (String, Tensor)| Ok((name, t.to_device(&Device::Cpu)?));
     let tensors: Vec<(String, Tensor)> = tensors.into_iter().map(on_cpu).collect::<Result<_>>()?;
-    safetensors::serialize(tensors, metadata)
-        .map_err(|e| Error::Safetensors { path: "model.safetensors".into(), message: e.to_string() })
+    let mut bytes = safetensors::serialize(tensors, None)
+        .map_err(|e| Error::Safetensors { path: "model.safetensors".into(), message: e.to_string() })?;
+    if !metadata.is_empty() {
+        insert_metadata(&mut bytes, metadata);
+    }
+    Ok(bytes)
+}
+
+/// Puts metadata into a safetensors file in this order: the safetensors crate writes them in that of a hash map, and
+/// equal models must give equal bytes.
+fn insert_metadata(bytes: &mut Vec<u8>, metadata: &[(&str, &str)]) {
+    const LEN: usize = size_of::<u64>();
+    let (len, rest) = bytes.split_first_chunk::<LEN>().expect("the file begins with its header's length");
+    let len = u64::from_le_bytes(*len) as usize;
+    let header = rest[..len].trim_ascii_end();
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let entries = metadata.iter().map(|(key, value)| format!("{}:{}", quoted(key), quoted(value)));
+    let entries = entries.collect::<Vec<_>>().join(",");
+    let mut longer = format!(r#"{{"__metadata__":{{{entries}}},"#).into_bytes();
+    longer.extend(&header[1..]);
+    longer.resize(longer.len().next_multiple_of(LEN), b' ');
+    bytes.splice(LEN..LEN + len, longer.iter().copied());
+    bytes[..LEN].copy_from_slice(&(longer.len() as u64).to_le_bytes());
 }

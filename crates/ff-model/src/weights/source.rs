@@ -15,6 +15,7 @@ use ff_core::files::read_within;
 use super::fit::{self, LoadReport};
 use super::tensor_file::TensorFile;
 use super::{Scope, TaskLabels, fairface, labels, state_dict};
+use crate::architecture::{Architecture, METADATA_KEY};
 use crate::layout::BACKBONE_PREFIX;
 use crate::{Error, HeadSpec, Parameters, Result};
 
@@ -40,6 +41,7 @@ pub struct WeightFile {
     kind: Kind,
     tensors: BTreeMap<String, FileTensor>,
     labels: Option<Vec<TaskLabels>>,
+    architecture: Option<Architecture>,
     original: Option<Vec<u8>>,
 }
 
@@ -64,12 +66,15 @@ impl WeightFile {
     /// # Errors
     /// As [`WeightFile::read`].
     pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self> {
-        let Contents { tensors, labels, safetensors } = Contents::parse(path, bytes)?;
+        let Contents { tensors, labels, architecture, safetensors } = Contents::parse(path, bytes)?;
         let prefixed = tensors.keys().any(|name| name.starts_with(BACKBONE_PREFIX));
         let full_name = |name: &str| match prefixed {
             true => name.to_owned(),
             false => format!("{BACKBONE_PREFIX}{name}"),
         };
+        let in_backbone = |name| str::strip_prefix(name, BACKBONE_PREFIX).unwrap_or(name);
+        let names = || tensors.keys().map(|name| in_backbone(name));
+        let architecture = architecture.or_else(|| Architecture::of_tensors(names()));
         let classifier = match (tensors.get("fc.weight"), tensors.get("fc.bias")) {
             (Some(weight), Some(bias)) if fairface::is_classifier(weight) => Some((weight, bias)),
             _ => None,
@@ -89,7 +94,8 @@ impl WeightFile {
         let heads: Vec<_> = heads.collect();
         let named = tensors.into_iter().map(|(name, tensor)| (full_name(&name), FileTensor { name, tensor }));
         let original = safetensors.filter(|_| kind != Kind::Fairface);
-        Ok(Self { path: path.to_owned(), kind, tensors: named.chain(heads).collect(), labels, original })
+        let (path, tensors) = (path.to_owned(), named.chain(heads).collect());
+        Ok(Self { path, kind, tensors, labels, architecture, original })
     }
 
     /// The file.
@@ -107,6 +113,11 @@ impl WeightFile {
         self.labels.as_deref()
     }
 
+    /// The backbone in the file: as its metadata say, or the names of its tensors. ResNet-34 where neither does.
+    pub fn architecture(&self) -> Architecture {
+        self.architecture.unwrap_or_default()
+    }
+
     /// The file's bytes, where they are safetensors that need no change.
     pub(super) fn original(&self) -> Option<&[u8]> {
         self.original.as_deref()
@@ -117,12 +128,13 @@ impl WeightFile {
         self.labels.as_deref().unwrap_or_default().iter().map(TaskLabels::head).collect()
     }
 
-    /// Whether the file fits a model with these heads. To be asked before there is one: labels may be many.
+    /// Whether the file fits a model of its architecture with these heads. To be asked before there is one: labels may
+    /// be many.
     ///
     /// # Errors
     /// [`Error::Mismatch`] names every missing, extra and wrongly shaped tensor.
     pub fn check(&self, scope: Scope, heads: &[HeadSpec]) -> Result<()> {
-        fit::check(&self.path, &self.tensors, scope, heads)
+        fit::check(&self.path, &self.tensors, scope, self.architecture(), heads)
     }
 
     /// Fills a model's parameters.
@@ -130,7 +142,14 @@ impl WeightFile {
     /// # Errors
     /// As [`load`](super::load).
     pub fn fill(&self, scope: Scope, parameters: &mut Parameters) -> Result<LoadReport> {
-        fit::fill(&self.path, &self.tensors, scope, parameters)
+        let expected = parameters.architecture();
+        match self.architecture {
+            Some(found) if found != expected => Err(Error::Mismatch {
+                path: self.path.clone(),
+                problems: vec![format!("the backbone: expected {expected}, found {found}")],
+            }),
+            _ => fit::fill(&self.path, &self.tensors, scope, parameters),
+        }
     }
 }
 
@@ -154,6 +173,8 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>> {
 struct Contents {
     tensors: BTreeMap<String, Tensor>,
     labels: Option<Vec<TaskLabels>>,
+    /// As the metadata say.
+    architecture: Option<Architecture>,
     /// The bytes, where they are safetensors.
     safetensors: Option<Vec<u8>>,
 }
@@ -165,7 +186,12 @@ impl Contents {
                 .map_err(|message| Error::Safetensors { path: path.to_owned(), message })?;
             let labels =
                 file.metadata.get(labels::KEY).map(|json| labels::from_json(path, json)).transpose()?;
-            return Ok(Self { tensors: file.tensors, labels, safetensors: Some(bytes) });
+            let architecture = file.metadata.get(METADATA_KEY).map(|name| name.parse()).transpose();
+            let architecture = architecture.map_err(|expected| Error::Safetensors {
+                path: path.to_owned(),
+                message: format!("{METADATA_KEY} in the metadata: {expected}"),
+            })?;
+            return Ok(Self { tensors: file.tensors, labels, architecture, safetensors: Some(bytes) });
         }
         let bad = |message: String| Error::Pickle { path: path.to_owned(), message };
         let mut tensors = BTreeMap::new();
@@ -175,6 +201,6 @@ impl Contents {
                 return Err(bad(format!("{name}: expected one tensor of this name, found two")));
             }
         }
-        Ok(Self { tensors, labels: None, safetensors: None })
+        Ok(Self { tensors, labels: None, architecture: None, safetensors: None })
     }
 }

@@ -20,7 +20,7 @@ use ff_data::{
     Augment, Decoding, FilePaths, ImageRules, LoaderConfig, Manifest, OnBadImage, Sampling, Splits,
     default_workers,
 };
-use ff_model::{Compute, DeviceSpec, Engine, Precision};
+use ff_model::{Architecture, Compute, DeviceSpec, Engine, Precision};
 use serde::{Deserialize, Serialize};
 
 pub use criterion::Criterion;
@@ -130,6 +130,9 @@ impl CacheKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
+    /// `resnet18` or `resnet34`.
+    #[serde(default)]
+    pub backbone: Architecture,
     /// `auto`, `pretrained`, `random`, or a safetensors file.
     pub init: String,
     /// Dropout rate after the shared projection.
@@ -246,7 +249,7 @@ impl Default for DataConfig {
 
 impl Default for ModelConfig {
     fn default() -> Self {
-        Self { init: "auto".into(), dropout: 0.3, freeze_backbone: false, freeze_epochs: 0 }
+        Self { backbone: Architecture::default(), init: "auto".into(), dropout: 0.3, freeze_backbone: false, freeze_epochs: 0 }
     }
 }
 

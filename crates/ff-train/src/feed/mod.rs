@@ -20,7 +20,7 @@ use ff_model::{FaceModel, Images};
 
 use crate::Result;
 use mixing::Mix;
-pub use room::{Pass, check_room};
+pub use room::{BatchPlan, Pass, check_room};
 use upload::{Pixels, Upload};
 
 /// Who augments images, and in which form they leave the host.

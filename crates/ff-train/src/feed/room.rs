@@ -1,5 +1,8 @@
 //! Whether the host has memory for a batch, before the system ends the process for it.
 
+use ff_model::Architecture;
+
+use crate::config::{Config, DataConfig};
 use crate::{Error, Result, machine};
 
 /// What a batch is made for.
@@ -11,39 +14,54 @@ pub enum Pass {
     Evaluation,
 }
 
-impl Pass {
-    /// Bytes that the fast engine keeps on the CPU for each image of a batch, of this height and width, with the least of
-    /// the backbones; others and the reference engine keep more.
-    const fn bytes_an_image(self, image_size: usize) -> u64 {
-        let at_224 = match self {
-            Self::Training => 26_000_000,
-            Self::Evaluation => 8_500_000,
+/// Batches that the host is to hold and to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchPlan {
+    /// What they are made for.
+    pub pass: Pass,
+    /// By which backbone.
+    pub backbone: Architecture,
+    /// Height and width of the images.
+    pub image_size: usize,
+    /// Images in a batch.
+    pub batch_size: usize,
+    /// Batches made ahead.
+    pub prefetch: usize,
+}
+
+impl BatchPlan {
+    /// What a configuration asks for.
+    pub fn of(config: &Config, pass: Pass) -> Self {
+        let DataConfig { image_size, batch_size, prefetch, .. } = config.data;
+        Self { pass, backbone: config.model.backbone, image_size, batch_size, prefetch }
+    }
+
+    /// Bytes that the fast engine keeps on the CPU for each image of a batch; the reference engine keeps more.
+    const fn bytes_an_image(&self) -> u64 {
+        let at_224 = match (self.pass, self.backbone) {
+            (Pass::Training, Architecture::Resnet34) => 26_000_000,
+            (Pass::Training, Architecture::Resnet18) => 18_000_000,
+            (Pass::Evaluation, _) => 8_500_000,
         };
-        at_224 * (image_size * image_size) as u64 / (224 * 224)
+        at_224 * (self.image_size * self.image_size) as u64 / (224 * 224)
     }
 }
 
 /// Refuses a batch that the host has no memory for; what a GPU has room for, its own errors say.
 ///
-/// Images are `image_size` pixels high and wide, and `rows` all that there are: no batch is larger.
+/// `rows` are all images that there are: no batch is larger.
 ///
 /// # Errors
 /// [`Error::Config`] says how much the batch needs, how much is free, and which batch fits.
-pub fn check_room(pass: Pass, image_size: usize, batch: usize, prefetch: usize, rows: usize) -> Result<()> {
+pub fn check_room(plan: BatchPlan, rows: usize) -> Result<()> {
     match machine::free_memory() {
-        Some(free) => check_room_in(free, pass, image_size, batch, prefetch, rows),
+        Some(free) => check_room_in(free, plan, rows),
         None => Ok(()),
     }
 }
 
-fn check_room_in(
-    free: u64,
-    pass: Pass,
-    image_size: usize,
-    batch: usize,
-    prefetch: usize,
-    rows: usize,
-) -> Result<()> {
+fn check_room_in(free: u64, plan: BatchPlan, rows: usize) -> Result<()> {
+    let BatchPlan { image_size, batch_size: batch, prefetch, .. } = plan;
     let pixels = 4 * 3 * (image_size * image_size) as u64;
     let batches_ahead = (prefetch as u64).saturating_add(1);
     let need = |batch: usize| {
@@ -74,15 +92,17 @@ fn check_room_in(
 
 #[cfg(test)]
 mod tests {
-    use ff_kernels::resnet::{Config as Network, Mode, Plan};
+    use ff_kernels::network::Mode;
+    use ff_kernels::resnet::Plan;
     use ff_kernels::threads::ThreadPool;
 
     use super::*;
 
     #[test]
     fn a_batch_that_cannot_fit_is_refused_with_one_that_does() {
-        let check = |free, batch, rows| {
-            check_room_in(free, Pass::Training, 224, batch, 4, rows).map_err(|e| e.to_string())
+        let check = |free, batch_size, rows| {
+            let plan = BatchPlan { batch_size, ..plan(Pass::Training, Architecture::Resnet34) };
+            check_room_in(free, plan, rows).map_err(|e| e.to_string())
         };
         const GIB: u64 = 1 << 30;
         assert_eq!(check(4 * GIB, 32, 100_000), Ok(()));
@@ -96,20 +116,26 @@ mod tests {
         assert!(check(GIB, usize::MAX, usize::MAX).is_err(), "nothing wraps");
     }
 
+    fn plan(pass: Pass, backbone: Architecture) -> BatchPlan {
+        BatchPlan { pass, backbone, image_size: 224, batch_size: 1, prefetch: 4 }
+    }
+
     /// The estimate is what the engine's plan takes, and no more: a batch that fits must not be refused.
     #[test]
     fn what_a_batch_is_said_to_need_is_what_the_engine_takes() {
         let pool = std::sync::Arc::new(ThreadPool::new(1));
         for (pass, mode) in [(Pass::Training, Mode::Train), (Pass::Evaluation, Mode::Infer)] {
-            let bytes = |batch| {
-                Plan::new(&Network::resnet34(), batch, 224, 224, std::sync::Arc::clone(&pool), mode).bytes()
-            };
-            let slope = (bytes(6) - bytes(2)) as u64 / 4;
-            let estimate = pass.bytes_an_image(224);
-            assert!(
-                estimate <= slope && slope < estimate * 5 / 4,
-                "{pass:?}: {slope} bytes an image, not {estimate}"
-            );
+            for backbone in Architecture::ALL {
+                let bytes = |batch| {
+                    Plan::new(&backbone.config(), batch, 224, 224, std::sync::Arc::clone(&pool), mode).bytes()
+                };
+                let slope = (bytes(6) - bytes(2)) as u64 / 4;
+                let estimate = plan(pass, backbone).bytes_an_image();
+                assert!(
+                    estimate <= slope && slope < estimate * 5 / 4,
+                    "{pass:?} {backbone}: {slope} bytes an image, not {estimate}"
+                );
+            }
         }
     }
 }

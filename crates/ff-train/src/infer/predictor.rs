@@ -15,7 +15,7 @@ use serde::{Serialize, Serializer};
 use super::evaluate::check_finite;
 use super::trained::Trained;
 use crate::Result;
-use crate::feed::{Augmentation, Feeder, InputBatch, Pass, Samples, check_room};
+use crate::feed::{Augmentation, BatchPlan, Feeder, InputBatch, Pass, Samples, check_room};
 
 /// A model and the labels behind its logits.
 pub struct Predictor {
@@ -119,16 +119,15 @@ impl Predictor {
         let (mut files, mut values) = (Vec::new(), Vec::new());
         let compute = |model: &mut FaceModel, images: Images| Ok(model.embed(images)?);
         let failures = for_each_batch(&mut self.model, images, config, compute, |embedding, samples, _| {
-            let batch = embedding.flatten_all()?.to_vec1::<f32>()?;
-            for (row, file) in batch.chunks_exact(ff_model::architecture::EMBEDDING).zip(&samples.files) {
-                check_finite(file, "embedding", row)?;
+            for (row, file) in embedding.to_vec2::<f32>()?.into_iter().zip(&samples.files) {
+                check_finite(file, "embedding", &row)?;
+                values.extend(row);
             }
-            values.extend(batch);
             files.extend_from_slice(&samples.files);
             progress(samples.len());
             Ok(ControlFlow::Continue(()))
         })?;
-        let shape = (files.len(), ff_model::architecture::EMBEDDING);
+        let shape = (files.len(), self.model.architecture().embedding_len());
         let values = Tensor::from_vec(values, shape, &candle_core::Device::Cpu)?;
         Ok((Embeddings { files, values }, failures))
     }
@@ -155,7 +154,10 @@ fn for_each_batch<T>(
     mut then: impl FnMut(T, &Samples, &Dataset) -> Result<ControlFlow<()>>,
 ) -> Result<Vec<Failure>> {
     if model.device().is_cpu() {
-        check_room(Pass::Evaluation, images.image_size(), config.batch_size, config.prefetch, images.len())?;
+        let LoaderConfig { batch_size, prefetch, .. } = config;
+        let (backbone, image_size) = (model.architecture(), images.image_size());
+        let plan = BatchPlan { pass: Pass::Evaluation, backbone, image_size, batch_size, prefetch };
+        check_room(plan, images.len())?;
     }
     let dataset = Arc::new(images);
     let config = config.with_on_bad_image(OnBadImage::Skip);

@@ -52,9 +52,10 @@ pub fn open_trained(source: &TrainedSource, compute: &Compute) -> Result<Trained
         TrainedSource::Run { dir, which } => {
             let run = RunDir::open(dir)?;
             let checkpoint = run.open_checkpoint(*which)?;
-            let image_size = Some(run.config()?.data.image_size);
+            let config = run.config()?;
+            let image_size = Some(config.data.image_size);
             let encoders = checkpoint.state()?.encoders;
-            let mut model = FaceModel::new(&heads(&encoders), compute, 0)?;
+            let mut model = FaceModel::new(config.model.backbone, &heads(&encoders), compute, 0)?;
             checkpoint.load_model(&mut model)?;
             Ok(Trained { model, encoders, path: checkpoint.path().to_owned(), image_size })
         }

@@ -61,11 +61,13 @@ pub fn follow(average: &Tensor, values: &Tensor, decay: f64) -> Result<()> {
 mod tests {
     use super::*;
     use candle_core::Device;
-    use ff_model::HeadSpec;
+    use ff_model::{Architecture, HeadSpec};
 
     #[test]
     fn swapping_twice_changes_nothing_and_once_exchanges() {
-        let mut parameters = Parameters::initialise(&[HeadSpec::new("age", 3)], 1, &Device::Cpu).unwrap();
+        let mut parameters =
+            Parameters::initialise(Architecture::Resnet34, &[HeadSpec::new("age", 3)], 1, &Device::Cpu)
+                .unwrap();
         let mut average = Average::new(0.9, &parameters).unwrap();
         let zeros = parameters.zero_gradient().unwrap();
         let before = parameters.values().copy().unwrap();
@@ -79,7 +81,9 @@ mod tests {
 
     #[test]
     fn early_steps_forget_faster() {
-        let parameters = Parameters::initialise(&[HeadSpec::new("age", 3)], 1, &Device::Cpu).unwrap();
+        let parameters =
+            Parameters::initialise(Architecture::Resnet34, &[HeadSpec::new("age", 3)], 1, &Device::Cpu)
+                .unwrap();
         let average = Average::new(0.99, &parameters).unwrap();
         assert_eq!(average.decay(1), 2.0 / 11.0);
         assert_eq!(average.decay(10_000), 0.99);

@@ -37,7 +37,7 @@ pub fn groups(layout: &ParameterLayout, mode: BackboneMode, config: &OptimizerCo
     for entry in layout.entries().iter().filter(|e| e.offset >= first) {
         let decays = config.decay == DecayScope::All || entry.role.decays();
         let weight_decay = if decays { config.weight_decay } else { 0.0 };
-        let (part, lr_factor) = match entry.blocks_above() {
+        let (part, lr_factor) = match entry.blocks_above {
             Some(blocks) => (Part::Backbone, config.layer_decay.powi(blocks as i32)),
             None => (Part::Heads, config.head_lr),
         };

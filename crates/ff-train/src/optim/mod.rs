@@ -251,10 +251,10 @@ pub fn optimizer_step(model: &mut FaceModel, optimizer: &mut Optimizer) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ff_model::HeadSpec;
+    use ff_model::{Architecture, HeadSpec};
 
     fn parameters() -> Parameters {
-        Parameters::initialise(&[HeadSpec::new("age", 3)], 1, &Device::Cpu).unwrap()
+        Parameters::initialise(Architecture::Resnet34, &[HeadSpec::new("age", 3)], 1, &Device::Cpu).unwrap()
     }
 
     fn gradient(parameters: &Parameters, step: usize) -> Tensor {

@@ -10,7 +10,6 @@ use candle_core::{DType, Tensor};
 use ff_data::Splits;
 use ff_kernels::gpu::error::largest_batch;
 use ff_kernels::gpu::{Element, Program};
-use ff_kernels::resnet::Config as Network;
 use ff_model::{DeviceSpec, Dropout, Engine, Precision};
 
 use crate::config::Config;
@@ -110,7 +109,7 @@ fn arena_bytes(config: &Config, batch: usize) -> usize {
         Precision::Bf16 => Element::Bf16,
         Precision::F32 { .. } => Element::F32,
     };
-    let (network, size) = (Network::resnet34(), config.data.image_size);
+    let (network, size) = (config.model.backbone.config(), config.data.image_size);
     let train = Program::train(&network, element, batch, size, size).arena_len();
     train + Program::infer(&network, element, batch, size, size).arena_len()
 }

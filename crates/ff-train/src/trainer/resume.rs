@@ -108,7 +108,7 @@ impl std::fmt::Display for Change {
 }
 
 /// Settings whose state in the checkpoint would have no meaning under another value.
-const NEVER: [&str; 2] = ["optimizer.kind", "tasks"];
+const NEVER: [&str; 3] = ["optimizer.kind", "model.backbone", "tasks"];
 /// Settings that decide which images the rest of an epoch has: a position inside it would mean something else.
 const BETWEEN_EPOCHS: [&str; 4] =
     ["data.batch_size", "data.image_size", "train.seed", "optimizer.accumulate"];

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use ff_model::summary::summarise;
 use ff_model::{BackboneMode, DeviceSpec};
 use ff_train::machine::{peak_rss_mib, peak_tflops};
-use ff_train::run::checkpoint::heads;
+use ff_train::setup::heads;
 use ff_train::trainer::batch_size::BatchSize;
 use network::{Parts, Timing};
 use serde::Serialize;
@@ -34,6 +34,9 @@ pub struct Args {
     /// Training: real batches from the loader, as a run takes them, in place of synthetic ones.
     #[arg(long)]
     with_loader: bool,
+    /// The backbone [default: resnet34].
+    #[arg(long, value_parser = backbone())]
+    backbone: Option<Architecture>,
     #[command(flatten)]
     data: DataFlags,
     #[command(flatten)]
@@ -138,12 +141,9 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         Stage::Infer => network::infer(&config, &splits.encoders, steps)?,
     };
     let ms_per_batch = median(ms);
-    let mult_adds = summarise(
-        &heads,
-        BackboneMode::Trainable,
-        [batch_size, config.data.image_size, config.data.image_size],
-    )?
-    .mult_adds;
+    let size = config.data.image_size;
+    let shape = [batch_size, size, size];
+    let mult_adds = summarise(config.model.backbone, &heads, BackboneMode::Trainable, shape)?.mult_adds;
     let gflop = args.stage.forward_passes().map(|passes| 2e-9 * passes * mult_adds as f64);
     let gflop_per_s = gflop.map(|gflop| 1e3 * gflop / ms_per_batch);
     let gpu = gpu.map(|gpu| {

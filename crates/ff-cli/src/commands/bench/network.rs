@@ -8,7 +8,7 @@ use ff_core::Encoders;
 use ff_data::{Manifest, Row, Splits};
 use ff_model::{DeviceSpec, Dropout, FaceModel};
 use ff_train::Config;
-use ff_train::feed::{Pass, check_room};
+use ff_train::feed::{BatchPlan, Pass, check_room};
 use ff_train::learner::{Learner, StepPosition};
 use ff_train::loss::{StepLosses, multi_task};
 use ff_train::machine::{self, Gpu};
@@ -34,7 +34,7 @@ impl Parts {
 
 /// `steps` training steps after one to warm up.
 pub fn train(config: &Config, encoders: &Encoders, steps: usize) -> Result<Vec<Parts>> {
-    check_room(Pass::Training, config.data.image_size, config.data.batch_size, 0, config.data.batch_size)?;
+    check_room(BatchPlan { prefetch: 0, ..BatchPlan::of(config, Pass::Training) }, config.data.batch_size)?;
     let mut model = build_model(config, encoders)?;
     let mut optimizer = Optimizer::for_model(config.optimizer.clone(), &model)?;
     let images = synthetic(config, &model)?;
@@ -59,13 +59,7 @@ pub fn train(config: &Config, encoders: &Encoders, steps: usize) -> Result<Vec<P
 /// Milliseconds of a forward pass in evaluation mode.
 pub fn infer(config: &Config, encoders: &Encoders, steps: usize) -> Result<Timing> {
     if config.train.device == DeviceSpec::Cpu {
-        check_room(
-            Pass::Evaluation,
-            config.data.image_size,
-            config.data.batch_size,
-            0,
-            config.data.batch_size,
-        )?;
+        check_room(BatchPlan { prefetch: 0, ..BatchPlan::of(config, Pass::Evaluation) }, config.data.batch_size)?;
     }
     let mut model = build_model(config, encoders)?;
     let images = synthetic(config, &model)?;

@@ -5,7 +5,7 @@ use crate::gpu::batch::{CHANNELS, Lookup, RECIPE_LEN, write_recipe};
 use crate::gpu::command::{Buffer, Element, Place};
 use crate::gpu::program::Program;
 use crate::image::{ColorOp, IMAGENET_MEAN, IMAGENET_STD, InverseMap, Recipe, Rgb, augment, compose};
-use crate::resnet::Config;
+use crate::network::Config;
 use crate::simd::Level;
 
 const SIZE: [usize; 2] = [45, 38];

@@ -3,7 +3,7 @@
 use super::{Bench, Workbench, noise, rounded, stored_noise, wide};
 use crate::gpu::command::{Buffer, Element, Operation, Place};
 use crate::gpu::layers::{Conv, Convs, Mask, Residual, Writer, pooled};
-use crate::resnet::{Config, EPS, Layout, MOMENTUM, Stage};
+use crate::network::{Config, EPS, Layout, MOMENTUM, Stage};
 use crate::shape::MapShape;
 
 /// Strides, a branch in the first stage, channels whose eights do not divide a block, maps with odd edges.
@@ -72,9 +72,9 @@ fn filters<W: Workbench>(
         };
         let found = bench.read(element, packed.of(conv, element), geometry.w_len())?;
         bench.compare(format!("pack_filters_{element} {name}"), element, &found, &packed_twin(&|_| 1.0));
-        let (gamma, beta) = conv.norm.parameters(&parameters);
-        let (mean, var) = conv.norm.running(&statistics);
-        let scale = |k: usize| f64::from(gamma[k]) / (f64::from(var[k]) + f64::from(EPS)).sqrt();
+        let (gamma, beta) = conv.layer.norm.parameters(&parameters);
+        let (mean, var) = conv.layer.norm.running(&statistics);
+        let scale = |k: usize| f64::from(gamma[k]) / (f64::from(var[k]) + EPS).sqrt();
         let found = bench.read(element, folded.of(conv, element), geometry.w_len())?;
         bench.compare(format!("fold_filters_{element} {name}"), element, &found, &packed_twin(&scale));
         let found = bench.read(element, folded.bias_of(conv, element), geometry.outputs)?;
@@ -197,13 +197,13 @@ fn norm<W: Workbench>(
     let before = bench.read_f32(Place::f32s(Buffer::Statistics, 0), layout.statistics_len())?;
     bench.machine.run(&forward)?;
 
-    let twin = Twin::new(shape, &raws, conv.norm.parameters(&parameters));
+    let twin = Twin::new(shape, &raws, conv.layer.norm.parameters(&parameters));
     let after = bench.read_f32(Place::f32s(Buffer::Statistics, 0), layout.statistics_len())?;
-    let (mean_before, var_before) = conv.norm.running(&before);
-    let (mean_after, var_after) = conv.norm.running(&after);
+    let (mean_before, var_before) = conv.layer.norm.running(&before);
+    let (mean_after, var_after) = conv.layer.norm.running(&after);
     let n = shape.pixels() as f64;
     let moved = |before: &[f32], towards: &[f64]| -> Vec<f64> {
-        let step = |(b, t): (&f32, &f64)| f64::from(*b) + f64::from(MOMENTUM) * (t - f64::from(*b));
+        let step = |(b, t): (&f32, &f64)| f64::from(*b) + MOMENTUM * (t - f64::from(*b));
         before.iter().zip(towards).map(step).collect()
     };
     let unbiased: Vec<f64> = twin.var.iter().map(|v| v * n / (n - 1.0)).collect();
@@ -262,7 +262,7 @@ fn norm<W: Workbench>(
         };
         let (d_gamma, d_beta, d_raw) = twin.backward(&g, &from, &raws);
         let gradient = bench.read_f32(Place::f32s(Buffer::Gradient, 0), layout.parameters_len())?;
-        let (found_gamma, found_beta) = conv.norm.parameters(&gradient);
+        let (found_gamma, found_beta) = conv.layer.norm.parameters(&gradient);
         bench.compare(format!("norm {element} {name} gamma, {mask:?}"), Element::F32, found_gamma, &d_gamma);
         bench.compare(format!("norm {element} {name} beta, {mask:?}"), Element::F32, found_beta, &d_beta);
         let found = bench.read(element, to, shape.len())?;
@@ -294,7 +294,7 @@ impl Twin {
     }
 
     fn inv_std(&self, c: usize) -> f64 {
-        1.0 / (self.var[c] + f64::from(EPS)).sqrt()
+        1.0 / (self.var[c] + EPS).sqrt()
     }
 
     fn normed(&self, i: usize, x: f32) -> f64 {
@@ -345,7 +345,7 @@ fn max_pool<W: Workbench>(bench: &mut Bench<'_, W>, element: Element, convs: &Co
 
     let layout = Layout::new(&config());
     let parameters = bench.read_f32(Place::f32s(Buffer::Parameters, 0), layout.parameters_len())?;
-    let twin = Twin::new(input, &raws, stem.norm.parameters(&parameters));
+    let twin = Twin::new(input, &raws, stem.layer.norm.parameters(&parameters));
     let pool = |of: &dyn Fn(usize) -> f64| -> Vec<(f64, usize)> {
         let winner = |i: usize| {
             let (c, x, y) = (i % channels, i / channels % output.width, i / channels / output.width);
@@ -381,7 +381,7 @@ fn max_pool<W: Workbench>(bench: &mut Bench<'_, W>, element: Element, convs: &Co
     }
     let (d_gamma, d_beta, d_input) = twin.backward(&g, &g, &raws);
     let gradient = bench.read_f32(Place::f32s(Buffer::Gradient, 0), layout.parameters_len())?;
-    let (found_gamma, found_beta) = stem.norm.parameters(&gradient);
+    let (found_gamma, found_beta) = stem.layer.norm.parameters(&gradient);
     bench.compare(format!("max_pool_backward_{element} gamma"), Element::F32, found_gamma, &d_gamma);
     bench.compare(format!("max_pool_backward_{element} beta"), Element::F32, found_beta, &d_beta);
     let found = bench.read(element, d_raw, input.len())?;

@@ -6,7 +6,8 @@ use super::values::{noise, parameters, relative_error, statistics};
 use super::{Bench, Verdict, Workbench};
 use crate::gpu::command::{Buffer, Element, Place};
 use crate::gpu::program::Program;
-use crate::resnet::{Config, Layout, Mode, Plan, Stage};
+use crate::network::{Config, Layout, Mode, Stage};
+use crate::resnet::Plan;
 use crate::threads::ThreadPool;
 
 /// A branch in the first stage, strides, blocks without a branch.
@@ -49,7 +50,7 @@ pub(super) fn check<W: Workbench>(bench: &mut Bench<'_, W>, element: Element) ->
     compare(bench, format!("training, running statistics, {element}"), element, &found, &moved);
     let found = bench.read_f32(Place::f32s(Buffer::Gradient, 0), gradient.len())?;
     for parameter in &layout.parameters {
-        let range = parameter.offset..parameter.offset + parameter.shape.iter().product::<usize>();
+        let range = parameter.range();
         let name = format!("training, gradient of {}, {element}", parameter.name);
         compare(bench, name, element, &found[range.clone()], &gradient[range]);
     }

@@ -1,6 +1,6 @@
 //! Values to check with: noise that is the same on every machine, and networks as they are at first.
 
-use crate::resnet::Layout;
+use crate::network::Layout;
 
 /// Deterministic noise in -1..1.
 pub fn noise(len: usize, seed: u64) -> Vec<f32> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::gpu::{Command, Convolve, Program};
-use crate::resnet::Config;
+use crate::network::Config;
 
 /// What cuDNN asks an H200 about itself, as it would write it down.
 const H200: &str = r#"{"maxGridSize":[2147483647,65535,65535],"maxBlockSize":[1024,1024,64],"regsPerBlock":65536,
