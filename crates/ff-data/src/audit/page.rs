@@ -7,8 +7,10 @@ use std::{
     path::Path,
 };
 
-use super::{Audit, Fault, LabelCounts, Match, MatchKind, Place};
-use crate::{splits::Split, task::Task, thumbnail::thumbnail_uri};
+use ff_core::TaskName;
+
+use super::{Audit, Fault, ImageRecord, LabelCounts, Match, MatchKind};
+use crate::{splits::Split, thumbnail::thumbnail_uri};
 
 /// Matches shown with pictures in each list, and pictures shown of each match.
 const MAX_MATCHES: usize = 40;
@@ -98,7 +100,7 @@ impl Page<'_> {
             .images
             .iter()
             .take(MAX_PICTURES)
-            .map(|place| self.picture(place, &found.conflicts))
+            .map(|image| self.picture(image, &found.conflicts))
             .collect();
         let more = more(found.images.len(), MAX_PICTURES);
         format!(
@@ -106,14 +108,14 @@ impl Page<'_> {
         )
     }
 
-    fn picture(&self, place: &Place, conflicts: &[Task]) -> String {
-        let uri = thumbnail_uri(&self.images.join(&place.file), THUMBNAIL).unwrap_or_default();
-        let label = |(task, label): (Task, &String)| {
-            let class = if conflicts.contains(&task) { " class=\"conflict\"" } else { "" };
-            format!("<span{class}>{}</span>", escaped(label))
+    fn picture(&self, image: &ImageRecord, conflicts: &[TaskName]) -> String {
+        let uri = thumbnail_uri(&self.images.join(&image.file), THUMBNAIL).unwrap_or_default();
+        let label = |(task, label): (&TaskName, &Option<String>)| {
+            let class = if conflicts.contains(task) { " class=\"conflict\"" } else { "" };
+            format!("<span{class}>{}</span>", escaped(label.as_deref().unwrap_or("unknown")))
         };
-        let labels: Vec<String> = place.labels.iter().map(label).collect();
-        let (file, split) = (escaped(&place.file), place.split.name());
+        let labels: Vec<String> = image.labels.iter().map(label).collect();
+        let (file, split) = (escaped(&image.file), image.split.name());
         format!(
             "<div><img src=\"{uri}\" alt=\"{file}\" loading=\"lazy\"><p><b>{split}</b> {file}<br>{}</p></div>\n",
             labels.join(", ")
@@ -122,7 +124,7 @@ impl Page<'_> {
 
     fn bad_images(&self) -> String {
         let unreadable = self.audit.unreadable.iter().map(|bad| {
-            row(&[bad.place.split.name(), &bad.place.file, &bad.place.line.to_string(), &bad.reason])
+            row(&[bad.image.split.name(), &bad.image.file, &bad.image.line.to_string(), &bad.reason])
         });
         let misshapen = self.audit.misshapen.iter().map(|bad| {
             let fault = match bad.fault {
@@ -131,7 +133,7 @@ impl Page<'_> {
                 Fault::Blank => "blank",
             };
             let size = format!("{} x {}", bad.size.width, bad.size.height);
-            row(&[bad.place.split.name(), &bad.place.file, &bad.place.line.to_string(), fault, &size])
+            row(&[bad.image.split.name(), &bad.image.file, &bad.image.line.to_string(), fault, &size])
         });
         [
             table("Unreadable images", &["split", "file", "line", "reason"], unreadable.collect()),
@@ -166,7 +168,7 @@ impl Page<'_> {
 }
 
 /// A row a label: rows and share in every split, and the shares as bars on one scale.
-fn balance(task: Task, labels: &[LabelCounts]) -> String {
+fn balance(task: &TaskName, labels: &[LabelCounts]) -> String {
     let totals = Split::ALL.map(|split| labels.iter().map(|label| label.of(split)).sum::<usize>());
     let share =
         |label: &LabelCounts, split: Split| label.of(split) as f64 / totals[split as usize].max(1) as f64;
