@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ff_core::random::{Purpose, generator};
+use ff_core::{
+    Encoders, PerTask,
+    random::{Purpose, generator},
+};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
@@ -18,11 +21,9 @@ use crate::{
     face_box::{FaceBox, faces},
     image_file,
     inputs::ImageInput,
-    labels::Encoders,
-    manifest::{Manifest, Row},
+    manifest::Manifest,
     order::EpochOrder,
     resize::{ImageSize, resize_into},
-    task::PerTask,
     transforms::{self, AugmentParams, AugmentSpec},
 };
 
@@ -128,11 +129,11 @@ impl Scratch {
 
 impl Dataset {
     /// Encodes all labels and checks that the images folder is there with the first image in it.
-    /// Images are 224 x 224 unless [`Dataset::with_size`] says otherwise. Where the manifest has the columns `x`, `y`,
+    /// Images are 224 x 224 unless [`Dataset::with_image_size`] says otherwise. Where the manifest has the columns `x`, `y`,
     /// `w` and `h`, the face in that box is cut out, as of [`Dataset::unlabelled`] images; a row may leave them empty.
     ///
     /// # Errors
-    /// No rows; a label that the encoders do not know or a box that is none (with its row); some columns of a box
+    /// No rows; a task of the encoders that the manifest was not read for, a label that they do not know or a box that is none (with its row); some columns of a box
     /// without the others; no such folder; the first image missing (with its path, CSV, line and folder).
     pub fn open(
         manifest: Manifest,
@@ -144,16 +145,7 @@ impl Dataset {
         if manifest.is_empty() {
             return Err(Error::NoRows { path: manifest.path().to_owned() });
         }
-        let targets = PerTask::try_from_fn(|task| {
-            let encode = |row: &Row| {
-                encoders[task].encode(&row.labels[task]).map_err(|error| Error::BadRow {
-                    path: manifest.path().to_owned(),
-                    line: row.line,
-                    reason: error.to_string(),
-                })
-            };
-            manifest.rows().iter().map(encode).collect::<Result<Vec<u32>>>()
-        })?;
+        let targets = manifest.encode(encoders)?;
         let faces = faces(&manifest)?;
         Dataset {
             manifest,
@@ -170,7 +162,7 @@ impl Dataset {
         .checked()
     }
 
-    /// Images without labels, for prediction: evaluation mode, in the order given, and empty targets. Faces are cut
+    /// Images without labels, for prediction: evaluation mode, in the order given, and targets of no task. Faces are cut
     /// out with FairFace's padding unless [`Dataset::with_face_padding`] says otherwise.
     ///
     /// # Errors
@@ -222,7 +214,15 @@ impl Dataset {
         Ok(self)
     }
 
-    /// The same data at another image size, without a cache.
+    /// The same data at another image size that networks take, without a cache.
+    ///
+    /// # Errors
+    /// `side` is no multiple of 32 from 64 to 512.
+    pub fn with_image_size(self, side: usize) -> Result<Self> {
+        Ok(self.with_size(ImageSize::square(side)?))
+    }
+
+    /// The same data at any other image size, without a cache.
     #[must_use]
     pub fn with_size(mut self, size: ImageSize) -> Self {
         (self.size, self.cache) = (size, None);
@@ -258,7 +258,8 @@ impl Dataset {
         &self.manifest
     }
 
-    /// Class ids, each `(N)` in row order; each empty for a dataset without labels.
+    /// Class ids a task, each `(N)` in row order, [`UNKNOWN`](ff_core::UNKNOWN) where the row does not say; of no task
+    /// for a dataset without labels.
     pub fn targets(&self) -> &PerTask<Vec<u32>> {
         &self.targets
     }

@@ -3,9 +3,9 @@
 //! Messages name the file, the row or the label, and say what was expected and what was found. `Display` gives the
 //! whole message: nothing is left to a `source()` chain that a caller may forget to print.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::task::Task;
+use ff_core::{schema, table, text::list};
 
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -18,18 +18,28 @@ pub enum Error {
     #[error(transparent)]
     Io(#[from] std::io::Error),
 
+    /// What is wrong with tasks, a label list or a label.
+    #[error(transparent)]
+    Schema(#[from] schema::Error),
+
+    /// A CSV, or a row of it, that cannot be used.
+    #[error(transparent)]
+    Table(#[from] table::Error),
+
     /// A CSV lacks required columns.
-    #[error("{}: missing column {}: expected file, age, gender, race, found {}", path.display(), missing.join(", "), list(found))]
+    #[error("{}: missing column {}: expected {}, found {}", path.display(), list(missing), list(expected), list(found))]
     MissingColumns {
         /// The CSV.
         path: PathBuf,
+        /// The columns that it should have.
+        expected: Vec<String>,
         /// Every required column that is not there.
         missing: Vec<String>,
         /// The columns that are there.
         found: Vec<String>,
     },
 
-    /// A CSV, or another file beside images, that cannot be used as a whole.
+    /// A file beside CSVs and images that cannot be used: of fingerprints, say.
     #[error("{}: {reason}", path.display())]
     BadFile {
         /// The file.
@@ -43,28 +53,6 @@ pub enum Error {
     WouldReplace {
         /// The file that is there.
         path: PathBuf,
-    },
-
-    /// A column stands twice in the header.
-    #[error("{}: expected one column {column:?}, found {count}", path.display())]
-    DuplicateColumn {
-        /// The CSV.
-        path: PathBuf,
-        /// The column's name.
-        column: String,
-        /// How often it stands there.
-        count: usize,
-    },
-
-    /// A row that cannot be used.
-    #[error("{}:{line}: {reason}", path.display())]
-    BadRow {
-        /// The CSV.
-        path: PathBuf,
-        /// 1-based line in the file.
-        line: u64,
-        /// What was expected and found.
-        reason: String,
     },
 
     /// A column that does not say which rows to take.
@@ -95,34 +83,6 @@ pub enum Error {
         /// The CSV files that are there.
         found: Vec<String>,
     },
-
-    /// A label that the encoder has never seen.
-    #[error("{task} label {label:?} is not in the training split: expected one of {}", list(known))]
-    UnseenLabel {
-        /// The column.
-        task: Task,
-        /// The label found.
-        label: String,
-        /// The labels of the training split.
-        known: Vec<String>,
-    },
-
-    /// A label list that is not a label encoder: empty, unsorted, or with a label twice.
-    #[error("{task} encoder: {reason}")]
-    BadEncoder {
-        /// The column.
-        task: Task,
-        /// What was expected and found.
-        reason: String,
-    },
-
-    /// JSON that does not hold what it should.
-    #[error("label encoders: {0}")]
-    Json(String),
-
-    /// A label that is no age bin.
-    #[error("expected an age bin such as \"20-29\", \"70+\" or \"more than 70\", found {0:?}")]
-    BadAgeBin(String),
 
     /// A name that is none of the known ones.
     #[error("expected {expected}, found {found:?}")]
@@ -208,6 +168,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// A row of a CSV that cannot be used.
+    pub(crate) fn bad_row(csv: &Path, line: u64, reason: String) -> Self {
+        table::Error::BadRow { path: csv.to_owned(), line, reason }.into()
+    }
+
+    /// A CSV that cannot be used as a whole.
+    pub(crate) fn bad_csv(csv: &Path, reason: String) -> Self {
+        table::Error::BadFile { path: csv.to_owned(), reason }.into()
+    }
+
     /// Whether an image is at fault, so that others may be usable. Too many open files, a broken disk, no memory, a
     /// panic: all images would be next, and leaving them out would be wrong.
     pub fn is_bad_image(&self) -> bool {
@@ -237,23 +207,4 @@ fn lines(first: &[String], n: usize) -> String {
         text += &format!("\n  and {} more", n - first.len());
     }
     text
-}
-
-/// Names for a message: as many as somebody reads.
-pub(crate) fn list(names: &[String]) -> String {
-    const MOST: usize = 20;
-    match names {
-        [] => "none".to_owned(),
-        _ if names.len() <= MOST => names.join(", "),
-        _ => format!("{} and {} more", names[..MOST].join(", "), names.len() - MOST),
-    }
-}
-
-/// A text from a file for a message: as much as somebody reads.
-pub(crate) fn shortened(text: &str) -> String {
-    const MOST: usize = 80;
-    match text.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
-    }
 }

@@ -106,11 +106,8 @@ pub(crate) fn faces(manifest: &Manifest) -> Result<Vec<Option<FaceBox>>> {
         return Ok(Vec::new());
     };
     let face = |row: &Row| {
-        FaceBox::from_fields([x, y, w, h].map(|i| row.extra[i].as_str())).map_err(|error| Error::BadRow {
-            path: manifest.path().to_owned(),
-            line: row.line,
-            reason: error.to_string(),
-        })
+        FaceBox::from_fields([x, y, w, h].map(|i| row.extra[i].as_str()))
+            .map_err(|error| Error::bad_row(manifest.path(), row.line, error.to_string()))
     };
     manifest.rows().iter().map(face).collect()
 }

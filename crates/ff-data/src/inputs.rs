@@ -13,10 +13,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    error::{Error, Result, list, shortened},
-    face_box::FaceBox,
+use ff_core::{
     table::{MAX_FIELD_LEN, Record, Table, read_csv},
+    text::{list, shortened},
+};
+
+use crate::{
+    error::{Error, Result},
+    face_box::FaceBox,
 };
 
 /// Names of the column that holds the paths, the first that is there counts; FairFace's own tools say `img_path`.
@@ -117,12 +121,11 @@ fn native(path: &[u8]) -> Result<OsString, String> {
 fn from_csv(path: &Path, images: &Path) -> Result<Vec<ImageInput>> {
     let bytes = read_csv(path)?;
     let mut table = Table::new(path, &bytes)?;
-    let columns =
-        Columns::new(&table.header).map_err(|reason| Error::BadFile { path: path.to_owned(), reason })?;
+    let columns = Columns::new(&table.header).map_err(|reason| Error::bad_csv(path, reason))?;
     let mut found = Vec::new();
-    while let Some(record) = table.next()? {
-        let bad_row = |reason| Error::BadRow { path: path.to_owned(), line: record.line, reason };
-        let (name, face) = columns.entry(&record).map_err(bad_row)?;
+    while let Some(record) = table.next_row()? {
+        let entry = columns.entry(&record);
+        let (name, face) = entry.map_err(|reason| Error::bad_row(path, record.line, reason))?;
         found.push(ImageInput::listed(name, images, face));
     }
     Ok(found)

@@ -5,16 +5,20 @@
 //! ```
 //!
 //! Knows images, not networks: a [`Batch`] is plain memory, `(B,3,H,W)` f32 normalised as ImageNet models expect it (or
-//! `(B,H,W,3)` u8 for a device that augments itself), with class ids for age, gender and race. Class counts come from the labels of the training split, so another face
-//! set with, say, five races needs no change.
+//! `(B,H,W,3)` u8 for a device that augments itself), with class ids for every task of a [`Schema`](ff_core::Schema).
+//! Tasks are columns of the CSVs, FairFace's age, gender and race unless others are named; class counts come from the
+//! labels of the training split. An empty cell is a label that is not known: `None` in a [`Row`],
+//! [`UNKNOWN`](ff_core::UNKNOWN) among class ids.
 //!
 //! ```
 //! use std::sync::Arc;
+//! use ff_core::Schema;
 //! use ff_data::{Augment, Dataset, Loader, LoaderConfig, Mode, Splits};
 //!
 //! # fn main() -> ff_data::Result<()> {
 //! # let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/sample");
-//! let splits = Splits::read(format!("{sample}/splits"))?; // ff_train.csv, ff_val.csv, ff_test.csv
+//! let schema = Schema::fairface();
+//! let splits = Splits::read(format!("{sample}/splits"), &schema)?; // ff_train.csv, ff_val.csv, ff_test.csv
 //! println!("heads: {:?}", splits.encoders.n_classes()); // age 9, gender 2, race 7: from the labels
 //!
 //! let mode = Mode::train(Augment::Fast, 42);
@@ -23,37 +27,33 @@
 //! for batch in loader.epoch(0, 0).take(2) {
 //!     let batch = batch?;
 //!     assert_eq!(batch.shape, [32, 3, 224, 224]);
-//!     println!("{}: race {}", batch.files[0], batch.targets.race[0]);
+//!     println!("{}: race {}", batch.files[0], batch.targets["race"][0]);
 //! }
 //! # Ok(())
 //! # }
 //! ```
 
-mod age;
 pub mod audit;
 mod cache;
 mod check_files;
 mod dataset;
 mod decode;
 pub mod duplicates;
+mod encode;
 mod error;
 mod face_box;
 mod image_file;
 mod inputs;
-mod labels;
 mod loader;
 mod manifest;
 mod order;
 mod resize;
 mod splits;
 mod stratify;
-mod table;
-mod task;
 mod thumbnail;
 pub mod transforms;
 mod user_cache;
 
-pub use age::{AgeBin, age_order};
 pub use cache::{Cache, CacheSpec};
 pub use check_files::{FileCheck, check_files};
 pub use dataset::{Dataset, Mode, Scratch, StageTimes};
@@ -61,7 +61,6 @@ pub use decode::{Decoding, ImageRules, RgbImage, decode, decode_into};
 pub use error::{Error, Result};
 pub use face_box::FaceBox;
 pub use inputs::ImageInput;
-pub use labels::{Encoders, LabelEncoder};
 pub use loader::{
     Batch, BatchImages, Epoch, LastBatch, Layout, Loader, LoaderConfig, Memory, OnBadImage, Slot, SlotMemory,
     default_workers,
@@ -71,7 +70,6 @@ pub use order::EpochOrder;
 pub use resize::{ImageSize, resize};
 pub use splits::{Split, Splits};
 pub use stratify::{OldFiles, Ratios, SplitFolder, SplitPlan, SplitSpec, pool};
-pub use task::{PerTask, Task};
 pub use thumbnail::thumbnail;
 pub use transforms::{Augment, AugmentSpec, Sampling};
 pub use user_cache::user_cache;

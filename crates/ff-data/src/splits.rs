@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use ff_core::{Encoders, Schema};
+
 use crate::{
     error::{Error, Result},
-    labels::Encoders,
-    manifest::{FilePaths, Manifest, Row},
+    manifest::{FilePaths, Manifest},
     stratify,
-    task::Task,
 };
 
 /// Train, validation and test rows, and the encoders that the training rows fix.
@@ -68,28 +68,31 @@ impl Splits {
     ///
     /// # Errors
     /// A file is missing (the message says what was looked for and which CSVs are there), is bad as
-    /// [`Manifest::read`] says, belongs to another split than the others, or the training split has no rows. Labels of
-    /// the other splits are not checked: see [`Splits::check_labels`].
-    pub fn read(dir: impl AsRef<Path>) -> Result<Self> {
-        Self::read_with(dir, FilePaths::InsideRoot)
+    /// [`Manifest::read`] says, belongs to another split than the others, or the training split has no rows; in one with
+    /// rows no label of a task is known. Labels of the other splits are not checked: see [`Splits::check_labels`].
+    pub fn read(dir: impl AsRef<Path>, schema: &Schema) -> Result<Self> {
+        Self::read_with(dir, schema, FilePaths::InsideRoot)
     }
 
     /// As [`Splits::read`], and says what the CSVs' files may be.
     ///
     /// # Errors
     /// As [`Splits::read`].
-    pub fn read_with(dir: impl AsRef<Path>, files: FilePaths) -> Result<Self> {
+    pub fn read_with(dir: impl AsRef<Path>, schema: &Schema, files: FilePaths) -> Result<Self> {
         let dir = dir.as_ref();
         stratify::check_whole(dir)?;
         let read = |split: Split| {
             let path = split.path(dir);
             if path.is_file() {
-                return Manifest::read_with(path, files);
+                return Manifest::read_with(path, schema, files);
             }
             Err(Error::MissingSplit { path, dir: dir.to_owned(), found: csv_files(dir) })
         };
         let (train, val, test) = (read(Split::Train)?, read(Split::Val)?, read(Split::Test)?);
-        let encoders = Encoders::fit(&train)?;
+        let encoders = train.fit_encoders()?;
+        for manifest in [&val, &test] {
+            manifest.check_known()?;
+        }
         Ok(Splits { train, val, test, encoders })
     }
 
@@ -99,16 +102,7 @@ impl Splits {
     /// # Errors
     /// One does not; its row is named.
     pub fn check_labels(&self) -> Result<()> {
-        for manifest in [&self.val, &self.test] {
-            let check = |row: &Row, task: Task| self.encoders[task].encode(&row.labels[task]).map(|_| ());
-            for row in manifest.rows() {
-                Task::ALL.into_iter().try_for_each(|task| check(row, task)).map_err(|error| {
-                    let (path, reason) = (manifest.path().to_owned(), error.to_string());
-                    Error::BadRow { path, line: row.line, reason }
-                })?;
-            }
-        }
-        Ok(())
+        [&self.val, &self.test].iter().try_for_each(|manifest| manifest.encode(&self.encoders).map(drop))
     }
 
     /// The rows of one split.

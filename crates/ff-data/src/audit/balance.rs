@@ -2,19 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use ff_core::{LabelEncoder, PerTask, Task, TaskName};
 use serde::Serialize;
 
-use crate::{
-    age::AgeBin,
-    splits::{Split, Splits},
-    task::{PerTask, Task},
-};
+use crate::splits::{Split, Splits};
 
-/// A label's rows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LabelCounts {
-    /// The label.
-    pub label: String,
+/// Rows in every split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct SplitCounts {
     /// Rows in `ff_train.csv`.
     pub train: usize,
     /// Rows in `ff_val.csv`.
@@ -23,7 +18,26 @@ pub struct LabelCounts {
     pub test: usize,
 }
 
-impl LabelCounts {
+/// A label's rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LabelCounts {
+    /// The label.
+    pub label: String,
+    /// Its rows.
+    #[serde(flatten)]
+    pub rows: SplitCounts,
+}
+
+/// Labels that differ in case or blanks only: one class in several spellings, as a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AlikeLabels {
+    /// The task.
+    pub task: TaskName,
+    /// The spellings, two or more.
+    pub labels: Vec<String>,
+}
+
+impl SplitCounts {
     /// The rows in one split.
     pub fn of(&self, split: Split) -> usize {
         match split {
@@ -32,32 +46,55 @@ impl LabelCounts {
             Split::Test => self.test,
         }
     }
+
+    fn count(&mut self, split: Split) {
+        match split {
+            Split::Train => self.train += 1,
+            Split::Val => self.val += 1,
+            Split::Test => self.test += 1,
+        }
+    }
 }
 
-/// Labels that differ in case or blanks only: one class in several spellings, as a rule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct AlikeLabels {
-    /// The column.
-    pub task: Task,
-    /// The spellings, two or more.
-    pub labels: Vec<String>,
+impl LabelCounts {
+    /// The rows in one split.
+    pub fn of(&self, split: Split) -> usize {
+        self.rows.of(split)
+    }
 }
 
-/// Labels of all splits, sorted; ages by age if they all are age bins.
+/// Labels of all splits: in their order where they have one, sorted otherwise.
 pub(super) fn count(splits: &Splits) -> PerTask<Vec<LabelCounts>> {
-    PerTask::from_fn(|task| {
-        let mut counts: BTreeMap<&str, [usize; 3]> = BTreeMap::new();
+    splits.train.schema().per_task(|task| {
+        let mut counts: BTreeMap<&str, SplitCounts> = BTreeMap::new();
         for split in Split::ALL {
-            for label in splits.get(split).labels(task) {
-                counts.entry(label).or_default()[split as usize] += 1;
+            for label in splits.get(split).labels(&task.name).flatten() {
+                counts.entry(label).or_default().count(split);
             }
         }
-        let counts = counts.into_iter();
-        let mut counts: Vec<LabelCounts> = counts
-            .map(|(label, [train, val, test])| LabelCounts { label: label.to_owned(), train, val, test })
-            .collect();
-        if task == Task::Age {
-            counts.sort_by_key(|count| count.label.parse::<AgeBin>().map_or(0, |bin| bin.lower));
+        let order = display_order(task, counts.keys().copied());
+        let counts: Vec<LabelCounts> =
+            counts.into_iter().map(|(label, rows)| LabelCounts { label: label.to_owned(), rows }).collect();
+        order.into_iter().map(|i| counts[i].clone()).collect()
+    })
+}
+
+/// Places of sorted labels in the order to show them. Labels that have not the order that the task says are shown as they
+/// are: the encoders of the training split are what training and evaluation fail by.
+fn display_order<'l>(task: &Task, labels: impl ExactSizeIterator<Item = &'l str> + Clone) -> Vec<usize> {
+    match LabelEncoder::fit(task.clone(), labels.clone()) {
+        Ok(encoder) => encoder.display_order(),
+        Err(_) => (0..labels.len()).collect(),
+    }
+}
+
+/// Rows whose label is not known.
+pub(super) fn unknown(splits: &Splits) -> PerTask<SplitCounts> {
+    splits.train.schema().per_task(|task| {
+        let mut counts = SplitCounts::default();
+        for split in Split::ALL {
+            let unknown = splits.get(split).labels(&task.name).filter(Option::is_none);
+            unknown.for_each(|_| counts.count(split));
         }
         counts
     })
@@ -73,7 +110,7 @@ pub(super) fn alike(balance: &PerTask<Vec<LabelCounts>>) -> Vec<AlikeLabels> {
             spellings.entry(plain).or_default().push(count.label.clone());
         }
         let alike = spellings.into_values().filter(|labels| labels.len() > 1);
-        found.extend(alike.map(|labels| AlikeLabels { task, labels }));
+        found.extend(alike.map(|labels| AlikeLabels { task: task.clone(), labels }));
     }
     found
 }

@@ -7,9 +7,10 @@ mod balance;
 
 use std::path::Path;
 
+use ff_core::{PerTask, Schema, TaskName};
 use serde::Serialize;
 
-pub use balance::{AlikeLabels, LabelCounts};
+pub use balance::{AlikeLabels, LabelCounts, SplitCounts};
 
 use crate::{
     decode::ImageRules,
@@ -18,7 +19,6 @@ use crate::{
     manifest::Row,
     resize::ImageSize,
     splits::{Split, Splits},
-    task::{PerTask, Task},
 };
 
 /// An image with a shorter side is called tiny.
@@ -47,21 +47,23 @@ pub struct Audit {
     pub label_conflicts: Vec<Match>,
     /// Labels that differ in case or blanks only.
     pub alike_labels: Vec<AlikeLabels>,
-    /// Rows a label, in the order of the labels (ages by age).
+    /// Rows a label, in the order of the classes where they have one.
     pub balance: PerTask<Vec<LabelCounts>>,
+    /// Rows whose label is not known.
+    pub unknown: PerTask<SplitCounts>,
 }
 
 /// A row, as findings name it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Place {
+pub struct ImageRecord {
     /// The split.
     pub split: Split,
     /// The row's image.
     pub file: String,
     /// 1-based line in the split's CSV.
     pub line: u64,
-    /// The row's labels.
-    pub labels: PerTask<String>,
+    /// The row's labels, as far as they are known.
+    pub labels: PerTask<Option<String>>,
 }
 
 /// An image that cannot be used.
@@ -69,7 +71,7 @@ pub struct Place {
 pub struct Unreadable {
     /// The row.
     #[serde(flatten)]
-    pub place: Place,
+    pub image: ImageRecord,
     /// Why.
     pub reason: String,
 }
@@ -79,7 +81,7 @@ pub struct Unreadable {
 pub struct Misshapen {
     /// The row.
     #[serde(flatten)]
-    pub place: Place,
+    pub image: ImageRecord,
     /// What is odd.
     pub fault: Fault,
     /// The image's size.
@@ -106,9 +108,9 @@ pub struct Match {
     /// 1 for the same bytes; else as [`duplicates::NearPair::similarity`].
     pub similarity: f32,
     /// The images: all with the same bytes, or both sides of a near pair with all that have the same bytes.
-    pub images: Vec<Place>,
-    /// Labels that are not the same for all of them.
-    pub conflicts: Vec<Task>,
+    pub images: Vec<ImageRecord>,
+    /// Tasks whose known labels are not the same for all of them.
+    pub conflicts: Vec<TaskName>,
 }
 
 /// How images are the same.
@@ -157,16 +159,18 @@ impl Audit {
         let scanned =
             duplicates::scan(images, &files, rules, workers, hash_file, |n| progress(Stage::Hash, n))?;
 
-        let place = |i: usize| {
+        let schema = splits.train.schema();
+        let record = |i: usize| {
             let (split, row) = rows[i];
-            Place { split, file: row.file.clone(), line: row.line, labels: row.labels.clone() }
+            let labels = schema.names().cloned().zip(row.labels.iter().cloned()).collect();
+            ImageRecord { split, file: row.file.clone(), line: row.line, labels }
         };
         let (mut unreadable, mut misshapen, mut fingerprints) = (Vec::new(), Vec::new(), Vec::new());
         for (i, scanned) in scanned.into_iter().enumerate() {
             match &scanned {
-                Err(error) => unreadable.push(Unreadable { place: place(i), reason: error.to_string() }),
+                Err(error) => unreadable.push(Unreadable { image: record(i), reason: error.to_string() }),
                 Ok(image) => misshapen.extend(fault(image).map(|fault| Misshapen {
-                    place: place(i),
+                    image: record(i),
                     fault,
                     size: image.size,
                 })),
@@ -175,7 +179,7 @@ impl Audit {
         }
         let found = Duplicates::find(&fingerprints, workers, |n| progress(Stage::Compare, n));
         let (cross_split, within_split): (Vec<Match>, Vec<Match>) =
-            matches(&found, place).into_iter().partition(Match::crosses_splits);
+            matches(&found, record).into_iter().partition(Match::crosses_splits);
         let all = cross_split.iter().chain(&within_split);
         let balance = balance::count(splits);
         Ok(Audit {
@@ -188,14 +192,16 @@ impl Audit {
             cross_split,
             within_split,
             alike_labels: balance::alike(&balance),
+            unknown: balance::unknown(splits),
             balance,
         })
     }
 }
 
 impl Match {
-    fn new(kind: MatchKind, similarity: f32, images: Vec<Place>) -> Self {
-        let conflicts = differing_labels(images.iter().map(|image| &image.labels));
+    fn new(kind: MatchKind, similarity: f32, images: Vec<ImageRecord>) -> Self {
+        let differ = |task: &&TaskName| disagree(images.iter().map(|image| image.labels[*task].as_deref()));
+        let conflicts = images[0].labels.names().filter(differ).cloned().collect();
         Match { kind, similarity, images, conflicts }
     }
 
@@ -204,14 +210,17 @@ impl Match {
     }
 }
 
-/// The tasks on which some labels disagree.
-pub fn differing_labels<'a>(labels: impl Iterator<Item = &'a PerTask<String>> + Clone) -> Vec<Task> {
-    let differ = |task: &Task| {
-        let mut values = labels.clone().map(|labels| &labels[*task]);
-        let first = values.next();
-        values.any(|value| Some(value) != first)
-    };
-    Task::ALL.into_iter().filter(differ).collect()
+/// The tasks on which some rows of a schema disagree; what is not known agrees with everything.
+pub fn differing_labels<'r>(schema: &Schema, rows: impl Iterator<Item = &'r Row> + Clone) -> Vec<TaskName> {
+    let labels = |i: usize| rows.clone().map(move |row| row.labels[i].as_deref());
+    let names = schema.names().enumerate();
+    names.filter(|(i, _)| disagree(labels(*i))).map(|(_, name)| name.clone()).collect()
+}
+
+fn disagree<'l>(labels: impl Iterator<Item = Option<&'l str>>) -> bool {
+    let mut known = labels.flatten();
+    let first = known.next();
+    known.any(|label| Some(label) != first)
 }
 
 fn fault(image: &Fingerprint) -> Option<Fault> {
@@ -226,16 +235,16 @@ fn fault(image: &Fingerprint) -> Option<Fault> {
     }
 }
 
-fn matches(found: &Duplicates, place: impl Fn(usize) -> Place) -> Vec<Match> {
-    let places = |images: &[usize]| -> Vec<Place> { images.iter().map(|&i| place(i)).collect() };
+fn matches(found: &Duplicates, record: impl Fn(usize) -> ImageRecord) -> Vec<Match> {
+    let records = |images: &[usize]| -> Vec<ImageRecord> { images.iter().map(|&i| record(i)).collect() };
     let mut matches: Vec<Match> =
-        found.exact.iter().map(|group| Match::new(MatchKind::Exact, 1.0, places(group))).collect();
+        found.exact.iter().map(|group| Match::new(MatchKind::Exact, 1.0, records(group))).collect();
     for pair in &found.near {
         let kind = match pair.facing {
             Facing::Same => MatchKind::Near,
             Facing::Mirrored => MatchKind::Mirrored,
         };
-        let images = [pair.a, pair.b].map(|image| places(found.copies_of(&image))).concat();
+        let images = [pair.a, pair.b].map(|image| records(found.copies_of(&image))).concat();
         matches.push(Match::new(kind, pair.similarity, images));
     }
     matches

@@ -1,7 +1,9 @@
 //! A batch, as its consumer sees it.
 
+use ff_core::PerTask;
+
 use super::slots::Slot;
-use crate::{task::PerTask, transforms::AugmentParams};
+use crate::transforms::AugmentParams;
 
 /// Some samples of an epoch, ready for the network.
 #[derive(Debug)]
@@ -12,7 +14,8 @@ pub struct Batch {
     pub shape: [usize; 4],
     /// What augmentation drew for the images, `(B)`: done already in planes, still to be done in pixels.
     pub augment: Vec<AugmentParams>,
-    /// Class ids, each `(B)`; each empty for a dataset without labels.
+    /// Class ids a task, each `(B)`, [`UNKNOWN`](ff_core::UNKNOWN) where the row does not say; of no task for a dataset
+    /// without labels.
     pub targets: PerTask<Vec<u32>>,
     /// The samples' `file` fields, `(B)`.
     pub files: Vec<String>,

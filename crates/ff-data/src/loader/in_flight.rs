@@ -220,10 +220,7 @@ impl InFlight {
             images,
             shape,
             augment: each().map(|i| dataset.augment_params(self.epoch, i)).collect(),
-            targets: dataset
-                .targets()
-                .as_ref()
-                .map(|ids| each().filter_map(|i| ids.get(i).copied()).collect()),
+            targets: dataset.targets().each(|_, ids| each().map(|i| ids[i]).collect()),
             files: each().map(|i| dataset.manifest().rows()[i].file.clone()).collect(),
             sample_indices: indices,
             epoch: self.epoch,

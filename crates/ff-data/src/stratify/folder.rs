@@ -13,6 +13,7 @@ use std::{
 use ff_core::{
     fault::{Point, reach_path},
     files::{read_within, sha256, write_atomic},
+    table::MAX_FILE_LEN,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,6 @@ use crate::{
     error::{Error, Result},
     manifest::Manifest,
     splits::Split,
-    table::MAX_FILE_LEN,
 };
 
 /// What was written, beside it.

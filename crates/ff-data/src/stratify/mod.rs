@@ -1,7 +1,8 @@
 //! A pool of labelled rows -> train, validation and test, each with the pool's mix of labels.
 //!
-//! A stratum is one combination of labels (race x gender x age). The split is a function of (rows, groups, ratios,
-//! seed, attributes) and is the same on every machine. Rows of a group (duplicates) go to one side together; without
+//! A stratum is one combination of labels (race x gender x age), or of values of any other columns; where one is not
+//! known, that is a value of its own. The split is a function of (rows, groups, ratios,
+//! seed, columns) and is the same on every machine. Rows of a group (duplicates) go to one side together; without
 //! groups every total is exact and every stratum's count is its share rounded down or up. Files are not touched here
 //! but by [`SplitFolder`].
 
@@ -11,7 +12,10 @@ mod quotas;
 
 use std::{collections::BTreeMap, str::FromStr};
 
-use ff_core::random::{Purpose, below, generator, shuffle};
+use ff_core::{
+    random::{Purpose, below, generator, shuffle},
+    text::{list, shortened},
+};
 pub(crate) use folder::check_whole;
 pub use folder::{OldFiles, SplitFolder};
 pub use pool::pool;
@@ -20,7 +24,6 @@ use crate::{
     error::{Error, Result},
     manifest::{Manifest, Row},
     splits::Split,
-    task::Task,
 };
 
 /// How a pool is to be split.
@@ -30,8 +33,8 @@ pub struct SplitSpec {
     pub ratios: Ratios,
     /// The seed that decides which rows go where.
     pub seed: u64,
-    /// The labels whose combinations are the strata; none makes one stratum of all.
-    pub stratify: Vec<Task>,
+    /// Tasks or other columns; combinations of their values are the strata. None makes one stratum of all.
+    pub stratify: Vec<String>,
 }
 
 /// Shares of train, validation and test, in millionths: whole numbers, so that their sum is exactly one.
@@ -56,10 +59,13 @@ pub struct SplitPlan {
 impl SplitPlan {
     /// Splits a pool. `groups` are row indices that must stay together, each row in one group at most.
     ///
+    /// # Errors
+    /// The pool has no task or column of a name in `spec.stratify`; the message has those that there are.
+    ///
     /// # Panics
     /// A group names a row that is not there, or one that another group has.
-    pub fn new(pool: &Manifest, groups: &[Vec<usize>], spec: &SplitSpec) -> Self {
-        let (stratum_of, sizes) = strata(pool, &spec.stratify);
+    pub fn new(pool: &Manifest, groups: &[Vec<usize>], spec: &SplitSpec) -> Result<Self> {
+        let (stratum_of, sizes) = strata(pool, &spec.stratify)?;
         let quotas = quotas::quotas(&sizes, &spec.ratios);
         let sides = Rows { stratum_of: &stratum_of, room: signed(&quotas) }.assign(groups, spec.seed);
 
@@ -71,13 +77,13 @@ impl SplitPlan {
             let off = |split: usize| found[split] as f64 - size as f64 * spec.ratios.share(split);
             [0, 1, 2].map(|split| off(split).abs())
         });
-        SplitPlan {
+        Ok(SplitPlan {
             counts: [0, 1, 2].map(|split| found.iter().map(|found| found[split]).sum()),
             targets: quotas::totals(pool.len(), &spec.ratios),
             n_strata: sizes.len(),
             largest_deviation: deviations.fold(0.0, f64::max),
             sides,
-        }
+        })
     }
 
     /// The rows of one split, in the pool's order, with the split's name in the column `split`.
@@ -101,7 +107,7 @@ impl SplitPlan {
             row
         });
         let rows: Vec<Row> = rows.collect();
-        Manifest::new(split.file_name(), columns, rows)
+        Manifest::new(split.file_name(), pool.schema(), columns, rows)
     }
 }
 
@@ -146,16 +152,23 @@ impl FromStr for Ratios {
     }
 }
 
-/// The stratum of every row, and every stratum's size; strata are numbered in the order of their labels.
-fn strata(pool: &Manifest, tasks: &[Task]) -> (Vec<usize>, Vec<usize>) {
-    let key = |row: &Row| -> Vec<String> { tasks.iter().map(|&task| row.labels[task].clone()).collect() };
-    let mut sizes: BTreeMap<Vec<String>, usize> = BTreeMap::new();
-    for row in pool.rows() {
-        *sizes.entry(key(row)).or_default() += 1;
+/// The stratum of every row, and every stratum's size; strata are numbered in the order of their values.
+fn strata(pool: &Manifest, columns: &[String]) -> Result<(Vec<usize>, Vec<usize>)> {
+    let mut values: Vec<Vec<&str>> = vec![Vec::with_capacity(columns.len()); pool.len()];
+    for name in columns {
+        let column = pool.column(name).ok_or_else(|| {
+            let (known, found) = (list(&pool.column_names()), shortened(name));
+            Error::Config(format!("stratify: expected columns among {known}, found {found:?}"))
+        })?;
+        values.iter_mut().zip(column).for_each(|(values, value)| values.push(value));
     }
-    let ids: BTreeMap<&Vec<String>, usize> = sizes.keys().zip(0..).collect();
-    let stratum_of = pool.rows().iter().map(|row| ids[&key(row)]).collect();
-    (stratum_of, sizes.values().copied().collect())
+    let mut sizes: BTreeMap<&[&str], usize> = BTreeMap::new();
+    for values in &values {
+        *sizes.entry(values).or_default() += 1;
+    }
+    let ids: BTreeMap<&[&str], usize> = sizes.keys().copied().zip(0..).collect();
+    let stratum_of = values.iter().map(|values| ids[values.as_slice()]).collect();
+    Ok((stratum_of, sizes.values().copied().collect()))
 }
 
 fn signed(quotas: &[[usize; 3]]) -> Vec<[i64; 3]> {

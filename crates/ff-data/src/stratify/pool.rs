@@ -5,18 +5,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ff_core::Schema;
+
 use crate::{
     error::{Error, Result},
     manifest::{Manifest, Row},
 };
 
-/// All rows in the order given; extra columns are united, empty where a CSV lacks one. Lines count from the pool's
+/// All rows in the order given, of manifests that were read for the same tasks; extra columns are united, empty where a CSV lacks one. Lines count from the pool's
 /// first row, and its path names every CSV.
 ///
 /// # Errors
-/// A file that two rows name (`a.jpg`, `sub/./b.jpg` and `sub//b.jpg` count as their plain forms): they could land on
+/// A manifest of other tasks than the first. A file that two rows name (`a.jpg`, `sub/./b.jpg` and `sub//b.jpg` count as their plain forms): they could land on
 /// two sides of a split. Both lines are named.
 pub fn pool(manifests: &[Manifest]) -> Result<Manifest> {
+    let schema = manifests.first().map_or_else(Schema::default, |first| first.schema().clone());
+    if let Some(other) = manifests.iter().find(|manifest| *manifest.schema() != schema) {
+        let first = manifests[0].path().display();
+        return Err(Error::bad_csv(other.path(), format!("expected the tasks of {first}, found others")));
+    }
     let mut columns: Vec<String> = Vec::new();
     for name in manifests.iter().flat_map(Manifest::extra_columns) {
         if !columns.contains(name) {
@@ -35,12 +42,12 @@ pub fn pool(manifests: &[Manifest]) -> Result<Manifest> {
                     row.file,
                     first.path().display()
                 );
-                return Err(Error::BadRow { path: manifest.path().to_owned(), line: row.line, reason });
+                return Err(Error::bad_row(manifest.path(), row.line, reason));
             }
             let value = |place: &Option<usize>| place.map_or(String::new(), |i| row.extra[i].clone());
             rows.push(Row { extra: places.iter().map(value).collect(), ..row.clone() });
         }
     }
     let paths: Vec<String> = manifests.iter().map(|manifest| manifest.path().display().to_string()).collect();
-    Manifest::new(PathBuf::from(paths.join(" + ")), columns, rows)
+    Manifest::new(PathBuf::from(paths.join(" + ")), &schema, columns, rows)
 }

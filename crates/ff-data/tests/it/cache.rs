@@ -2,7 +2,7 @@
 
 use std::{path::Path, path::PathBuf, sync::Arc};
 
-use ff_data::{Augment, Batch, CacheSpec, Dataset, ImageSize, Loader, LoaderConfig, Mode};
+use ff_data::{Augment, Batch, CacheSpec, Dataset, ImageInput, ImageSize, Loader, LoaderConfig, Mode};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -120,4 +120,19 @@ fn what_has_no_room_is_refused() {
         assert!(message.starts_with("cache of 62914560 MiB: expected room"), "{message}");
     }
     assert_eq!(fs_err::read_dir(dir.path()).unwrap().count(), 0, "nothing was made");
+}
+
+/// The name that a cache of version 0.1 had: later versions use it again.
+#[test]
+fn caches_of_version_0_1_are_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.jpg");
+    fs_err::write(&path, Fixture::images().bytes("rgb.jpg")).unwrap();
+    let modified = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_600_000_000);
+    fs_err::File::options().write(true).open(&path).unwrap().file().set_modified(modified).unwrap();
+    let input = ImageInput { name: "a.jpg".into(), path, face: None };
+    let cache = tempfile::tempdir().unwrap();
+    let spec = CacheSpec::Disk(cache.path().to_owned());
+    Dataset::unlabelled(vec![input]).unwrap().with_cache(&spec).unwrap();
+    assert_eq!(only_file(cache.path()).file_name().unwrap(), "7aab544f7683ec54.ffcache");
 }

@@ -6,14 +6,14 @@ mod network;
 use anyhow::Result;
 use clap::ValueEnum;
 use ff_model::summary::summarise;
-use ff_model::{BackboneMode, DeviceSpec};
+use ff_model::{Architecture, BackboneMode, DeviceSpec};
 use ff_train::machine::{peak_rss_mib, peak_tflops};
 use ff_train::setup::heads;
 use ff_train::trainer::batch_size::BatchSize;
 use network::{Parts, Timing};
 use serde::Serialize;
 
-use crate::flags::{ComputeFlags, DataFlags, sample_config, settle};
+use crate::flags::{ComputeFlags, DataFlags, backbone, sample_config, settle};
 use crate::ranges::{self, whole};
 use crate::{Context, Ending, output};
 
@@ -114,7 +114,8 @@ impl Stage {
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let data =
         DataFlags { batch_size: args.data.batch_size.or(Some(args.stage.batch_size())), ..args.data.clone() };
-    let mut config = settle(sample_config(context, &data, &args.compute))?;
+    let builder = sample_config(context, &data, &args.compute).set("model.backbone", args.backbone);
+    let mut config = settle(builder)?;
     data.find_batch_size(&mut config)?;
     let splits = config.read_splits()?;
     let (steps, batch_size) = (args.steps, config.data.batch_size);
