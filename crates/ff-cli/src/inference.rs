@@ -135,7 +135,7 @@ impl ImageFlags {
         let loader = LoaderConfig::eval(config.data.batch_size).with_workers(config.data.workers);
         let trained = model.open(&config.train.compute()?)?;
         let image_size = self.image_size.or(trained.image_size).unwrap_or(config.data.image_size);
-        Ok((trained, images.with_image_size(image_size), loader))
+        Ok((trained, images.with_image_size(image_size)?, loader))
     }
 }
 

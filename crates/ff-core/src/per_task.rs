@@ -1,8 +1,10 @@
 //! One value a task, in the schema's order.
 
 use std::fmt;
+use std::iter::Map;
 use std::marker::PhantomData;
 use std::ops::{Index, IndexMut};
+use std::slice::Iter;
 
 use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
@@ -154,6 +156,15 @@ impl<T> IntoIterator for PerTask<T> {
 
     fn into_iter(self) -> Self::IntoIter {
         self.entries.into_iter()
+    }
+}
+
+impl<'a, T> IntoIterator for &'a PerTask<T> {
+    type Item = (&'a TaskName, &'a T);
+    type IntoIter = Map<Iter<'a, (TaskName, T)>, fn(&'a (TaskName, T)) -> Self::Item>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.entries.iter().map(|(name, value)| (name, value))
     }
 }
 

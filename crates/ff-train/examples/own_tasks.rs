@@ -39,7 +39,8 @@ struct Printer;
 
 impl Observer for Printer {
     fn step(&mut self, step: &StepRecord) {
-        let losses: Vec<String> = step.losses.iter().map(|(task, loss)| format!("{task} {loss:.2}")).collect();
+        let losses: Vec<String> =
+            step.losses.iter().map(|(task, loss)| format!("{task} {loss:.2}")).collect();
         println!("step {}: {}", step.step, losses.join(", "));
     }
 }
@@ -71,10 +72,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let source = TrainedSource::Run { dir: run, which: CheckpointName::Best };
     let mut predictor = Predictor::new(open_trained(&source, &config.train.compute()?)?);
     let rows = fs_err::read_to_string(sample.join("splits/ff_val.csv"))?;
-    let file = rows.lines().nth(1).and_then(|row| row.split(',').next()).ok_or("expected a row, found none")?;
+    let file =
+        rows.lines().nth(1).and_then(|row| row.split(',').next()).ok_or("expected a row, found none")?;
     let face = sample.join("images").join(file);
     let inputs = ImageInput::expand(&face.to_string_lossy(), Path::new(""), &mut std::io::empty())?;
-    let images = Dataset::unlabelled(inputs)?.with_image_size(config.data.image_size);
+    let images = Dataset::unlabelled(inputs)?.with_image_size(config.data.image_size)?;
     predictor.predict(images, LoaderConfig::eval(1), |answers| {
         for (task, answer) in answers.iter().flat_map(|answer| answer.tasks.iter()) {
             println!("{task}: {} ({:.0} %)", answer.label, 100.0 * answer.probability);

@@ -79,7 +79,7 @@ fn open(
     mode: Mode,
 ) -> Result<Dataset> {
     let dataset = Dataset::open(manifest, images, encoders, mode)?.with_rules(config.data.rules());
-    let dataset = dataset.with_image_size(config.data.image_size);
+    let dataset = dataset.with_image_size(config.data.image_size)?;
     Ok(dataset.with_cache(&cache_spec(config))?)
 }
 

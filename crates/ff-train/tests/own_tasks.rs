@@ -87,7 +87,8 @@ fn tasks_with_holes_are_resumed_to_the_same_bytes_and_judged_by_what_is_known() 
     let names: Vec<&str> = config.tasks.names().map(|name| name.as_str()).collect();
     assert_eq!(names, ["emotion", "glasses", "experience"]);
     let source = TrainedSource::Run { dir: run.path().to_owned(), which: CheckpointName::Last };
-    let Trained { mut model, encoders, .. } = open_trained(&source, &config.train.compute().unwrap()).unwrap();
+    let Trained { mut model, encoders, .. } =
+        open_trained(&source, &config.train.compute().unwrap()).unwrap();
     let val = config.read_splits().unwrap().val;
     let mut feeder = eval_feeder(&config, val, &config.data.images, &encoders, &model).unwrap();
     let predictions = predict(&mut model, &mut feeder, |_| ControlFlow::Continue(())).unwrap().unwrap();
@@ -95,7 +96,9 @@ fn tasks_with_holes_are_resumed_to_the_same_bytes_and_judged_by_what_is_known() 
     assert_eq!(["emotion", "glasses", "experience"].map(unknown), [3, 0, 2]);
     let evaluation = predictions.evaluate(&encoders, &["glasses".to_owned()]).unwrap();
     assert_eq!(["emotion", "glasses", "experience"].map(|task| evaluation.confusion[task].n()), [9, 12, 10]);
-    assert!(evaluation.tasks["experience"].one_off.is_some() && evaluation.tasks["emotion"].one_off.is_none());
+    assert!(
+        evaluation.tasks["experience"].one_off.is_some() && evaluation.tasks["emotion"].one_off.is_none()
+    );
 }
 
 #[test]
@@ -107,7 +110,12 @@ fn one_task_works_and_twelve_work() {
             (0..n).map(|task| ["a", "b", "c"][(i + task) % 3]).collect::<Vec<_>>().join(",")
         });
         let tasks: String = names.iter().map(|name| format!("[[tasks]]\nname = \"{name}\"\n")).collect();
-        let result = train(&config(dir.path(), &splits, &tasks, "run"), Start::Fresh, &mut (), &AtomicBool::new(false));
+        let result = train(
+            &config(dir.path(), &splits, &tasks, "run"),
+            Start::Fresh,
+            &mut (),
+            &AtomicBool::new(false),
+        );
         let val = result.unwrap().val.unwrap();
         assert_eq!(val.names().map(ToString::to_string).collect::<Vec<_>>(), names);
         assert!(val.values().all(|figures| figures.nll.is_finite()));
@@ -124,7 +132,8 @@ fn a_task_that_validation_knows_nothing_of_has_no_figures() {
     let rows = text.lines().skip(1).map(|row| format!("{},\n", row.rsplit_once(',').unwrap().0));
     fs::write(&val, format!("file,a,b\n{}", rows.collect::<String>())).unwrap();
     let tasks = "[[tasks]]\nname = \"a\"\n[[tasks]]\nname = \"b\"\n";
-    let result = train(&config(dir.path(), &splits, tasks, "run"), Start::Fresh, &mut (), &AtomicBool::new(false));
+    let result =
+        train(&config(dir.path(), &splits, tasks, "run"), Start::Fresh, &mut (), &AtomicBool::new(false));
     let val = result.unwrap().val.unwrap();
     assert!(val["b"].accuracy.is_nan() && val["b"].nll.is_nan() && val["a"].accuracy.is_finite());
 }

@@ -104,7 +104,7 @@ fn print(audit: &Audit) {
     let unreadable = audit.unreadable.iter();
     list(
         "unreadable",
-        unreadable.map(|bad| format!("{} (line {}): {}", bad.place.file, bad.place.line, bad.reason)),
+        unreadable.map(|bad| format!("{} (line {}): {}", bad.image.file, bad.image.line, bad.reason)),
     );
     list("across splits", audit.cross_split.iter().map(described));
     list("other labels", audit.label_conflicts.iter().map(described));
@@ -112,7 +112,7 @@ fn print(audit: &Audit) {
     list("several spellings", alike.map(|found| format!("{}: {}", found.task, found.labels.join(" = "))));
     for (task, labels) in audit.balance.iter() {
         let rows = labels.iter().map(|label| {
-            let counts = [label.train, label.val, label.test].map(|n| grouped(n as u64));
+            let counts = [label.rows.train, label.rows.val, label.rows.test].map(|n| grouped(n as u64));
             [vec![label.label.clone()], counts.to_vec()].concat()
         });
         output::say!(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use ff_train::predictor::Predictor;
+use ff_train::infer::Predictor;
 
 use crate::inference::{ImageFlags, ModelFlags, report};
 use crate::output::{self, note};

@@ -180,7 +180,7 @@ impl Found {
     fn new(pool: &Manifest, duplicates: &Duplicates, unreadable: usize) -> Self {
         let groups = duplicates.groups();
         let disagree = |group: &&Vec<usize>| {
-            !differing_labels(pool.schema(), group.iter().map(|&i| &pool.rows()[i].labels)).is_empty()
+            !differing_labels(pool.schema(), group.iter().map(|&i| &pool.rows()[i])).is_empty()
         };
         Found {
             exact_duplicates: duplicates.exact.iter().map(|group| group.len() - 1).sum(),

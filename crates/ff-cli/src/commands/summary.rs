@@ -35,8 +35,7 @@ pub struct Args {
 pub fn run(args: &Args, json: bool) -> Result<Ending> {
     let heads = [("age", 9), ("gender", 2), ("race", 7)].map(|(task, classes)| HeadSpec::new(task, classes));
     let mode = if args.freeze_backbone { BackboneMode::Frozen } else { BackboneMode::Trainable };
-    let mut summary =
-        summarise(args.backbone, &heads, mode, [args.batch_size, args.height, args.width])?;
+    let mut summary = summarise(args.backbone, &heads, mode, [args.batch_size, args.height, args.width])?;
     summary.layers.retain(|layer| layer.depth <= args.depth);
     if json {
         output::print_json(&summary)?;

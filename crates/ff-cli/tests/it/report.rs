@@ -240,7 +240,7 @@ fn faces_that_moved_away_leave_their_names() {
     evaluate(&run, "val");
     let path = EvaluationRecord::path(run.path(), "val");
     let mut record = EvaluationRecord::read(&path).unwrap();
-    record.source.images = "moved".into();
+    record.source.images = Some("moved".into());
     record.write(&path).unwrap();
     let page = fs::read_to_string(make_report(&run).0).unwrap();
     assert!(page.contains("not readable") && page.contains("val/639.jpg") && !page.contains("base64,"));

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ff_core::TaskName;
 use ff_data::Split;
-use ff_data::audit::{Audit, Fault, LabelCounts, Match, MatchKind, Place};
+use ff_data::audit::{Audit, Fault, ImageRecord, LabelCounts, Match, MatchKind};
 use maud::{Markup, html};
 
 use crate::numbers::{fixed, grouped, percent};
@@ -114,21 +114,21 @@ impl<'a> DataAuditPage<'a> {
             figure {
                 figcaption { (kind) }
                 div class="pictures" {
-                    @for place in found.images.iter().take(MAX_PICTURES) { (self.picture(place, &found.conflicts)) }
+                    @for image in found.images.iter().take(MAX_PICTURES) { (self.picture(image, &found.conflicts)) }
                 }
                 (not_shown(found.images.len(), MAX_PICTURES))
             }
         }
     }
 
-    fn picture(&self, place: &Place, conflicts: &[TaskName]) -> Markup {
-        let uri = data_uri(&self.images.join(&place.file)).unwrap_or_default();
+    fn picture(&self, image: &ImageRecord, conflicts: &[TaskName]) -> Markup {
+        let uri = data_uri(&self.images.join(&image.file)).unwrap_or_default();
         html! {
             div {
-                img src=(uri) alt=(place.file) loading="lazy";
+                img src=(uri) alt=(image.file) loading="lazy";
                 p {
-                    b { (place.split.name()) } " " (place.file) br;
-                    @for (i, (task, label)) in place.labels.iter().enumerate() {
+                    b { (image.split.name()) } " " (image.file) br;
+                    @for (i, (task, label)) in image.labels.iter().enumerate() {
                         @if i > 0 { ", " }
                         span class=[conflicts.contains(task).then_some("conflict")] { (label.as_deref().unwrap_or("?")) }
                     }
@@ -138,18 +138,18 @@ impl<'a> DataAuditPage<'a> {
     }
 
     fn bad_images(&self) -> Markup {
-        let row = |place: &Place, rest: &[&str]| {
-            let place = [place.split.name().to_owned(), place.file.clone(), place.line.to_string()];
-            place.into_iter().chain(rest.iter().map(|&cell| cell.to_owned())).collect()
+        let row = |image: &ImageRecord, rest: &[&str]| {
+            let cells = [image.split.name().to_owned(), image.file.clone(), image.line.to_string()];
+            cells.into_iter().chain(rest.iter().map(|&cell| cell.to_owned())).collect()
         };
-        let unreadable = self.audit.unreadable.iter().map(|bad| row(&bad.place, &[&bad.reason]));
+        let unreadable = self.audit.unreadable.iter().map(|bad| row(&bad.image, &[&bad.reason]));
         let misshapen = self.audit.misshapen.iter().map(|bad| {
             let fault = match bad.fault {
                 Fault::Tiny => "tiny",
                 Fault::Stretched => "stretched",
                 Fault::Blank => "blank",
             };
-            row(&bad.place, &[fault, &format!("{} x {}", bad.size.width, bad.size.height)])
+            row(&bad.image, &[fault, &format!("{} x {}", bad.size.width, bad.size.height)])
         });
         html! {
             (bad_list("Unreadable images", &["split", "file", "line", "reason"], unreadable))

@@ -13,7 +13,7 @@ fn sample() -> PathBuf {
 }
 
 fn face(i: usize) -> Vec<u8> {
-    let splits = Splits::read(sample().join("splits")).unwrap();
+    let splits = Splits::read(sample().join("splits"), &ff_core::Schema::fairface()).unwrap();
     fs_err::read(sample().join("images").join(&splits.train.rows()[i].file)).unwrap()
 }
 
@@ -26,7 +26,7 @@ fn page(images: &[(&str, Vec<u8>)], rows: [String; 3]) -> String {
     for (split, rows) in Split::ALL.into_iter().zip(rows) {
         fs_err::write(split.path(dir.path()), format!("file,age,gender,race\n{rows}")).unwrap();
     }
-    let splits = Splits::read(dir.path()).unwrap();
+    let splits = Splits::read(dir.path(), &ff_core::Schema::fairface()).unwrap();
     let audit = Audit::new(&splits, dir.path(), &ImageRules::default(), 2, None, |_, _| {}).unwrap();
     DataAuditPage::new(&audit, dir.path()).html()
 }

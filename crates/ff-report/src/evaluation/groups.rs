@@ -5,7 +5,7 @@ use ff_eval::{Disparities, Estimate, GroupMetrics, Grouping, Interval, Over, SMA
 use maud::{Markup, html};
 
 use super::NamedEvaluation;
-use crate::charts::{Bar, BarChart, Color, Unit};
+use crate::charts::{Bar, BarChart, Unit};
 use crate::numbers::{NONE, fixed, grouped, percent, points, range};
 use crate::page::{capital, figure, grid, more, table};
 

@@ -26,7 +26,13 @@ pub fn section_of(report: &RunReport) -> Markup {
     }
     let losses = report.encoders.names().map(|task| {
         let title = format!("Loss of {task}");
-        let chart = loss_chart(report, &title, report.color(task), |b| b.losses[task], |e| e.val[task].nll);
+        let chart = loss_chart(
+            report,
+            &title,
+            report.color(task),
+            |b| b.losses.get(task.as_str()).copied().unwrap_or(Spread::NONE),
+            |e| e.val[task].nll,
+        );
         figure(&format!("fig-loss-{task}"), &format!("Loss, {task}"), &chart.svg())
     });
     let accuracies = report.encoders.names().map(|task| {
@@ -73,20 +79,16 @@ fn gradient(report: &RunReport) -> LineChart<'static> {
 
 /// The tasks' weights, where they are learnt.
 fn task_weights(report: &RunReport) -> Option<LineChart<'_>> {
-    let of_task = |task| {
+    fn of_task<'a>(report: &RunReport, task: &'a TaskName) -> Line<'a> {
         let point = |b: &Bucket| {
-            let weight = b.weights.as_ref()?[task];
+            let weight = *b.weights.as_ref()?.get(task.as_str())?;
             Some(point(b, weight, format!("weight of {task} {}", number(weight))))
         };
-        line(
-            task.as_str(),
-            report.color(task),
-            Stroke::Solid,
-            report.series.iter().filter_map(point).collect(),
-        )
-    };
+        let points = report.series.iter().filter_map(point).collect();
+        line(task.as_str(), report.color(task), Stroke::Solid, points)
+    }
     let learnt = report.series.iter().any(|bucket| bucket.weights.is_some());
-    let lines = || report.encoders.names().map(of_task).collect();
+    let lines = || report.encoders.names().map(|task| of_task(report, task)).collect();
     learnt.then(|| chart(report, "Learnt weights of the tasks", "weight", lines()))
 }
 

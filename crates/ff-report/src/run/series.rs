@@ -43,6 +43,11 @@ pub struct Spread {
     pub max: f64,
 }
 
+impl Spread {
+    /// Of no step at all.
+    pub const NONE: Self = Self { mean: f64::NAN, min: f64::NAN, max: f64::NAN };
+}
+
 /// At most [`MAX_BUCKETS`] buckets, all but the last of the same number of steps.
 pub fn thin(steps: &[StepRecord]) -> Vec<Bucket> {
     let size = steps.len().div_ceil(MAX_BUCKETS).max(1);
@@ -74,7 +79,7 @@ fn spread(steps: &[StepRecord], value: impl Fn(&StepRecord) -> f64) -> Spread {
     let sum: f64 = finite().map(|step| value(step) * step.images as f64).sum();
     let values = || finite().map(&value);
     if values().next().is_none() {
-        return Spread { mean: f64::NAN, min: f64::NAN, max: f64::NAN };
+        return Spread::NONE;
     }
     Spread {
         mean: sum / images.max(1.0),

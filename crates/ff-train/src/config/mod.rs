@@ -249,7 +249,13 @@ impl Default for DataConfig {
 
 impl Default for ModelConfig {
     fn default() -> Self {
-        Self { backbone: Architecture::default(), init: "auto".into(), dropout: 0.3, freeze_backbone: false, freeze_epochs: 0 }
+        Self {
+            backbone: Architecture::default(),
+            init: "auto".into(),
+            dropout: 0.3,
+            freeze_backbone: false,
+            freeze_epochs: 0,
+        }
     }
 }
 

@@ -67,9 +67,7 @@ fn check_room_in(free: u64, plan: BatchPlan, rows: usize) -> Result<()> {
     let need = |batch: usize| {
         // No more batches are ahead than the rows make.
         let ahead = batches_ahead.saturating_mul(batch as u64).min(rows as u64);
-        pass.bytes_an_image(image_size)
-            .saturating_mul(batch as u64)
-            .saturating_add(pixels.saturating_mul(ahead))
+        plan.bytes_an_image().saturating_mul(batch as u64).saturating_add(pixels.saturating_mul(ahead))
     };
     let batch = batch.min(rows);
     if need(batch) <= free {

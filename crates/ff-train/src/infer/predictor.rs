@@ -155,7 +155,7 @@ fn for_each_batch<T>(
 ) -> Result<Vec<Failure>> {
     if model.device().is_cpu() {
         let LoaderConfig { batch_size, prefetch, .. } = config;
-        let (backbone, image_size) = (model.architecture(), images.image_size());
+        let (backbone, image_size) = (model.architecture(), images.size().height);
         let plan = BatchPlan { pass: Pass::Evaluation, backbone, image_size, batch_size, prefetch };
         check_room(plan, images.len())?;
     }

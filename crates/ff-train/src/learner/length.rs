@@ -11,6 +11,7 @@ use crate::optim::schedule::{Schedule, ScheduleConfig};
 use crate::position::Position;
 use crate::{Error, Result};
 
+/// How many epochs and steps a run has, with the batches of an epoch as they are now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Length {
     epochs: u64,
@@ -33,6 +34,7 @@ pub enum Limit {
 }
 
 impl Length {
+    /// That of a run over the training split of this loader.
     pub fn of(config: &Config, train: &Loader) -> Self {
         Self {
             epochs: config.train.epochs,
@@ -43,6 +45,7 @@ impl Length {
         }
     }
 
+    /// Steps of an epoch.
     pub fn steps_per_epoch(&self) -> usize {
         self.batches.div_ceil(self.accumulate)
     }
@@ -58,6 +61,7 @@ impl Length {
             + position.batch.div_ceil(self.accumulate) as u64
     }
 
+    /// Steps from where the run stands to its end.
     pub fn steps_left(&self, position: &Position) -> u64 {
         let steps = self.steps_in_epochs_left(position);
         self.max_steps.map_or(steps, |max| steps.min(max.saturating_sub(position.step)))
@@ -76,6 +80,7 @@ impl Length {
         }
     }
 
+    /// The learning rate's schedule over the run, as if all its steps had been of the present size.
     pub fn schedule(&self, config: ScheduleConfig, position: &Position) -> Schedule {
         let total = self.scheduled(position) + self.steps_left(position);
         Schedule::new(config, self.steps_per_epoch() as u64, total)

@@ -11,7 +11,7 @@ mod length;
 use std::time::Instant;
 
 use candle_core::Tensor;
-use ff_core::{Encoders, PerTask, UNKNOWN};
+use ff_core::{Encoders, UNKNOWN};
 use ff_data::Loader;
 use ff_model::{Dropout, FaceModel};
 

@@ -193,7 +193,7 @@ mod tests {
             event(wall_time + 2.0, u64::from(u32::MAX) + 7, Content::Scalars(&values[..1])),
         ];
         let found: Vec<u8> = events.iter().flat_map(|event| framed(event)).collect();
-        assert_eq!(found, include_bytes!("../tests/tfevents_golden.bin"));
+        assert_eq!(found, include_bytes!("../../tests/tfevents_golden.bin"));
     }
 
     #[test]

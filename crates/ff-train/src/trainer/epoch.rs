@@ -18,7 +18,7 @@ use crate::config::{Config, OnNonFinite};
 use crate::infer::predict;
 use crate::learner::{FinishedStep, StepPosition};
 use crate::position::Position;
-use crate::records::{EpochRecord, Observer, Seconds, StepRecord};
+use crate::records::{EpochRecord, Seconds, StepRecord};
 use crate::run::RunDir;
 use crate::run::journal::Journal;
 use crate::{Error, Result};

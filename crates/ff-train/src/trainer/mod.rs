@@ -15,7 +15,6 @@ use std::sync::atomic::AtomicBool;
 use ff_core::Encoders;
 use ff_core::files::{link_dir, sha256};
 use ff_data::Splits;
-use ff_model::FaceModel;
 
 use epoch::{mean_loss, rate};
 pub use observer::{Found, Observer};
@@ -24,7 +23,7 @@ use resume::{Resumed, with_absolute_paths};
 
 use crate::config::Config;
 use crate::feed::Feeder;
-use crate::loss::StepLosses;
+use crate::learner::{Learner, Length};
 use crate::machine::Machine;
 use crate::position::Position;
 use crate::records::{EpochRecord, Seconds, TrainingResult};

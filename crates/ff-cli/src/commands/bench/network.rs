@@ -59,7 +59,10 @@ pub fn train(config: &Config, encoders: &Encoders, steps: usize) -> Result<Vec<P
 /// Milliseconds of a forward pass in evaluation mode.
 pub fn infer(config: &Config, encoders: &Encoders, steps: usize) -> Result<Timing> {
     if config.train.device == DeviceSpec::Cpu {
-        check_room(BatchPlan { prefetch: 0, ..BatchPlan::of(config, Pass::Evaluation) }, config.data.batch_size)?;
+        check_room(
+            BatchPlan { prefetch: 0, ..BatchPlan::of(config, Pass::Evaluation) },
+            config.data.batch_size,
+        )?;
     }
     let mut model = build_model(config, encoders)?;
     let images = synthetic(config, &model)?;

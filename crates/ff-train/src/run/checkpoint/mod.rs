@@ -12,13 +12,14 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use ff_core::Encoders;
 use ff_core::files::{self, sha256};
-use ff_model::{FaceModel, HeadSpec, weights};
+use ff_model::{FaceModel, weights};
 use safetensors::{Dtype, SafeTensors};
 
+pub use state::State;
 use state::{FORMAT, STATE};
-pub use state::{Position, State};
 
-use crate::trainer::Learner;
+use crate::learner::Learner;
+use crate::position::Position;
 use crate::{Error, Result};
 
 const MODEL: &str = "model.safetensors";
@@ -159,7 +160,7 @@ impl Checkpoint {
             parameters(learner, MODEL)?;
             learner.begin_average()?;
         }
-        learner.objective.restore(state.uncertainty);
+        learner.objective.restore(state.uncertainty.clone());
         if state.position.step == 0 {
             return Ok(state);
         }
@@ -183,7 +184,7 @@ impl Checkpoint {
 impl Checkpoint {
     /// Writes one of nothing but a position: enough for whoever only looks at which checkpoints there are.
     pub(crate) fn write_position(path: &Path, position: Position) -> Result<()> {
-        let fixture = include_str!("../../tests/fixtures/format-2/checkpoints/last/state.json");
+        let fixture = include_str!("../../../tests/fixtures/format-2/checkpoints/last/state.json");
         let state = State::from_text(fixture).expect("it is read in a test of its own");
         let optimizer_steps = Default::default();
         let state = State { format: FORMAT, position, optimizer_steps, sha256: Default::default(), ..state };

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     /// Written by version 0.1.0 at commit 2404eed, in the second epoch of a run with everything that a state can have.
-    const FORMAT_2: &str = include_str!("../../tests/fixtures/format-2/checkpoints/last/state.json");
+    const FORMAT_2: &str = include_str!("../../../tests/fixtures/format-2/checkpoints/last/state.json");
 
     fn state() -> State {
         State { format: FORMAT, ..State::from_text(FORMAT_2).unwrap() }
