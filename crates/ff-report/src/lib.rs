@@ -13,6 +13,21 @@
 //! What is shown was computed elsewhere; here it only gets its form. All HTML and SVG is made by `maud`, which escapes
 //! whatever is put in: nothing that a file says becomes markup. Numbers get their form in [`numbers`] alone. `page`,
 //! `charts` and `numbers` know none of the pages, and of the pages only a run's knows another, the evaluation's.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use ff_report::{EvaluationPage, RunReport};
+//! use ff_train::run_dir::RunDir;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let report = RunReport::read(&RunDir::open(Path::new("runs/train-001"))?)?;
+//! println!("{:?}, on {}", report.findings, report.write()?.path.display());
+//!
+//! EvaluationPage::read(Path::new("test.json"))?.write(Path::new("test.html"))?; // of no run
+//! # Ok(())
+//! # }
+//! ```
 
 mod charts;
 mod data;

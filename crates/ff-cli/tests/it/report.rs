@@ -381,7 +381,7 @@ fn collect(prefix: &str, value: &Value, pointers: &mut Vec<String>) {
     }
 }
 
-/// Pages that belong to no run: of one evaluation, and of the bundled data.
+/// Pages that belong to no run: of one evaluation, and of the sample.
 #[test]
 fn chromium_has_nothing_to_complain_about_the_other_pages() {
     let Some(chromium) = Chromium::find() else { return };
@@ -390,7 +390,10 @@ fn chromium_has_nothing_to_complain_about_the_other_pages() {
     let evaluation = dir.path().join("evaluation.html");
     EvaluationPage::read(&EvaluationRecord::path(run.path(), "val")).unwrap().write(&evaluation).unwrap();
     let audit = dir.path().join("audit.html");
-    assert_exit(&fairface(&["audit", "--html", audit.to_str().unwrap()]), 0);
+    let [splits, images] = ["splits", "images"].map(|folder| sample().join(folder));
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let args = ["audit", "--html", &path(&audit), "--splits", &path(&splits), "--images", &path(&images)];
+    assert_exit(&fairface(&args), 0);
     for (page, expected) in [(evaluation, "<h1>Evaluation: val</h1>"), (audit, "<h1>Data audit</h1>")] {
         let Shown { dom, console } = chromium.open(&page);
         assert!(console.is_empty(), "{expected}: the console says {console:#?}");
