@@ -8,7 +8,8 @@ use crate::{
     decode::{ImageRules, decode},
     error::{Error, Result},
     image_file,
-    resize::{ImageSize, resize},
+    resize::resize,
+    rgb_image::ImageSize,
 };
 
 /// A `data:image/jpeg;base64,...` URI of an image file, its longer side at most `side` pixels.

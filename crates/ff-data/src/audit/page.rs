@@ -10,7 +10,7 @@ use std::{
 use ff_core::TaskName;
 
 use super::{Audit, Fault, ImageRecord, LabelCounts, Match, MatchKind};
-use crate::{splits::Split, thumbnail::thumbnail_uri};
+use crate::{split::Split, thumbnail::thumbnail_uri};
 
 /// Matches shown with pictures in each list, and pictures shown of each match.
 const MAX_MATCHES: usize = 40;
