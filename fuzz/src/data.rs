@@ -2,24 +2,25 @@
 
 use std::path::{Path, PathBuf};
 
+use ff_core::bins::Bin;
+use ff_core::{Encoders, LabelEncoder, Order, Schema, Task};
 use ff_data::duplicates::HashFile;
-use ff_data::{
-    AgeBin, CacheSpec, Dataset, Encoders, FaceBox, ImageInput, ImageSize, LabelEncoder, Manifest, Scratch,
-    Task, decode,
-};
+use ff_data::{CacheSpec, Dataset, FaceBox, ImageInput, ImageSize, Manifest, Scratch, decode};
 
 /// A split CSV. What is read is written and read again the same.
 pub fn split_csv(bytes: &[u8]) {
-    match Manifest::parse("split.csv", bytes) {
+    let schema = Schema::fairface();
+    match Manifest::parse("split.csv", bytes, &schema) {
         Ok(manifest) => {
             let (columns, rows) = (manifest.extra_columns().to_vec(), manifest.rows().to_vec());
-            let again = Manifest::new("again.csv", columns, rows).expect("what was read can be written");
+            let again =
+                Manifest::new("again.csv", &schema, columns, rows).expect("what was read can be written");
             assert_eq!(again.extra_columns(), manifest.extra_columns());
             assert_eq!(again.len(), manifest.len());
             for (a, b) in again.rows().iter().zip(manifest.rows()) {
                 assert_eq!((&a.file, &a.labels, &a.extra), (&b.file, &b.labels, &b.extra));
             }
-            let _ = Encoders::fit(&manifest).map_err(has_cause);
+            let _ = manifest.fit_encoders().map_err(has_cause);
         }
         Err(error) => has_cause(error),
     }
@@ -48,14 +49,18 @@ pub fn hash_file(bytes: &[u8]) {
     });
 }
 
-/// Face boxes, age bins and encoders, as text.
+/// Face boxes, bins, schemas and encoders, as text.
 pub fn labels(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let _ = text.parse::<FaceBox>().map_err(has_cause);
-    let _ = text.parse::<AgeBin>().map_err(has_cause);
-    let _ = Encoders::from_json(&text).map_err(has_cause);
-    let labels = text.split(',').map(str::to_owned).collect();
-    let _ = LabelEncoder::from_sorted(Task::Age, labels).map(|encoder| ff_data::age_order(&encoder));
+    let _ = text.parse::<Bin>().map_err(has_cause);
+    let _ = serde_json::from_str::<Schema>(&text).map_err(has_cause);
+    let _ = serde_json::from_str::<Encoders>(&text).map_err(has_cause);
+    let labels: Vec<String> = text.split(',').map(str::to_owned).collect();
+    for order in [Order::Auto, Order::Ordered, Order::List(labels.clone())] {
+        let task = Task::new("age").with_order(order);
+        let _ = LabelEncoder::from_sorted(task, labels.clone()).map_err(has_cause);
+    }
 }
 
 /// Damage to a disk cache: how many bytes of it are left (two bytes), then patches of three bytes: where, and what is

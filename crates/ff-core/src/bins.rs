@@ -60,3 +60,24 @@ fn whole_number(text: &str) -> Option<u32> {
     let text = text.trim();
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bins_parse() {
+        let bin = |label: &str| label.parse::<Bin>();
+        assert_eq!(bin("0-2").unwrap(), Bin { lower: 0, upper: Some(2) });
+        assert_eq!(bin("10-19").unwrap(), Bin { lower: 10, upper: Some(19) });
+        assert_eq!(bin("more than 70").unwrap(), Bin { lower: 70, upper: None });
+        assert_eq!(bin("70+").unwrap(), Bin { lower: 70, upper: None });
+        for label in
+            ["", "-", "9-3", "+", "+5-9", "-3-9", "a-b", "more than", "70", "99999999999-999999999999"]
+        {
+            assert!(bin(label).is_err(), "{label:?} parses");
+        }
+        let error = ranks(&["70+", "more than 70"].map(str::to_owned)).unwrap_err();
+        assert!(error.contains("distinct lower bounds"), "{error}");
+    }
+}

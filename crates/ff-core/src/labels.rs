@@ -269,4 +269,24 @@ mod tests {
             "eyes encoder: expected labels of eyes, found labels of nose"
         );
     }
+    #[test]
+    fn saved_labels_are_checked_and_an_unseen_one_is_named() {
+        let fit = |labels: &[&str]| {
+            let labels = labels.iter().map(|&label| label.to_owned()).collect();
+            LabelEncoder::from_sorted(Task::new("age"), labels).map_err(|error| error.to_string())
+        };
+        for (labels, message) in [
+            (&["b", "a"][..], r#"age encoder: expected sorted labels, found "b" before "a""#),
+            (&["a", "a"], r#"age encoder: expected distinct labels, found "a" twice"#),
+            (&[], "age encoder: expected at least one label, found none"),
+        ] {
+            assert_eq!(fit(labels).unwrap_err(), message);
+        }
+        let encoder = fit(&["0-2", "3-9"]).unwrap();
+        assert_eq!((encoder.encode("3-9"), encoder.decode(2), encoder.decode(UNKNOWN)), (Ok(1), None, None));
+        assert_eq!(
+            encoder.encode("70+").unwrap_err().to_string(),
+            "age label \"70+\" is not in the training split: expected one of 0-2, 3-9"
+        );
+    }
 }

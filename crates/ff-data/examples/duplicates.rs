@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/sample");
     let images = format!("{sample}/images");
-    let splits = Splits::read(format!("{sample}/splits"))?;
+    let splits = Splits::read(format!("{sample}/splits"), &ff_core::Schema::fairface())?;
     let files: Vec<&str> = splits.train.rows().iter().map(|row| row.file.as_str()).collect();
     let start = Instant::now();
     scan(images.as_ref(), &files, &ImageRules::default(), workers, None, |_| {})?;

@@ -8,7 +8,8 @@
 
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
-use ff_data::{Augment, CacheSpec, Dataset, Encoders, Loader, LoaderConfig, Manifest, Mode, Split};
+use ff_core::Schema;
+use ff_data::{Augment, CacheSpec, Dataset, Loader, LoaderConfig, Manifest, Mode, Split};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
@@ -17,8 +18,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let workers = args.next().map_or(Ok(2), |n| n.parse())?;
     let rounds = args.next().map_or(Ok(15), |n| n.parse::<usize>())?;
     let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/sample");
-    let manifest = Manifest::read(Split::Train.path(format!("{sample}/splits")))?;
-    let encoders = Encoders::fit(&manifest)?;
+    let manifest = Manifest::read(Split::Train.path(format!("{sample}/splits")), &Schema::fairface())?;
+    let encoders = manifest.fit_encoders()?;
     let specs =
         [("none", CacheSpec::None), ("memory", CacheSpec::Memory), ("disk", CacheSpec::Disk(dir.clone()))];
 

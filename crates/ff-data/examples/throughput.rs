@@ -9,9 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ff_core::Schema;
 use ff_data::{
-    Augment, Dataset, Encoders, Loader, LoaderConfig, Mode, Result, Scratch, Splits, default_workers,
-    transforms,
+    Augment, Dataset, Loader, LoaderConfig, Mode, Result, Scratch, Splits, default_workers, transforms,
 };
 
 const BATCH: usize = 256;
@@ -100,9 +100,8 @@ fn one_thread() -> Result<()> {
 
 fn dataset(preset: Augment) -> Result<Dataset> {
     let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/sample");
-    let splits = Splits::read(format!("{sample}/splits"))?;
-    let encoders: &Encoders = &splits.encoders;
-    Dataset::open(splits.train, format!("{sample}/images"), encoders, Mode::train(preset, 1))
+    let splits = Splits::read(format!("{sample}/splits"), &Schema::fairface())?;
+    Dataset::open(splits.train, format!("{sample}/images"), &splits.encoders, Mode::train(preset, 1))
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

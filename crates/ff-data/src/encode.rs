@@ -58,7 +58,8 @@ impl Manifest {
     /// The manifest was not read for a task, or has a label that the encoder does not know; its row is named.
     pub(crate) fn encode(&self, encoders: &Encoders) -> Result<PerTask<Vec<u32>>> {
         encoders.try_each(|task, encoder| {
-            self.schema().task(task.as_str())?;
+            let known = self.schema().task(task.as_str());
+            known.map_err(|error| Error::bad_csv(self.path(), error.to_string()))?;
             let labels = self.rows().iter().zip(self.labels(task));
             let ids = labels.map(|(row, label)| match label {
                 Some(label) => encoder

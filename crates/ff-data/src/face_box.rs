@@ -9,10 +9,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    decode::{ImageRules, RgbImage},
+    decode::ImageRules,
     error::{Error, Result},
     manifest::{Manifest, Row},
-    resize::ImageSize,
+    rgb_image::{ImageSize, RgbImage},
 };
 
 /// A face's box in pixels of the upright image, (0, 0) at the top left. Written `x,y,w,h`.

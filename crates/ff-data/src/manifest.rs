@@ -195,7 +195,7 @@ impl Manifest {
     pub fn labels<'m>(&'m self, task: &TaskName) -> impl Iterator<Item = Option<&'m str>> + use<'m> {
         let i = self.schema.names().position(|name| name == task);
         let i = i.unwrap_or_else(|| panic!("expected a task, found {task:?}"));
-        self.rows.iter().map(move |row| row.labels[i].as_deref())
+        self.rows.iter().map(move |row| row.label(i))
     }
 
     /// The values of any column, row by row, without blanks around them, empty where they are not known: a task's by its
@@ -211,7 +211,7 @@ impl Manifest {
         let extra = || self.extra_columns.iter().position(|column| column == name);
         let column = label.map(Column::Label).or_else(|| extra().map(Column::Extra))?;
         Some(self.rows.iter().map(move |row| match column {
-            Column::Label(i) => row.labels[i].as_deref().unwrap_or_default(),
+            Column::Label(i) => row.label(i).unwrap_or_default(),
             Column::Extra(i) => row.extra[i].trim(),
         }))
     }
@@ -232,6 +232,13 @@ impl Manifest {
     /// The file cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         Ok(write_atomic(path.as_ref(), &self.to_csv())?)
+    }
+}
+
+impl Row {
+    /// The label of the task at a place in the schema; images for prediction have none.
+    fn label(&self, i: usize) -> Option<&str> {
+        self.labels.get(i)?.as_deref()
     }
 }
 

@@ -4,55 +4,7 @@
 //! rows; each pass rounds to 8 bits; weights are fixed-point with 22 fractional bits, which is what makes the result
 //! Pillow's to the last bit. The aspect ratio is not kept: the whole image is mapped onto the whole target.
 
-use crate::{
-    decode::RgbImage,
-    error::{Error, Result},
-};
-
-/// The size of an image in pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ImageSize {
-    /// Columns.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-}
-
-impl ImageSize {
-    /// ResNet's and FairFace's 224 x 224.
-    pub const DEFAULT: ImageSize = ImageSize { width: 224, height: 224 };
-
-    /// The shortest and the longest side of a [`ImageSize::square`].
-    pub const SIDES: [usize; 2] = [64, 512];
-    /// What its side is a multiple of: the network halves it five times.
-    pub const STEP: usize = 32;
-
-    /// A square that networks take.
-    ///
-    /// # Errors
-    /// `side` is no multiple of 32 from 64 to 512.
-    pub fn square(side: usize) -> Result<Self> {
-        let ([least, most], step) = (Self::SIDES, Self::STEP);
-        if (least..=most).contains(&side) && side.is_multiple_of(step) {
-            return Ok(ImageSize { width: side, height: side });
-        }
-        Err(Error::Config(format!(
-            "image_size: expected a multiple of {step} from {least} to {most}, found {side}"
-        )))
-    }
-
-    /// Pixels in one plane.
-    pub const fn area(self) -> usize {
-        self.width * self.height
-    }
-}
-
-impl Default for ImageSize {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
+use crate::rgb_image::{ImageSize, RgbImage};
 
 /// Resizes `image`; a copy where it has the size already.
 ///

@@ -1,12 +1,13 @@
 //! The three split CSVs of a folder, and the encoders fitted on the first.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ff_core::{Encoders, Schema};
 
 use crate::{
     error::{Error, Result},
     manifest::{FilePaths, Manifest},
+    split::Split,
     stratify,
 };
 
@@ -21,46 +22,6 @@ pub struct Splits {
     pub test: Manifest,
     /// Fitted on `train` only.
     pub encoders: Encoders,
-}
-
-/// Which split.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Split {
-    /// The rows that train the model and fix the encoders.
-    Train,
-    /// The rows that choose the best checkpoint.
-    Val,
-    /// The rows that are looked at once.
-    Test,
-}
-
-impl Split {
-    /// Every split.
-    pub const ALL: [Split; 3] = [Split::Train, Split::Val, Split::Test];
-
-    /// `train`, `val` or `test`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Split::Train => "train",
-            Split::Val => "val",
-            Split::Test => "test",
-        }
-    }
-
-    /// The file's name in a splits folder.
-    pub const fn file_name(self) -> &'static str {
-        match self {
-            Split::Train => "ff_train.csv",
-            Split::Val => "ff_val.csv",
-            Split::Test => "ff_test.csv",
-        }
-    }
-
-    /// The file's path in a splits folder.
-    pub fn path(self, dir: impl AsRef<Path>) -> PathBuf {
-        dir.as_ref().join(self.file_name())
-    }
 }
 
 impl Splits {

@@ -6,7 +6,8 @@ use crate::{
     decode::{ImageRules, RgbImage, decode},
     error::Result,
     image_file,
-    resize::{ImageSize, resize},
+    resize::resize,
+    rgb_image::ImageSize,
 };
 
 /// An image file's picture, its longer side at most `side` pixels.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ff_core::{LabelEncoder, PerTask, Task, TaskName};
 use serde::Serialize;
 
-use crate::splits::{Split, Splits};
+use crate::{split::Split, splits::Splits};
 
 /// Rows in every split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]

@@ -17,8 +17,9 @@ use crate::{
     duplicates::{self, Duplicates, Facing, Fingerprint, HashFile},
     error::{Error, Result},
     manifest::Row,
-    resize::ImageSize,
-    splits::{Split, Splits},
+    rgb_image::ImageSize,
+    split::Split,
+    splits::Splits,
 };
 
 /// An image with a shorter side is called tiny.

@@ -3,9 +3,8 @@
 //! Filled as images are decoded for the first time; which are there changes the speed and nothing else. What is kept
 //! is the resized u8 image before augmentation, so that every epoch augments anew.
 //!
-//! A cache belongs to a list of files with their lengths, modification times and faces, and to an image size: its
-//! identity.
-//! A changed file makes another cache. Its size is worked out before it is made, and refused where there is no room.
+//! A cache on a disk belongs to the files and the image size that whoever opens it names by an identity. Its size is
+//! worked out before it is made, and refused where there is no room.
 
 mod checksum;
 mod disk;
@@ -17,14 +16,9 @@ use std::{
         OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
-    time::UNIX_EPOCH,
 };
 
-use crate::{
-    dataset::Dataset,
-    decode::Decoding,
-    error::{Error, Result},
-};
+use crate::error::Result;
 pub(crate) use checksum::Checksum;
 use disk::DiskCache;
 
@@ -56,9 +50,14 @@ enum Store {
 }
 
 impl Cache {
-    /// Opens or makes the cache of a dataset; `None` if none is wanted.
-    pub(crate) fn open(spec: &CacheSpec, dataset: &Dataset) -> Result<Option<Self>> {
-        let (n_images, image_len) = (dataset.len(), dataset.image_len());
+    /// Opens or makes the cache of some images, each `image_len` bytes; `None` if none is wanted. `identity` tells a file
+    /// on the disk from those of other images.
+    pub(crate) fn open(
+        spec: &CacheSpec,
+        n_images: usize,
+        image_len: usize,
+        identity: impl FnOnce() -> Result<u64>,
+    ) -> Result<Option<Self>> {
         let (store, kept) = match spec {
             CacheSpec::None => return Ok(None),
             CacheSpec::Memory => {
@@ -66,7 +65,7 @@ impl Cache {
                 (Store::Memory((0..n_images).map(|_| OnceLock::new()).collect()), 0)
             }
             CacheSpec::Disk(dir) => {
-                let disk = DiskCache::open(dir, identity(dataset)?, n_images, image_len)?;
+                let disk = DiskCache::open(dir, identity()?, n_images, image_len)?;
                 let kept = disk.kept();
                 (Store::Disk(disk), kept)
             }
@@ -121,32 +120,4 @@ impl Cache {
             self.kept.fetch_add(1, Ordering::Relaxed);
         }
     }
-}
-
-/// Of the files' names, lengths, modification times and faces, in order, of the image size and of how images are read. A file that is not there
-/// counts as empty: whether it is an error is for the loader to say.
-fn identity(dataset: &Dataset) -> Result<u64> {
-    let mut sum = Checksum::new(0);
-    let size = dataset.size();
-    sum.words(&[size.width as u64, size.height as u64, dataset.len() as u64]);
-    // Damaged images have pixels under lenient rules only.
-    sum.words(&[u64::from(dataset.rules().decoding == Decoding::Strict), dataset.face_padding().to_bits()]);
-    sum.bytes(dataset.images_root().as_os_str().as_encoded_bytes());
-    for sample_idx in 0..dataset.len() {
-        let path = dataset.image_path(sample_idx);
-        sum.bytes(dataset.manifest().rows()[sample_idx].file.as_bytes());
-        if let Some(face) = dataset.face(sample_idx) {
-            sum.words(&[face.x, face.y, face.width, face.height].map(f64::to_bits));
-        }
-        let modified = |metadata: &std::fs::Metadata| {
-            let since = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-            Some(since.as_nanos() as u64)
-        };
-        match fs_err::metadata(&path) {
-            Ok(metadata) => sum.words(&[metadata.len(), modified(&metadata).unwrap_or(0)]),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => sum.words(&[0, 0]),
-            Err(error) => return Err(Error::Io(error)),
-        }
-    }
-    Ok(sum.finish())
 }

@@ -17,10 +17,13 @@ use zune_core::{
 };
 use zune_jpeg::JpegDecoder;
 
-use super::{Decoding, ImageRules, RgbImage, UPRIGHT, orientation};
+use super::{
+    orientation::{UPRIGHT, orientation},
+    rules::{Decoding, ImageRules},
+};
 use crate::{
     error::{Error, Result},
-    resize::ImageSize,
+    rgb_image::{ImageSize, RgbImage},
 };
 
 const START_OF_IMAGE: [u8; 2] = [0xff, 0xd8];

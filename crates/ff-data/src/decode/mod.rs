@@ -9,42 +9,18 @@
 //! are lenient.
 
 mod jpeg;
+mod orientation;
 mod other;
 mod quiet;
 mod rules;
 
-use exif::{In, Tag};
-
 use crate::{
     error::{Error, Result},
-    resize::ImageSize,
+    rgb_image::{ImageSize, RgbImage},
 };
+use orientation::{UPRIGHT, oriented};
 pub(crate) use quiet::panic_message;
 pub use rules::{Decoding, ImageRules};
-
-/// An image of `height` rows of `width` pixels of (red, green, blue): `(H,W,3)`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RgbImage {
-    /// Pixels per row.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// `height * width * 3` bytes.
-    pub pixels: Vec<u8>,
-}
-
-impl RgbImage {
-    /// Gives the image a size; pixels keep their allocation and have no particular values.
-    pub(crate) fn reshape(&mut self, width: usize, height: usize) {
-        (self.width, self.height) = (width, height);
-        self.pixels.resize(width * height * 3, 0);
-    }
-
-    fn pixel(&self, x: usize, y: usize) -> [u8; 3] {
-        let i = (y * self.width + x) * 3;
-        [self.pixels[i], self.pixels[i + 1], self.pixels[i + 2]]
-    }
-}
 
 /// Decodes any supported format by the default rules.
 ///
@@ -88,40 +64,4 @@ pub(crate) fn header_is_enough(beginning: &[u8]) -> bool {
 
 fn panicked(message: &str) -> Error {
     Error::Decode(format!("decoder panicked: {message}"))
-}
-
-const UPRIGHT: u32 = 1;
-
-/// The orientation tag, 1 to 8; upright where there is none or none that can be read.
-fn orientation(exif: Result<exif::Exif, exif::Error>) -> u32 {
-    let exif = exif.ok();
-    let field = exif.as_ref().and_then(|exif| exif.get_field(Tag::Orientation, In::PRIMARY));
-    field.and_then(|field| field.value.get_uint(0)).filter(|tag| (1..=8).contains(tag)).unwrap_or(UPRIGHT)
-}
-
-/// Undoes an EXIF orientation (EXIF 2.3, tag 0x0112): the tag says where row 0 and column 0 belong.
-fn oriented(image: &RgbImage, orientation: u32) -> RgbImage {
-    let (w, h) = (image.width, image.height);
-    let mut upright = RgbImage::default();
-    if orientation >= 5 {
-        upright.reshape(h, w)
-    } else {
-        upright.reshape(w, h)
-    }
-    let out_width = upright.width;
-    for (i, pixel) in upright.pixels.chunks_exact_mut(3).enumerate() {
-        let (x, y) = (i % out_width, i / out_width);
-        let (from_x, from_y) = match orientation {
-            2 => (w - 1 - x, y),
-            3 => (w - 1 - x, h - 1 - y),
-            4 => (x, h - 1 - y),
-            5 => (y, x),
-            6 => (y, h - 1 - x),
-            7 => (w - 1 - y, h - 1 - x),
-            8 => (w - 1 - y, x),
-            _ => (x, y),
-        };
-        pixel.copy_from_slice(&image.pixel(from_x, from_y));
-    }
-    upright
 }

@@ -4,10 +4,10 @@ use std::io::Cursor;
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use super::{ImageRules, RgbImage, orientation};
+use super::{orientation::orientation, rules::ImageRules};
 use crate::{
     error::{Error, Result},
-    resize::ImageSize,
+    rgb_image::{ImageSize, RgbImage},
 };
 
 /// For what a decoder takes beside the pixels: compressed metadata, a palette, a row, a strip.

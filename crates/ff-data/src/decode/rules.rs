@@ -2,10 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::RgbImage;
 use crate::{
     error::{Error, Result},
-    resize::ImageSize,
+    rgb_image::{ImageSize, RgbImage},
 };
 
 /// Bounds for image files, which may come from anywhere.

@@ -3,9 +3,10 @@
 use sha2::{Digest, Sha256};
 
 use crate::{
-    decode::{ImageRules, RgbImage, decode_into},
+    decode::{ImageRules, decode_into},
     error::Result,
-    resize::{ImageSize, resize_into},
+    resize::resize_into,
+    rgb_image::{ImageSize, RgbImage},
 };
 
 /// Pixels along a thumbnail's side.

@@ -20,7 +20,7 @@ use super::fingerprint::{Fingerprint, SIDE};
 use crate::{
     cache::Checksum,
     error::{Error, Result},
-    resize::ImageSize,
+    rgb_image::ImageSize,
 };
 
 const MAGIC: &[u8; 8] = b"ffhash02";

@@ -22,13 +22,13 @@ use crate::{
     order::EpochOrder,
 };
 
-/// The memory of all batches, in the loader's layout.
-pub(super) enum Memory {
+/// The slots of all batches, in the loader's layout.
+pub(super) enum SlotRings {
     Planes(Arc<Ring<f32>>),
     Pixels(Arc<Ring<u8>>),
 }
 
-impl Memory {
+impl SlotRings {
     /// `pixels` is where the memory of pixels comes from, if not from the heap.
     pub(super) fn new(
         config: &LoaderConfig,
@@ -38,16 +38,16 @@ impl Memory {
     ) -> Self {
         let (len, capacity) = (config.batch_size.min(n_samples) * image_len, config.prefetch + 1);
         match (config.layout, pixels) {
-            (Layout::Planes, _) => Memory::Planes(Ring::new(len, capacity)),
-            (Layout::Pixels, None) => Memory::Pixels(Ring::new(len, capacity)),
-            (Layout::Pixels, Some(memory)) => Memory::Pixels(Ring::over(memory, len, capacity)),
+            (Layout::Planes, _) => SlotRings::Planes(Ring::new(len, capacity)),
+            (Layout::Pixels, None) => SlotRings::Pixels(Ring::new(len, capacity)),
+            (Layout::Pixels, Some(memory)) => SlotRings::Pixels(Ring::over(memory, len, capacity)),
         }
     }
 
     pub(super) fn slots_made(&self) -> usize {
         match self {
-            Memory::Planes(ring) => ring.made(),
-            Memory::Pixels(ring) => ring.made(),
+            SlotRings::Planes(ring) => ring.made(),
+            SlotRings::Pixels(ring) => ring.made(),
         }
     }
 }
@@ -82,8 +82,8 @@ enum Parts {
     Pixels(Filling<u8>),
 }
 
-/// An image's place in a batch, one worker's to fill.
-pub(super) enum Place<'a> {
+/// An image of a batch, one worker's to fill.
+pub(super) enum ImageClaim<'a> {
     Planes(Claim<'a, f32>),
     Pixels(Claim<'a, u8>),
 }
@@ -109,7 +109,7 @@ pub(super) struct Finished {
 
 impl InFlight {
     pub(super) fn new(
-        memory: &Memory,
+        rings: &SlotRings,
         dataset: &Dataset,
         (epoch, order): (u64, &EpochOrder),
         (batch_idx, batch_size): (usize, usize),
@@ -118,18 +118,18 @@ impl InFlight {
         let indices = order.batch(batch_idx, batch_size).to_vec();
         let ahead = order.indices().iter().skip(batch_idx * batch_size + DISTANCE).take(indices.len());
         let ahead = ahead.copied().collect();
-        let parts = match memory {
-            Memory::Planes(ring) => Parts::Planes(Filling::new(ring, dataset.image_len(), indices.len())),
-            Memory::Pixels(ring) => Parts::Pixels(Filling::new(ring, dataset.image_len(), indices.len())),
+        let parts = match rings {
+            SlotRings::Planes(ring) => Parts::Planes(Filling::new(ring, dataset.image_len(), indices.len())),
+            SlotRings::Pixels(ring) => Parts::Pixels(Filling::new(ring, dataset.image_len(), indices.len())),
         };
         InFlight { epoch, batch_idx, indices, ahead, parts, failures: Mutex::default(), cancelled }
     }
 
     /// The next image that nobody fills yet.
-    pub(super) fn claim(&self) -> Option<Place<'_>> {
+    pub(super) fn claim(&self) -> Option<ImageClaim<'_>> {
         match &self.parts {
-            Parts::Planes(filling) => filling.claims.claim().map(Place::Planes),
-            Parts::Pixels(filling) => filling.claims.claim().map(Place::Pixels),
+            Parts::Planes(filling) => filling.claims.claim().map(ImageClaim::Planes),
+            Parts::Pixels(filling) => filling.claims.claim().map(ImageClaim::Pixels),
         }
     }
 
@@ -151,7 +151,7 @@ impl InFlight {
     /// malformed file was that file's error before it came here.
     pub(super) fn fill(
         &self,
-        mut place: Place<'_>,
+        mut image: ImageClaim<'_>,
         dataset: &Dataset,
         scratch: &mut Scratch,
         read_ahead: &mut ReadAhead,
@@ -159,9 +159,9 @@ impl InFlight {
         if self.cancelled.load(Ordering::Relaxed) {
             return;
         }
-        let position = match &place {
-            Place::Planes(claim) => claim.part(),
-            Place::Pixels(claim) => claim.part(),
+        let position = match &image {
+            ImageClaim::Planes(claim) => claim.part(),
+            ImageClaim::Pixels(claim) => claim.part(),
         };
         if read_ahead.is_wanted()
             && let Some(&later) = self.ahead.get(position)
@@ -169,9 +169,9 @@ impl InFlight {
             dataset.read_ahead(later as usize);
         }
         let sample_idx = self.indices[position] as usize;
-        let load = AssertUnwindSafe(|| match &mut place {
-            Place::Planes(claim) => dataset.load(self.epoch, sample_idx, scratch, claim),
-            Place::Pixels(claim) => dataset.load_pixels(sample_idx, scratch, claim),
+        let load = AssertUnwindSafe(|| match &mut image {
+            ImageClaim::Planes(claim) => dataset.load(self.epoch, sample_idx, scratch, claim),
+            ImageClaim::Pixels(claim) => dataset.load_pixels(sample_idx, scratch, claim),
         });
         let loaded = catch_unwind(load).unwrap_or_else(|panic| {
             Err(dataset.image_error(sample_idx, Error::Panicked(panic_message(&*panic).to_owned())))
@@ -183,7 +183,7 @@ impl InFlight {
             read_ahead.note(read);
         }
         // Only now does the image count as done: its failure is noted.
-        drop(place);
+        drop(image);
     }
 
     /// The batch, once, when every image is made or given up. Images that could not be made are taken out.

@@ -118,7 +118,7 @@ impl Loader {
 
     /// Batch-sized image buffers made so far: at most `prefetch + 1` and as many as the consumer keeps.
     pub fn slots_made(&self) -> usize {
-        self.shared.memory.slots_made()
+        self.shared.rings.slots_made()
     }
 
     /// Bad images that were skipped so far ([`OnBadImage::Skip`]), over all epochs: sample and reason, which names the

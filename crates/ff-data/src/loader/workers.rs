@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     LoaderConfig,
-    in_flight::{InFlight, Memory},
+    in_flight::{InFlight, SlotRings},
     read_ahead::ReadAhead,
     slots::SlotMemory,
 };
@@ -26,7 +26,7 @@ use crate::{
 pub(super) struct Shared {
     pub(super) dataset: Arc<Dataset>,
     pub(super) config: LoaderConfig,
-    pub(super) memory: Memory,
+    pub(super) rings: SlotRings,
     state: Mutex<State>,
     /// There is a batch to open, or nothing more to do ever.
     work: Condvar,
@@ -62,9 +62,9 @@ impl Shared {
         config: LoaderConfig,
         pixels: Option<Arc<dyn SlotMemory>>,
     ) -> Arc<Self> {
-        let memory = Memory::new(&config, dataset.len(), dataset.image_len(), pixels);
+        let rings = SlotRings::new(&config, dataset.len(), dataset.image_len(), pixels);
         let (state, work, ready) = (Mutex::default(), Condvar::new(), Condvar::new());
-        Arc::new(Shared { dataset, config, memory, state, work, ready })
+        Arc::new(Shared { dataset, config, rings, state, work, ready })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -125,8 +125,8 @@ impl Shared {
         let mut scratch = Scratch::default();
         let mut read_ahead = ReadAhead::default();
         while let Some(batch) = self.batch_to_fill(scratch.take_times()) {
-            while let Some(place) = batch.claim() {
-                batch.fill(place, &self.dataset, &mut scratch, &mut read_ahead);
+            while let Some(image) = batch.claim() {
+                batch.fill(image, &self.dataset, &mut scratch, &mut read_ahead);
             }
             // Only whoever hands back the last image is sure to see the batch complete; others may see it too.
             if batch.is_complete() {
@@ -161,7 +161,7 @@ impl Shared {
         let place = (job.next_batch, self.config.batch_size);
         let cancelled = Arc::clone(&job.cancelled);
         let batch =
-            Arc::new(InFlight::new(&self.memory, &self.dataset, (job.epoch, &job.order), place, cancelled));
+            Arc::new(InFlight::new(&self.rings, &self.dataset, (job.epoch, &job.order), place, cancelled));
         job.next_batch += 1;
         state.window.push_back(Arc::clone(&batch));
         state.open = Some(Arc::clone(&batch));

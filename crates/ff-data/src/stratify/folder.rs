@@ -21,7 +21,7 @@ use super::SplitPlan;
 use crate::{
     error::{Error, Result},
     manifest::Manifest,
-    splits::Split,
+    split::Split,
 };
 
 /// What was written, beside it.
@@ -48,15 +48,15 @@ pub struct SplitFolder {
 
 /// The content of [`RECORD`].
 #[derive(Debug, Serialize, Deserialize)]
-struct Record {
+struct SplitRecord {
     format: u32,
     /// Whether all files are in place.
     complete: bool,
-    files: BTreeMap<String, Written>,
+    files: BTreeMap<String, WrittenFile>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Written {
+struct WrittenFile {
     sha256: String,
     /// SHA-256 of the file that it replaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,7 +71,7 @@ impl SplitFolder {
     pub fn open(dir: impl Into<PathBuf>, old_files: OldFiles) -> Result<Self> {
         let dir = dir.into();
         fs_err::create_dir_all(&dir)?;
-        let record = Record::read(&dir);
+        let record = SplitRecord::read(&dir);
         let mut old = BTreeMap::new();
         for split in Split::ALL {
             let (path, name) = (split.path(&dir), split.file_name());
@@ -145,9 +145,9 @@ impl SplitFolder {
     fn record(&self, complete: bool, files: &BTreeMap<String, String>) -> Result<()> {
         let files = files.iter().map(|(name, sha256)| {
             let replaces = self.old.get(name).filter(|_| !complete).cloned();
-            (name.clone(), Written { sha256: sha256.clone(), replaces })
+            (name.clone(), WrittenFile { sha256: sha256.clone(), replaces })
         });
-        let record = Record { format: FORMAT, complete, files: files.collect() };
+        let record = SplitRecord { format: FORMAT, complete, files: files.collect() };
         let text = serde_json::to_string_pretty(&record).expect("names and hashes always serialise") + "\n";
         Ok(write_atomic(&self.dir.join(RECORD), text.as_bytes())?)
     }
@@ -159,8 +159,8 @@ impl SplitFolder {
 /// It was.
 pub(crate) fn check_whole(dir: &Path) -> Result<()> {
     // Files that a finished split wrote may have been changed since: that is their owner's business.
-    let Some(record) = Record::read(dir).filter(|record| !record.complete) else { return Ok(()) };
-    let all = |is: fn(&Written, &Option<String>) -> bool| {
+    let Some(record) = SplitRecord::read(dir).filter(|record| !record.complete) else { return Ok(()) };
+    let all = |is: fn(&WrittenFile, &Option<String>) -> bool| {
         record.files.iter().all(|(name, written)| is(written, &hash_of(&dir.join(name)).ok()))
     };
     let (new, old) =
@@ -175,7 +175,7 @@ pub(crate) fn check_whole(dir: &Path) -> Result<()> {
     Err(Error::BadFile { path: dir.join(RECORD), reason })
 }
 
-impl Record {
+impl SplitRecord {
     /// The folder's record; `None` where there is none that this version understands.
     fn read(dir: &Path) -> Option<Self> {
         let mut bytes = Vec::new();

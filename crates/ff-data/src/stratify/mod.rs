@@ -23,7 +23,7 @@ pub use pool::pool;
 use crate::{
     error::{Error, Result},
     manifest::{Manifest, Row},
-    splits::Split,
+    split::Split,
 };
 
 /// How a pool is to be split.

@@ -12,12 +12,12 @@ use crate::{
     manifest::{Manifest, Row},
 };
 
-/// All rows in the order given, of manifests that were read for the same tasks; extra columns are united, empty where a CSV lacks one. Lines count from the pool's
-/// first row, and its path names every CSV.
+/// All rows in the order given, of manifests that were read for the same tasks; extra columns are united, empty where a
+/// CSV lacks one. Lines count from the pool's first row, and its path names every CSV.
 ///
 /// # Errors
-/// A manifest of other tasks than the first. A file that two rows name (`a.jpg`, `sub/./b.jpg` and `sub//b.jpg` count as their plain forms): they could land on
-/// two sides of a split. Both lines are named.
+/// A manifest of other tasks than the first. A file that two rows name (`a.jpg`, `sub/./b.jpg` and `sub//b.jpg` count as
+/// their plain forms): they could land on two sides of a split. Both lines are named.
 pub fn pool(manifests: &[Manifest]) -> Result<Manifest> {
     let schema = manifests.first().map_or_else(Schema::default, |first| first.schema().clone());
     if let Some(other) = manifests.iter().find(|manifest| *manifest.schema() != schema) {

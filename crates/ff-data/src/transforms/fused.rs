@@ -14,7 +14,7 @@ use super::{
     AugmentParams, ColorOp, IMAGENET_MEAN, IMAGENET_STD, InverseAffine, JitterParams, Sampling, geometry,
     normalize,
 };
-use crate::resize::ImageSize;
+use crate::rgb_image::ImageSize;
 
 /// Pixels `(H,W,3)` u8 -> `out (3,H,W)` f32, augmented and normalised. `spare` is room for bilinear sampling, which
 /// reads each pixel of the coloured image more than once; nothing else needs it.

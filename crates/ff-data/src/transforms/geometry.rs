@@ -8,7 +8,7 @@
 use ff_kernels::image::compose;
 
 use super::params::{AffineParams, AugmentParams};
-use crate::resize::ImageSize;
+use crate::rgb_image::ImageSize;
 
 /// Mirrors left and right, in place.
 pub fn hflip(planes: &mut [f32], size: ImageSize) {

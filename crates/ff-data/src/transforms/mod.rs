@@ -23,7 +23,7 @@ pub use params::{
     Sampling,
 };
 
-use crate::{decode::RgbImage, resize::ImageSize};
+use crate::rgb_image::{ImageSize, RgbImage};
 
 /// `(H,W,3)` u8 -> `(3,H,W)` f32 in `[0,1]`, as `ToTensor` gives it.
 ///

@@ -11,7 +11,7 @@ use ff_core::random::{below, uniform};
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
 
-use crate::{error::Error, resize::ImageSize};
+use crate::{error::Error, rgb_image::ImageSize};
 
 /// The presets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]

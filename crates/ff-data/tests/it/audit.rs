@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use ff_core::{Order, Schema, Task};
 use ff_data::{
-    Decoding, ImageRules, Split, Splits, Task,
-    audit::{Audit, Fault, MatchKind, Stage},
+    Decoding, ImageRules, Split, Splits,
+    audit::{Audit, Fault, MatchKind, Stage, differing_labels},
 };
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 
@@ -68,7 +69,7 @@ fn planted(dir: &Path) -> Splits {
     for (split, rows) in Split::ALL.into_iter().zip([&train[..], &val, &test]) {
         fs_err::write(split.path(dir), csv(rows)).unwrap();
     }
-    Splits::read(dir).unwrap()
+    Splits::read(dir, &Schema::fairface()).unwrap()
 }
 
 #[test]
@@ -80,10 +81,10 @@ fn everything_planted_is_found_and_nothing_else() {
 
     assert_eq!((audit.images, audit.exact_duplicates, audit.near_duplicates), (11, 1, 2));
     let unreadable: Vec<_> =
-        audit.unreadable.iter().map(|bad| (bad.place.file.as_str(), bad.place.line)).collect();
+        audit.unreadable.iter().map(|bad| (bad.image.file.as_str(), bad.image.line)).collect();
     assert_eq!(unreadable, [("cut.jpg", 5), ("missing.jpg", 4)]);
     assert!(audit.unreadable[0].reason.contains("broken JPEG"), "{}", audit.unreadable[0].reason);
-    let misshapen: Vec<_> = audit.misshapen.iter().map(|bad| (bad.place.file.as_str(), bad.fault)).collect();
+    let misshapen: Vec<_> = audit.misshapen.iter().map(|bad| (bad.image.file.as_str(), bad.fault)).collect();
     let expected = [
         ("tiny.png", Fault::Tiny),
         ("wide.png", Fault::Stretched),
@@ -106,10 +107,12 @@ fn everything_planted_is_found_and_nothing_else() {
     let [within] = &audit.within_split[..] else { panic!("{:?}", audit.within_split) };
     assert_eq!(files(within), ["train/b.jpg", "train/b & <b>.png"]);
     let conflicts: Vec<_> = audit.label_conflicts.iter().map(|found| found.conflicts.clone()).collect();
-    assert_eq!(conflicts, [vec![Task::Age], vec![Task::Age]]);
+    assert!(conflicts.iter().all(|tasks| *tasks == ["age"]) && conflicts.len() == 2, "{conflicts:?}");
 
-    let ages: Vec<_> =
-        audit.balance.age.iter().map(|age| (age.label.as_str(), [age.train, age.val, age.test])).collect();
+    let ages: Vec<_> = audit.balance["age"]
+        .iter()
+        .map(|age| (age.label.as_str(), Split::ALL.map(|split| age.of(split))))
+        .collect();
     assert_eq!(ages, [("3-9", [3, 2, 0]), ("10-19", [0, 0, 1]), ("20-29", [2, 1, 2])], "by age, not by name");
     assert!(stages.contains(&(Stage::Hash, 11)) && stages.iter().any(|(stage, _)| *stage == Stage::Compare));
 }
@@ -121,7 +124,7 @@ fn the_sample_is_sound() {
     let audit = Audit::new(&sample_splits(), &images, &RULES, 2, None, |_, _| {}).unwrap();
     assert_eq!((audit.images, audit.unreadable.len(), audit.misshapen.len()), (799, 0, 0));
     assert_eq!((audit.exact_duplicates, audit.near_duplicates, audit.cross_split.len()), (0, 0, 0));
-    let women = &audit.balance.gender[0];
+    let women = &audit.balance["gender"][0];
     assert_eq!(women.label, "Female");
 }
 
@@ -135,12 +138,50 @@ fn labels_in_several_spellings_are_found() {
         fs_err::write(split.path(dir.path()), format!("file,age , gender,race\n{}\n", rows.join("\n")))
             .unwrap();
     }
-    let splits = Splits::read(dir.path()).unwrap();
-    assert_eq!(splits.encoders.age.labels(), ["3-9"]);
+    let splits = Splits::read(dir.path(), &Schema::fairface()).unwrap();
+    assert_eq!(splits.encoders["age"].labels(), ["3-9"]);
     let audit = Audit::new(&splits, dir.path(), &ImageRules::default(), 2, None, |_, _| {}).unwrap();
     let alike: Vec<_> =
-        audit.alike_labels.iter().map(|alike| (alike.task, alike.labels.join(" = "))).collect();
-    let expected = [(Task::Gender, "F = f"), (Task::Race, "East  asian = East Asian")];
+        audit.alike_labels.iter().map(|alike| (alike.task.as_str(), alike.labels.join(" = "))).collect();
+    let expected = [("gender", "F = f"), ("race", "East  asian = East Asian")];
     assert_eq!(alike, expected.map(|(task, labels)| (task, labels.to_owned())));
     assert_eq!((audit.exact_duplicates, audit.cross_split.len()), (8, 1), "one file in nine rows");
+}
+
+/// Labels by a list and one that is not known: it is counted, shown as such, and disagrees with nobody.
+#[test]
+fn unknown_labels_are_counted_and_conflict_with_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    ["a.jpg", "b.jpg", "c.jpg"]
+        .iter()
+        .for_each(|name| fs_err::write(dir.path().join(name), face(0)).unwrap());
+    let size = Order::List(["S", "M", "L"].map(str::to_owned).into());
+    let tasks = vec![Task::new("hat").with_column("Hat size").with_order(size), Task::new("glasses")];
+    let rows = ["a.jpg,L,yes\nb.jpg,,yes\n", "a.jpg,S,\nb.jpg,M,no\n", "c.jpg, ,yes\na.jpg,L,yes\n"];
+    for (split, rows) in Split::ALL.into_iter().zip(rows) {
+        fs_err::write(split.path(dir.path()), format!("file,Hat size,glasses\n{rows}")).unwrap();
+    }
+    let schema = Schema::new(tasks).unwrap();
+    let splits = Splits::read(dir.path(), &schema).unwrap();
+    let audit = Audit::new(&splits, dir.path(), &RULES, 2, None, |_, _| {}).unwrap();
+    let hats: Vec<_> = audit.balance["hat"].iter().map(|hat| hat.label.as_str()).collect();
+    assert_eq!(hats, ["S", "M", "L"], "in the order of the list");
+    let unknown = |task: &str| Split::ALL.map(|split| audit.unknown[task].of(split));
+    assert_eq!((unknown("hat"), unknown("glasses")), ([1, 0, 1], [0, 1, 0]));
+    assert_eq!(audit.label_conflicts.len(), 1);
+    assert_eq!(audit.label_conflicts[0].conflicts, ["hat", "glasses"]);
+    assert!(audit.page(dir.path()).contains("<span class=\"conflict\">unknown</span>"));
+
+    let row = |file: &str, hat: Option<&str>| ff_data::Row {
+        file: file.to_owned(),
+        labels: vec![hat.map(str::to_owned), None],
+        extra: Vec::new(),
+        line: 0,
+    };
+    let differ = |hats: &[Option<&str>]| {
+        let rows: Vec<_> = hats.iter().map(|hat| row("a.jpg", *hat)).collect();
+        differing_labels(&schema, rows.iter())
+    };
+    assert!(differ(&[None, Some("S"), None, Some("S")]).is_empty());
+    assert_eq!(differ(&[Some("S"), None, Some("M")]), ["hat"]);
 }

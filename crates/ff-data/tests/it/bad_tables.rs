@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
+use ff_core::{Order, Schema, Task};
 use ff_data::{FilePaths, ImageInput, Manifest, Split, Splits};
+
+use crate::support::fairface;
 
 const HEADER: &str = "file,age,gender,race\n";
 const ROW: &str = "a.jpg,0-2,F,Black\n";
@@ -13,7 +16,7 @@ fn utf16(text: &str, bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
 
 /// What is said of a CSV: its error, or how many rows it has.
 fn said(bytes: &[u8]) -> String {
-    match Manifest::parse("faces.csv", bytes) {
+    match fairface("faces.csv", bytes) {
         Ok(manifest) => format!("{} rows", manifest.len()),
         Err(error) => error.to_string(),
     }
@@ -106,7 +109,8 @@ fn every_bad_table_has_its_message() {
             "faces.csv: missing column file, age, gender, race: expected file, age, gender, race, found file;age;gender;race",
         ),
         ("no file", with(",0-2,F,Black\n"), "faces.csv:3: expected a value in column file, found none"),
-        ("no label", with("b.jpg, ,F,Black\n"), "faces.csv:3: expected a value in column age, found none"),
+        ("a label that is not known", with("b.jpg, ,F,\n"), "2 rows"),
+        ("no label that is known", with("b.jpg,,\t,\"\"\n"), "2 rows"),
         (
             "an open quote",
             with("b.jpg,0-2,F,\"Black\nc.jpg,0-2,F,Black\n"),
@@ -151,7 +155,7 @@ fn files_outside_the_images_folder_are_refused_unless_they_are_allowed() {
     let csv = dir.path().join("faces.csv");
     let read = |file: &str, files| {
         fs_err::write(&csv, format!("{HEADER}{ROW}{file},0-2,F,Black\n")).unwrap();
-        Manifest::read_with(&csv, files).map_err(|error| error.to_string())
+        Manifest::read_with(&csv, &Schema::fairface(), files).map_err(|error| error.to_string())
     };
     for outside in ["../a.jpg", "a/../../b.jpg", "/etc/passwd", "./../a.jpg", "a/b/../../../c/d.jpg", ".."] {
         let expected = format!(
@@ -170,7 +174,7 @@ fn splits(dir: &Path, [train, val, test]: [&str; 3]) -> ff_data::Result<Splits> 
     for (split, rows) in Split::ALL.into_iter().zip([train, val, test]) {
         fs_err::write(split.path(dir), format!("{HEADER}{rows}")).unwrap();
     }
-    Splits::read(dir)
+    Splits::read(dir, &Schema::fairface())
 }
 
 /// A label of the test split alone was found when it came to testing, after all the training.
@@ -190,6 +194,24 @@ fn a_label_that_only_validation_or_test_has_is_found_before_training() {
             .to_string()
             .ends_with("expected at least one row, found none")
     );
+}
+
+/// Every split needs a label that is known of every task: without one nothing is learnt, or measured.
+#[test]
+fn a_column_of_empty_cells_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let holes = "a.jpg,,F, \nb.jpg,,,Black\n";
+    for (i, csv) in ["ff_train.csv", "ff_val.csv", "ff_test.csv"].into_iter().enumerate() {
+        let mut rows = [ROW; 3];
+        rows[i] = holes;
+        let message = splits(dir.path(), rows).unwrap_err().to_string();
+        assert!(
+            message.ends_with(&format!("{csv}: expected a label in column age, found empty cells only")),
+            "{message}"
+        );
+    }
+    let enough = "a.jpg,,F,\nb.jpg,0-2,,\nc.jpg,,,\nd.jpg,,,Black\n";
+    splits(dir.path(), [enough, ROW, ""]).unwrap().check_labels().unwrap();
 }
 
 /// Ten thousand classes made lines of 200 MB in the records of a run.
@@ -240,9 +262,12 @@ fn every_bad_list_of_images_has_its_message() {
 /// Messages were printed twice: an error had its cause in its words, and was its own cause besides.
 #[test]
 fn no_error_says_its_cause_twice() {
-    let missing = Manifest::read("nowhere/ff.csv").unwrap_err();
-    let json = ff_data::Encoders::from_json("{").unwrap_err();
-    for error in [missing, json] {
+    let missing = Manifest::read("nowhere/ff.csv", &Schema::fairface()).unwrap_err();
+    let row = fairface("faces.csv", b"file,age,gender,race\n,1-2,F,B\n").unwrap_err();
+    let order = Task::new("age").with_order(Order::Ordered);
+    let manifest =
+        Manifest::parse("a.csv", b"file,age\na,old\n", &Schema::new(vec![order]).unwrap()).unwrap();
+    for error in [missing, row, manifest.fit_encoders().unwrap_err()] {
         let message = error.to_string();
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         assert!(cause.is_none_or(|cause| !message.contains(&cause)), "{message}");

@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
+use ff_core::Schema;
 use ff_data::{
     Batch, CacheSpec, Dataset, FaceBox, FileCheck, ImageInput, ImageRules, Loader, LoaderConfig, Mode,
     OnBadImage, Scratch, Splits, audit::Audit, check_files,
@@ -144,7 +145,7 @@ fn too_many_open_files_are_no_bad_images() {
     for name in ["ff_train.csv", "ff_val.csv", "ff_test.csv"] {
         fs_err::copy(&csv, dir.path().join(name)).unwrap();
     }
-    let splits = Splits::read(dir.path()).unwrap();
+    let splits = Splits::read(dir.path(), &Schema::fairface()).unwrap();
     says(
         Audit::new(&splits, dir.path(), &ImageRules::default(), 3, None, |_, _| {}).unwrap_err().to_string(),
     );
@@ -205,8 +206,8 @@ fn labelled_rows_have_their_boxes_cut_out_too() {
         let lines: String = rows.iter().map(|row| format!("a.jpg,20-29,Female,Black,{row}\n")).collect();
         let csv = dir.path().join("faces.csv");
         fs_err::write(&csv, format!("file,age,gender,race,{header}\n{lines}")).unwrap();
-        let manifest = ff_data::Manifest::read(csv).unwrap();
-        let encoders = ff_data::Encoders::fit(&manifest).unwrap();
+        let manifest = ff_data::Manifest::read(csv, &Schema::fairface()).unwrap();
+        let encoders = manifest.fit_encoders().unwrap();
         Dataset::open(manifest, dir.path(), &encoders, Mode::Eval)
     };
     let mut scratch = Scratch::default();

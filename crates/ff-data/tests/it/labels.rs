@@ -1,93 +1,95 @@
-//! Labels <-> ids, and ages in order.
+//! Labels <-> ids, by way of a split's rows.
 
 use std::collections::BTreeSet;
 
-use ff_data::{AgeBin, Encoders, Error, LabelEncoder, Manifest, PerTask, Task, age_order};
+use ff_core::{Encoders, Order, PerTask, Schema, Task, UNKNOWN};
+use ff_data::{Dataset, Manifest, Mode};
 use proptest::prelude::*;
 
-use crate::support::sample_splits;
+use crate::support::{Fixture, fairface, sample_splits};
 
-fn encoder(labels: &[&str]) -> LabelEncoder {
-    LabelEncoder::fit(Task::Age, labels.iter().copied()).unwrap()
+/// A manifest of some tasks with columns of their own; every row's image is `a.jpg`.
+fn manifest(tasks: Vec<Task>, labels: &[Vec<Option<String>>]) -> Manifest {
+    let row = |labels: &Vec<Option<String>>| ff_data::Row {
+        file: "a.jpg".to_owned(),
+        labels: labels.clone(),
+        extra: Vec::new(),
+        line: 0,
+    };
+    Manifest::new("faces.csv", &Schema::new(tasks).unwrap(), Vec::new(), labels.iter().map(row).collect())
+        .unwrap()
+}
+
+/// What a data set makes of the labels.
+fn targets(manifest: Manifest, encoders: &Encoders) -> PerTask<Vec<u32>> {
+    let dir = tempfile::tempdir().unwrap();
+    fs_err::write(dir.path().join("a.jpg"), Fixture::images().bytes("rgb.jpg")).unwrap();
+    Dataset::open(manifest, dir.path(), encoders, Mode::Eval).unwrap().targets().clone()
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
+    /// One task to twelve: an id is its label's place among the sorted ones, and what is not known has none.
     #[test]
-    fn ids_are_the_sorted_order(labels in prop::collection::vec(".{1,8}", 1..40)) {
-        let encoder = LabelEncoder::fit(Task::Race, labels.iter().map(String::as_str)).unwrap();
-        let sorted: Vec<&String> = labels.iter().collect::<BTreeSet<_>>().into_iter().collect();
-        prop_assert_eq!(encoder.n_classes(), sorted.len());
-        for (id, label) in sorted.into_iter().enumerate() {
-            prop_assert_eq!(encoder.encode(label).unwrap(), id as u32);
-            prop_assert_eq!(encoder.decode(id as u32).unwrap(), label);
+    fn labels_and_ids_name_each_other(
+        rows in (1..13_usize).prop_flat_map(|n| {
+            let row = prop::collection::vec(prop::option::of("[a-zé]{1,3}"), n);
+            let whole = prop::collection::vec("[a-zé]{1,3}".prop_map(Some), n);
+            (prop::collection::vec(row, 0..30), whole).prop_map(|(mut rows, whole)| { rows.push(whole); rows })
+        }),
+    ) {
+        let tasks: Vec<Task> = (0..rows[0].len()).map(|i| Task::new(&format!("task_{i}"))).collect();
+        let manifest = manifest(tasks, &rows);
+        let encoders = manifest.fit_encoders().unwrap();
+        let targets = targets(manifest, &encoders);
+        prop_assert!(targets.same_tasks(&encoders));
+        for (i, (task, encoder)) in encoders.iter().enumerate() {
+            let sorted: BTreeSet<&String> = rows.iter().filter_map(|row| row[i].as_ref()).collect();
+            prop_assert!(sorted.into_iter().eq(encoder.labels()));
+            for (row, &id) in rows.iter().zip(&targets[task]) {
+                prop_assert_eq!(encoder.decode(id), row[i].as_deref());
+                prop_assert_eq!(id == UNKNOWN, row[i].is_none());
+            }
         }
-        prop_assert_eq!(encoder.decode(encoder.n_classes() as u32), None);
-    }
-
-    #[test]
-    fn encoders_survive_json(labels in prop::collection::vec(".{1,8}", 1..20)) {
-        let fit = |task| LabelEncoder::fit(task, labels.iter().map(String::as_str)).unwrap();
-        let encoders: Encoders = PerTask::from_fn(fit);
-        prop_assert_eq!(Encoders::from_json(&encoders.to_json()).unwrap(), encoders);
     }
 }
 
 #[test]
 fn the_sample_has_fairfaces_classes() {
     let encoders = sample_splits().encoders;
-    assert_eq!(encoders.n_classes(), PerTask { age: 9, gender: 2, race: 7 });
+    assert_eq!(
+        encoders.n_classes().iter().map(|(task, n)| (task.as_str(), *n)).collect::<Vec<_>>(),
+        [("age", 9), ("gender", 2), ("race", 7)]
+    );
     let ages = ["0-2", "10-19", "20-29", "3-9", "30-39", "40-49", "50-59", "60-69", "more than 70"];
-    assert_eq!(encoders.age.labels(), ages);
-    assert_eq!(age_order(&encoders.age).unwrap(), [0, 2, 3, 1, 4, 5, 6, 7, 8]);
+    assert_eq!(encoders["age"].labels(), ages);
+    assert_eq!(encoders["age"].ranks(), Some(&[0, 2, 3, 1, 4, 5, 6, 7, 8][..]));
 }
 
 #[test]
 fn another_face_set_has_its_own_class_count() {
     let csv = "file,age,gender,race\na,0+,F,v\nb,0+,F,w\nc,0+,F,x\nd,0+,F,y\ne,0+,F,z\n";
-    let encoders = Encoders::fit(&Manifest::parse("five.csv", csv.as_bytes()).unwrap()).unwrap();
-    assert_eq!(encoders.n_classes(), PerTask { age: 1, gender: 1, race: 5 });
+    let encoders = fairface("five.csv", csv.as_bytes()).unwrap().fit_encoders().unwrap();
+    assert_eq!(encoders.n_classes().into_values().collect::<Vec<_>>(), [1, 1, 5]);
 }
 
+/// Ids are those of the sorted labels whatever the order is.
 #[test]
-fn an_unseen_label_is_named() {
-    let error = encoder(&["0-2", "3-9"]).encode("70+").unwrap_err();
-    assert!(matches!(error, Error::UnseenLabel { task: Task::Age, .. }));
-    assert_eq!(error.to_string(), "age label \"70+\" is not in the training split: expected one of 0-2, 3-9");
-}
+fn an_ordered_task_has_the_ranks_of_its_list() {
+    let sizes = ["S", "M", "L", "XL"];
+    let order = Order::List(sizes.map(str::to_owned).into());
+    let task = Task::new("hat").with_order(order);
+    let rows = ["XL", "M", "S"].map(|size| vec![Some(size.to_owned())]);
+    let known = manifest(vec![task.clone()], &rows);
+    let encoders = known.fit_encoders().unwrap();
+    assert_eq!(encoders["hat"].labels(), ["M", "S", "XL"]);
+    assert_eq!(encoders["hat"].ranks(), Some(&[1, 0, 2][..]));
+    assert_eq!(targets(known, &encoders)["hat"], [2, 0, 1]);
 
-#[test]
-fn saved_encoders_are_checked() {
-    let json = |labels: &str| {
-        let one =
-            |task: &str, labels: &str| format!(r#""{task}": {{"task": "{task}", "labels": [{labels}]}}"#);
-        format!("{{{}, {}, {}}}", one("age", labels), one("gender", r#""F""#), one("race", r#""A""#))
-    };
-    assert!(Encoders::from_json(&json(r#""a", "b""#)).is_ok());
-    for (labels, message) in [
-        (r#""b", "a""#, r#"expected sorted labels, found "b" before "a""#),
-        (r#""a", "a""#, r#"expected distinct labels, found "a" twice"#),
-        ("", "expected at least one label, found none"),
-    ] {
-        let error = Encoders::from_json(&json(labels)).unwrap_err().to_string();
-        assert!(error.contains(message), "{error:?} lacks {message:?}");
-    }
-    let swapped = json(r#""a""#).replace(r#""task": "age""#, r#""task": "race""#);
-    let error = Encoders::from_json(&swapped).unwrap_err().to_string();
-    assert_eq!(error, "age encoder: expected labels of age, found labels of race");
-}
-
-#[test]
-fn age_bins_parse() {
-    let bin = |label: &str| label.parse::<AgeBin>();
-    assert_eq!(bin("0-2").unwrap(), AgeBin { lower: 0, upper: Some(2) });
-    assert_eq!(bin("10-19").unwrap(), AgeBin { lower: 10, upper: Some(19) });
-    assert_eq!(bin("more than 70").unwrap(), AgeBin { lower: 70, upper: None });
-    assert_eq!(bin("70+").unwrap(), AgeBin { lower: 70, upper: None });
-    for label in ["", "-", "9-3", "+", "+5-9", "-3-9", "a-b", "more than", "70", "99999999999-999999999999"] {
-        assert!(bin(label).is_err(), "{label:?} parses");
-    }
-    let error = age_order(&encoder(&["70+", "more than 70"])).unwrap_err().to_string();
-    assert!(error.contains("distinct lower bounds"), "{error}");
+    let unlisted = manifest(vec![task], &[vec![Some("XXL".to_owned())]]);
+    assert_eq!(
+        unlisted.fit_encoders().unwrap_err().to_string(),
+        "faces.csv: hat encoder: expected labels that its order lists: S, M, L, XL, found \"XXL\""
+    );
 }

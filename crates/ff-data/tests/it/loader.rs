@@ -8,21 +8,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ff_core::{PerTask, Schema, Task, UNKNOWN};
 use ff_data::{
     Augment, Batch, BatchImages, Dataset, EpochOrder, Error, LastBatch, Layout, Loader, LoaderConfig,
     Manifest, Memory, Mode, OnBadImage, Scratch, SlotMemory, transforms,
 };
 use proptest::prelude::*;
 
-use crate::support::{Fixture, planted, sample, sample_dataset, sample_inputs, sample_splits};
+use crate::support::{Fixture, fairface, planted, sample, sample_dataset, sample_inputs, sample_splits};
 
 const TRAIN: fn() -> Mode = || Mode::train(Augment::Balanced, 7);
 
-type Contents = (usize, Vec<u32>, Vec<String>, [Vec<u32>; 3], Vec<f32>);
+type Contents = (usize, Vec<u32>, Vec<String>, PerTask<Vec<u32>>, Vec<f32>);
 
 fn contents(batch: Result<Batch, Error>) -> Contents {
     let Batch { images, targets, files, sample_indices, batch_idx, .. } = batch.unwrap();
-    let targets = [targets.age, targets.gender, targets.race];
     let BatchImages::Planes(images) = images else { panic!("planes were asked for") };
     (batch_idx, sample_indices, files, targets, images.to_vec())
 }
@@ -203,15 +203,38 @@ fn datasets_are_checked_when_opened() {
         assert!(message.contains(part), "{message:?} lacks {part:?}");
     }
 
-    let unseen = Manifest::parse("odd.csv", b"file,age,gender,race\na.jpg,0-2,Male,Martian\n").unwrap();
+    let unseen = fairface("odd.csv", b"file,age,gender,race\na.jpg,0-2,Male,Martian\n").unwrap();
     let message = open(&unseen, sample().join("images")).unwrap_err().to_string();
     assert!(
         message.starts_with("odd.csv:2: race label \"Martian\" is not in the training split"),
         "{message}"
     );
 
-    let empty = Manifest::parse("empty.csv", b"file,age,gender,race\n").unwrap();
+    let empty = fairface("empty.csv", b"file,age,gender,race\n").unwrap();
     assert!(matches!(open(&empty, sample().join("images")), Err(Error::NoRows { .. })));
+}
+
+/// A task whose column is called otherwise, one label that is not known, and encoders in an order of their own.
+#[test]
+fn a_batch_has_the_targets_of_the_encoders_tasks() {
+    let dir = tempfile::tempdir().unwrap();
+    let face = Fixture::images().bytes("rgb.jpg");
+    ["a.jpg", "b.jpg", "c.jpg"].iter().for_each(|name| fs_err::write(dir.path().join(name), &face).unwrap());
+    let schema =
+        Schema::new(vec![Task::new("glasses"), Task::new("emotion").with_column("Expression")]).unwrap();
+    let csv = b"file,Expression,glasses\na.jpg,smile,yes\nb.jpg, ,no\nc.jpg,anger,\n";
+    let manifest = Manifest::parse("faces.csv", csv, &schema).unwrap();
+    let encoders = manifest.fit_encoders().unwrap();
+    let dataset = Dataset::open(manifest, dir.path(), &encoders, Mode::Eval).unwrap();
+    let mut loader = Loader::new(Arc::new(dataset), LoaderConfig::eval(2).with_workers(1)).unwrap();
+    let targets: Vec<_> = loader.epoch(0, 0).map(|batch| batch.unwrap().targets).collect();
+    assert_eq!(targets[0].names().map(|name| name.as_str()).collect::<Vec<_>>(), ["glasses", "emotion"]);
+    assert_eq!((&targets[0]["glasses"], &targets[0]["emotion"]), (&vec![1, 0], &vec![1, UNKNOWN]));
+    assert_eq!((&targets[1]["glasses"], &targets[1]["emotion"]), (&vec![UNKNOWN], &vec![0]));
+
+    let other = fairface("other.csv", b"file,age,gender,race\na.jpg,0-2,F,Black\n").unwrap();
+    let message = Dataset::open(other, dir.path(), &encoders, Mode::Eval).unwrap_err().to_string();
+    assert_eq!(message, "other.csv: expected a task: age, gender or race, found \"glasses\"");
 }
 
 #[test]
@@ -225,7 +248,7 @@ fn images_without_labels_make_batches_without_targets() {
         batches.iter().flat_map(|batch| &batch.files).collect::<Vec<_>>(),
         files.iter().collect::<Vec<_>>()
     );
-    assert!(batches.iter().all(|batch| batch.targets.values().all(Vec::is_empty)));
+    assert!(batches.iter().all(|batch| batch.targets.is_empty()));
     assert!(matches!(Dataset::unlabelled(Vec::new()), Err(Error::NoRows { .. })));
 }
 
@@ -306,7 +329,7 @@ fn bad_images_can_be_skipped() {
             let image = &batches[0].planes()[..3 * 224 * 224];
             for batch in &batches {
                 assert_eq!(batch.shape[0], batch.len());
-                assert_eq!((batch.targets.age.len(), batch.files.len()), (batch.len(), batch.len()));
+                assert_eq!((batch.targets["age"].len(), batch.files.len()), (batch.len(), batch.len()));
                 assert!(
                     batch.planes().chunks(image.len()).all(|other| other == image),
                     "no hole in the batch"
@@ -315,7 +338,8 @@ fn bad_images_can_be_skipped() {
         }
         let config = LoaderConfig { last_batch: LastBatch::Drop, ..config };
         let mode = Mode::train(Augment::Fastest, 1);
-        let nothing = Manifest::new("bad.csv", vec![], manifest.rows()[8..12].to_vec()).unwrap();
+        let nothing =
+            Manifest::new("bad.csv", manifest.schema(), vec![], manifest.rows()[8..12].to_vec()).unwrap();
         let dataset = Dataset::open(nothing, dir.path(), &encoders, mode).unwrap();
         let mut training = Loader::new(Arc::new(dataset), config).unwrap();
         let error = training.epoch(0, 0).next().unwrap().unwrap_err();

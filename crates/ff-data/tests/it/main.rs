@@ -15,6 +15,7 @@ mod files;
 mod fused;
 mod fuzz;
 mod hash_file;
+mod image_size;
 mod inputs;
 mod labels;
 mod loader;

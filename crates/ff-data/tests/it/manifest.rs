@@ -1,12 +1,13 @@
 //! CSV in, checked rows out, and back.
 
-use ff_data::{Error, Manifest, PerTask, Row, Splits, Task};
+use ff_core::{Schema, Task, table};
+use ff_data::{Error, Manifest, Row, Splits};
 use proptest::prelude::*;
 
-use crate::support::{sample, sample_splits};
+use crate::support::{fairface, known, sample, sample_splits};
 
 fn parse(csv: &str) -> Result<Manifest, Error> {
-    Manifest::parse("faces.csv", csv.as_bytes())
+    fairface("faces.csv", csv.as_bytes())
 }
 
 /// Anything printable, with what CSV finds hard; never blank.
@@ -14,18 +15,25 @@ fn field() -> impl Strategy<Value = String> {
     r#"[a-zA-Z0-9é,"' \r\n;-]{0,12}[a-z0-9"]"#
 }
 
-/// The same in one line, and without blanks around it.
-fn label() -> impl Strategy<Value = String> {
-    r#"[a-zA-Z0-9é,"';-]([a-zA-Z0-9é,"' ;-]{0,12}[a-z0-9"])?"#
+/// The same in one line, and without blanks around it; a third of them are not known.
+fn label() -> impl Strategy<Value = Option<String>> {
+    prop::option::weighted(0.67, r#"[a-zA-Z0-9é,"';-]([a-zA-Z0-9é,"' ;-]{0,12}[a-z0-9"])?"#)
 }
 
-fn row() -> impl Strategy<Value = Row> {
-    let fields = (field(), label(), label(), label(), prop::collection::vec(r"[^\x00]{0,5}", 2));
-    fields.prop_map(|(file, age, gender, race, extra)| Row {
-        file,
-        labels: PerTask { age, gender, race },
-        extra,
-        line: 0,
+/// One task to twelve, with columns that CSV finds hard.
+fn schema() -> impl Strategy<Value = Schema> {
+    (1..13_usize).prop_map(|n| {
+        let task = |i| Task::new(&format!("task_{i}")).with_column(format!("Column \"{i}\", {n}"));
+        Schema::new((0..n).map(task).collect()).unwrap()
+    })
+}
+
+fn rows() -> impl Strategy<Value = (Schema, Vec<Row>)> {
+    schema().prop_flat_map(|schema| {
+        let labels = prop::collection::vec(label(), schema.len());
+        let fields = (field(), labels, prop::collection::vec(r"[^\x00]{0,5}", 2));
+        let row = fields.prop_map(|(file, labels, extra)| Row { file, labels, extra, line: 0 });
+        (Just(schema), prop::collection::vec(row, 0..20))
     })
 }
 
@@ -33,15 +41,15 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn csv_round_trip(rows in prop::collection::vec(row(), 0..20)) {
+    fn csv_round_trip((schema, rows) in rows()) {
         let columns = vec!["service_test".to_owned(), "a \"note\", quoted".to_owned()];
-        let manifest = Manifest::new("a.csv", columns.clone(), rows.clone()).unwrap();
+        let manifest = Manifest::new("a.csv", &schema, columns.clone(), rows.clone()).unwrap();
         prop_assert_eq!(manifest.extra_columns(), &columns[..]);
         prop_assert_eq!(manifest.len(), rows.len());
         for (ours, theirs) in manifest.rows().iter().zip(&rows) {
             prop_assert_eq!(Row { line: 0, ..ours.clone() }, theirs.clone());
         }
-        prop_assert_eq!(Manifest::parse("a.csv", &manifest.to_csv()).unwrap(), manifest);
+        prop_assert_eq!(Manifest::parse("a.csv", &manifest.to_csv(), &schema).unwrap(), manifest);
     }
 
     /// Lines are right whatever the line ends and however many blank lines stand between the rows.
@@ -61,15 +69,15 @@ proptest! {
 
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Manifest::parse("any.csv", &bytes);
-        let _ = Manifest::parse("any.csv", &[b"file,age,gender,race\n", &bytes[..]].concat());
+        let _ = fairface("any.csv", &bytes);
+        let _ = fairface("any.csv", &[b"file,age,gender,race\n", &bytes[..]].concat());
     }
 
     /// Bytes that mean something to a CSV come in every order: whatever is accepted is written and read the same.
     #[test]
     fn what_is_accepted_survives_a_rewrite(text in r#"[,"\r\na \x00é.]{0,60}"#) {
         let Ok(manifest) = parse(&format!("file,age,gender,race\n{text}")) else { return Ok(()) };
-        let again = Manifest::parse("faces.csv", &manifest.to_csv()).unwrap();
+        let again = fairface("faces.csv", &manifest.to_csv()).unwrap();
         let plain = |manifest: &Manifest| -> Vec<Row> {
             manifest.rows().iter().map(|row| Row { line: 0, ..row.clone() }).collect()
         };
@@ -82,13 +90,14 @@ fn columns_stand_in_any_order_beside_others() {
     let csv = "Unnamed: 0,race,service_test,file,gender,age\r\n0,Black,True,val/1.jpg,Male,3-9\r\n";
     let bytes = ["\u{feff}", csv].concat();
     let manifest = parse(&bytes).unwrap();
-    let labels = PerTask { age: "3-9", gender: "Male", race: "Black" }.map(str::to_owned);
+    let labels = known(["3-9", "Male", "Black"]);
     let row = Row { file: "val/1.jpg".to_owned(), labels, extra: vec!["True".to_owned()], line: 2 };
     assert_eq!(manifest.rows(), [row]);
     assert_eq!(manifest.extra_columns(), ["service_test"]);
     assert_eq!(manifest.extra("service_test").unwrap().collect::<Vec<_>>(), ["True"]);
     assert!(manifest.extra("split").is_none());
-    assert_eq!(manifest.labels(Task::Age).collect::<Vec<_>>(), ["3-9"]);
+    let age = &manifest.schema().tasks()[0].name;
+    assert_eq!(manifest.labels(age).collect::<Vec<_>>(), [Some("3-9")]);
     let unnamed = csv.replace("Unnamed: 0", "");
     assert_eq!(parse(&unnamed).unwrap().rows(), manifest.rows());
 }
@@ -99,7 +108,8 @@ fn all_missing_columns_are_named_with_those_found() {
     let expected =
         "faces.csv: missing column age, race: expected file, age, gender, race, found file, Age, gender";
     assert_eq!(error.to_string(), expected);
-    assert!(matches!(parse("file,age,age,gender,race\n"), Err(Error::DuplicateColumn { count: 2, .. })));
+    let twice = parse("file,age,age,gender,race\n");
+    assert!(matches!(twice, Err(Error::Table(table::Error::DuplicateColumn { count: 2, .. }))));
 }
 
 #[test]
@@ -108,22 +118,21 @@ fn bad_rows_name_file_and_line() {
     for (row, reason) in [
         ("b.jpg,0-2,F", "expected 4 fields, found 3"),
         ("b.jpg,0-2,F,Black,x", "expected 4 fields, found 5"),
-        ("b.jpg,,F,Black", "expected a value in column age, found none"),
-        ("b.jpg,0-2,F, ", "expected a value in column race, found none"),
+        ("b.jpg,0-2,\"F\nM\",Black", "column gender: expected a label in one line, found \"F\\nM\""),
         (",0-2,F,Black", "expected a value in column file, found none"),
         ("\"b.jpg,0-2,F,Black", "expected a closing quote, found the end of the file"),
     ] {
         let error = parse(&format!("{head}{row}\r\n")).unwrap_err().to_string();
         assert_eq!(error, format!("faces.csv:3: {reason}"));
     }
-    let error = Manifest::parse("faces.csv", &[head.as_bytes(), b"b.jpg,0-2,F,Bl\xffck\n"].concat());
+    let error = fairface("faces.csv", &[head.as_bytes(), b"b.jpg,0-2,F,Bl\xffck\n"].concat());
     let message = error.unwrap_err().to_string();
     assert_eq!(message, "faces.csv:3: column race: expected UTF-8 text, found the byte 0xff");
 }
 
 #[test]
 fn a_missing_file_is_named() {
-    let message = Manifest::read("nowhere/ff.csv").unwrap_err().to_string();
+    let message = Manifest::read("nowhere/ff.csv", &Schema::fairface()).unwrap_err().to_string();
     assert!(message.contains("nowhere/ff.csv"), "{message}");
 }
 
@@ -134,7 +143,7 @@ fn the_sample_splits_read_and_survive_a_rewrite() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("copy.csv");
     splits.train.write(&path).unwrap();
-    assert_eq!(Manifest::read(&path).unwrap().rows(), splits.train.rows());
+    assert_eq!(Manifest::read(&path, &Schema::fairface()).unwrap().rows(), splits.train.rows());
     let entries = fs_err::read_dir(dir.path()).unwrap().count();
     assert_eq!(entries, 1, "a temporary file is left");
 }
@@ -160,7 +169,7 @@ fn a_subset_keeps_its_rows_lines_and_refuses_what_is_no_truth_value() {
 fn a_missing_split_says_what_was_looked_for() {
     let dir = tempfile::tempdir().unwrap();
     fs_err::copy(sample().join("splits/ff_train.csv"), dir.path().join("ff_train.csv")).unwrap();
-    let message = Splits::read(dir.path()).unwrap_err().to_string();
+    let message = Splits::read(dir.path(), &Schema::fairface()).unwrap_err().to_string();
     assert!(message.contains("ff_val.csv: split file not found"), "{message}");
     assert!(message.ends_with("found ff_train.csv"), "{message}");
 }
@@ -178,4 +187,31 @@ fn full_size_files_load_in_well_under_a_second() {
     eprintln!("{} rows in {elapsed:?}", manifest.len());
     assert_eq!(manifest.rows()[97_697].line, 97_699);
     assert!(elapsed.as_secs_f64() < 1.0, "{elapsed:?}");
+}
+
+/// A schema of one's own: a column called otherwise, cells left empty, columns beside.
+#[test]
+fn any_column_can_be_a_task_and_any_cell_be_empty() {
+    let tasks = vec![Task::new("emotion").with_column("Expression (FER)"), Task::new("glasses")];
+    let schema = Schema::new(tasks).unwrap();
+    let csv = "glasses,file,Expression (FER),age\n yes ,a.jpg,,30\n,b.jpg,\" \", 40 \n,c.jpg,smile,\n";
+    let manifest = Manifest::parse("faces.csv", csv.as_bytes(), &schema).unwrap();
+    let [emotion, glasses] = [0, 1].map(|i| manifest.labels(&schema.tasks()[i].name).collect::<Vec<_>>());
+    assert_eq!(emotion, [None, None, Some("smile")]);
+    assert_eq!(glasses, [Some("yes"), None, None]);
+    let column = |name| manifest.column(name).map(Iterator::collect::<Vec<_>>);
+    assert_eq!(column("emotion").unwrap(), ["", "", "smile"]);
+    assert_eq!(column("Expression (FER)"), column("emotion"));
+    assert_eq!(column("age").unwrap(), ["30", "40", ""]);
+    assert!(column("race").is_none() && column("file").is_none());
+    assert_eq!(manifest.column_names(), ["emotion", "glasses", "age"]);
+    assert_eq!(
+        String::from_utf8(manifest.to_csv()).unwrap(),
+        "file,Expression (FER),glasses,age\na.jpg,,yes,30\nb.jpg,,, 40 \nc.jpg,smile,,\n"
+    );
+    let message = Manifest::parse("faces.csv", b"file,glasses,emotion\n", &schema).unwrap_err().to_string();
+    assert_eq!(
+        message,
+        "faces.csv: missing column Expression (FER): expected file, Expression (FER), glasses, found file, glasses, emotion"
+    );
 }

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use ff_data::{Dataset, Encoders, ImageInput, Manifest, Mode, RgbImage, Splits};
+use ff_core::{Encoders, Schema};
+use ff_data::{Dataset, ImageInput, Manifest, Mode, RgbImage, Splits};
 use safetensors::{Dtype, SafeTensors};
 
 /// The bundled sample.
@@ -11,14 +12,25 @@ pub fn sample() -> PathBuf {
 }
 
 pub fn sample_splits() -> Splits {
-    Splits::read(sample().join("splits")).unwrap()
+    Splits::read(sample().join("splits"), &Schema::fairface()).unwrap()
+}
+
+/// A CSV of FairFace's tasks.
+pub fn fairface(path: &str, csv: &[u8]) -> ff_data::Result<Manifest> {
+    Manifest::parse(path, csv, &Schema::fairface())
+}
+
+/// Labels that are known.
+pub fn known<const N: usize>(labels: [&str; N]) -> Vec<Option<String>> {
+    labels.map(|label| Some(label.to_owned())).into()
 }
 
 /// The first `n` training faces of the sample.
 pub fn sample_dataset(n: usize, mode: Mode) -> Dataset {
     let splits = sample_splits();
     let rows = splits.train.rows()[..n].to_vec();
-    let manifest = Manifest::new("first.csv", splits.train.extra_columns().to_vec(), rows).unwrap();
+    let columns = splits.train.extra_columns().to_vec();
+    let manifest = Manifest::new("first.csv", splits.train.schema(), columns, rows).unwrap();
     Dataset::open(manifest, sample().join("images"), &splits.encoders, mode).unwrap()
 }
 
@@ -38,8 +50,8 @@ pub fn planted(dir: &Path, files: &[(&str, &[u8])]) -> (Manifest, Encoders) {
     }
     let path = dir.join("planted.csv");
     fs_err::write(&path, csv).unwrap();
-    let manifest = Manifest::read(path).unwrap();
-    let encoders = Encoders::fit(&manifest).unwrap();
+    let manifest = Manifest::read(path, &Schema::fairface()).unwrap();
+    let encoders = manifest.fit_encoders().unwrap();
     (manifest, encoders)
 }
 

@@ -3,10 +3,11 @@
 //! A sample is a function of (dataset, epoch, sample index) and of nothing else. Threads, order and batches are the
 //! loader's.
 
-use std::{
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+mod identity;
+mod load;
+mod scratch;
+
+use std::path::{Path, PathBuf};
 
 use ff_core::{
     Encoders, PerTask,
@@ -16,16 +17,16 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     cache::{Cache, CacheSpec},
-    decode::{ImageRules, RgbImage, decode_into},
+    decode::ImageRules,
     error::{Error, Result},
     face_box::{FaceBox, faces},
-    image_file,
     inputs::ImageInput,
     manifest::Manifest,
     order::EpochOrder,
-    resize::{ImageSize, resize_into},
-    transforms::{self, AugmentParams, AugmentSpec},
+    rgb_image::ImageSize,
+    transforms::{AugmentParams, AugmentSpec},
 };
+pub use scratch::{Scratch, StageTimes};
 
 /// What is done with the samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,76 +66,14 @@ pub struct Dataset {
     cache: Option<Cache>,
 }
 
-/// A worker's memory, used again for every image.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    file: Vec<u8>,
-    decoded: RgbImage,
-    narrow: RgbImage,
-    resized: RgbImage,
-    planes: Vec<f32>,
-    /// An image from the disk cache.
-    kept: Vec<u8>,
-    times: StageTimes,
-    /// How long the last file took, until somebody asks.
-    file_read: Option<Duration>,
-}
-
-/// Where the time went, added up over images and threads.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct StageTimes {
-    /// Images made.
-    pub images: u64,
-    /// Reading files; reading and writing the cache.
-    pub read: Duration,
-    /// Decoding and resizing.
-    pub decode: Duration,
-    /// Augmenting and normalising.
-    pub augment: Duration,
-}
-
-impl std::ops::AddAssign for StageTimes {
-    fn add_assign(&mut self, other: Self) {
-        self.images += other.images;
-        self.read += other.read;
-        self.decode += other.decode;
-        self.augment += other.augment;
-    }
-}
-
-impl std::ops::Sub for StageTimes {
-    type Output = Self;
-
-    fn sub(self, earlier: Self) -> Self {
-        StageTimes {
-            images: self.images - earlier.images,
-            read: self.read - earlier.read,
-            decode: self.decode - earlier.decode,
-            augment: self.augment - earlier.augment,
-        }
-    }
-}
-
-impl Scratch {
-    /// What this memory was used for since the last call.
-    pub fn take_times(&mut self) -> StageTimes {
-        std::mem::take(&mut self.times)
-    }
-
-    /// How long reading a file took since the last call, if one was read.
-    pub(crate) fn take_file_read(&mut self) -> Option<Duration> {
-        self.file_read.take()
-    }
-}
-
 impl Dataset {
-    /// Encodes all labels and checks that the images folder is there with the first image in it.
-    /// Images are 224 x 224 unless [`Dataset::with_image_size`] says otherwise. Where the manifest has the columns `x`, `y`,
+    /// Encodes all labels and checks that the images folder is there with the first image in it. Images are 224 x 224 unless [`Dataset::with_image_size`] says otherwise. Where the manifest has the columns `x`, `y`,
     /// `w` and `h`, the face in that box is cut out, as of [`Dataset::unlabelled`] images; a row may leave them empty.
     ///
     /// # Errors
-    /// No rows; a task of the encoders that the manifest was not read for, a label that they do not know or a box that is none (with its row); some columns of a box
-    /// without the others; no such folder; the first image missing (with its path, CSV, line and folder).
+    /// No rows; a task of the encoders that the manifest was not read for; a label that they do not know or a box that is
+    /// none (with its row); some columns of a box without the others; no such folder; the first image missing (with its
+    /// path, CSV, line and folder).
     pub fn open(
         manifest: Manifest,
         images_root: impl Into<PathBuf>,
@@ -234,7 +173,7 @@ impl Dataset {
     /// # Errors
     /// No room for all images; a cache file that cannot be made or read.
     pub fn with_cache(mut self, spec: &CacheSpec) -> Result<Self> {
-        self.cache = Cache::open(spec, &self)?;
+        self.cache = Cache::open(spec, self.len(), self.image_len(), || identity::identity(&self))?;
         Ok(self)
     }
 
@@ -319,134 +258,6 @@ impl Dataset {
             }
             Mode::Eval => AugmentParams::default(),
         }
-    }
-
-    /// Reads, decodes and resizes a sample's image, or the face in it: `(H,W,3)` u8, neither augmented nor normalised.
-    /// Past the cache.
-    ///
-    /// # Errors
-    /// [`Error::Image`], [`Error::ImageInput`] without labels: the file is missing or does not decode, or the face does
-    /// not lie in it.
-    ///
-    /// # Panics
-    /// There is no such sample.
-    pub fn read_rgb<'s>(&self, sample_idx: usize, scratch: &'s mut Scratch) -> Result<&'s RgbImage> {
-        let start = Instant::now();
-        let mut decode_start = start;
-        let mut read = |scratch: &mut Scratch| -> Result<()> {
-            image_file::read(&self.image_path(sample_idx), &self.rules, &mut scratch.file)?;
-            decode_start = Instant::now();
-            decode_into(&scratch.file, &self.rules, &mut scratch.decoded)?;
-            if let Some(face) = self.face(sample_idx) {
-                face.cut(self.face_padding, &self.rules, &scratch.decoded, &mut scratch.narrow)?;
-                std::mem::swap(&mut scratch.decoded, &mut scratch.narrow);
-            }
-            Ok(())
-        };
-        read(scratch).map_err(|error| self.image_error(sample_idx, error))?;
-        let Scratch { decoded, narrow, resized, times, file_read, .. } = scratch;
-        let fits = decoded.width == self.size.width && decoded.height == self.size.height;
-        if !fits {
-            resize_into(decoded, self.size, narrow, resized);
-        }
-        *file_read = Some(decode_start - start);
-        times.read += decode_start - start;
-        times.decode += decode_start.elapsed();
-        Ok(if fits { decoded } else { resized })
-    }
-
-    /// Asks the system to begin reading a sample's file, and does not wait for it. Whatever is wrong with the file shows
-    /// when it is read.
-    pub(crate) fn read_ahead(&self, sample_idx: usize) {
-        #[cfg(target_os = "linux")]
-        if !self.cache.as_ref().is_some_and(|cache| cache.has(sample_idx))
-            && let path = self.image_path(sample_idx)
-            // Opening a pipe would wait for a writer.
-            && fs_err::metadata(&path).is_ok_and(|metadata| metadata.is_file())
-            && let Ok(file) = fs_err::File::open(path)
-        {
-            let _ = rustix::fs::fadvise(file.file(), 0, None, rustix::fs::Advice::WillNeed);
-        }
-        #[cfg(not(target_os = "linux"))]
-        let _ = sample_idx;
-    }
-
-    /// A sample's pixels `(H,W,3)` u8, neither augmented nor normalised, handed to `work`: from the cache, or decoded
-    /// and then kept there. `work` also gets the planes of the scratch memory.
-    fn with_pixels(
-        &self,
-        sample_idx: usize,
-        scratch: &mut Scratch,
-        work: impl FnOnce(&[u8], &mut Vec<f32>),
-    ) -> Result<()> {
-        let mut planes = std::mem::take(&mut scratch.planes);
-        let start = Instant::now();
-        let kept = self.cache.as_ref().and_then(|cache| cache.get(sample_idx, &mut scratch.kept));
-        let mut work_start = Instant::now();
-        if let Some(pixels) = kept {
-            work(pixels, &mut planes);
-            scratch.times.read += work_start - start;
-        } else {
-            let pixels = &self.read_rgb(sample_idx, scratch)?.pixels;
-            let put_start = Instant::now();
-            if let Some(cache) = &self.cache {
-                cache.put(sample_idx, pixels);
-            }
-            work_start = Instant::now();
-            work(pixels, &mut planes);
-            scratch.times.read += work_start - put_start;
-        }
-        scratch.times.augment += work_start.elapsed();
-        scratch.times.images += 1;
-        scratch.planes = planes;
-        Ok(())
-    }
-
-    /// Writes a sample's image `(3,H,W)` into `out`: decoded, resized, augmented in training, normalised.
-    ///
-    /// # Errors
-    /// [`Error::Image`]: the file is missing or does not decode.
-    ///
-    /// # Panics
-    /// There is no such sample, or `out` is not [`Dataset::image_len`] long.
-    pub fn load(&self, epoch: u64, sample_idx: usize, scratch: &mut Scratch, out: &mut [f32]) -> Result<()> {
-        let params = self.augment_params(epoch, sample_idx);
-        self.with_pixels(sample_idx, scratch, |pixels, spare| {
-            transforms::augment_into(&params, pixels, self.size, out, spare);
-        })
-    }
-
-    /// As [`Dataset::load`], one plain pass per operation and past the cache: what `load` is tested against.
-    ///
-    /// # Errors
-    /// As [`Dataset::load`].
-    ///
-    /// # Panics
-    /// As [`Dataset::load`].
-    pub fn load_reference(
-        &self,
-        epoch: u64,
-        sample_idx: usize,
-        scratch: &mut Scratch,
-        out: &mut [f32],
-    ) -> Result<()> {
-        let params = self.augment_params(epoch, sample_idx);
-        transforms::to_planes(self.read_rgb(sample_idx, scratch)?, out);
-        transforms::apply(&params, out, self.size, &mut scratch.planes);
-        transforms::normalize(out);
-        Ok(())
-    }
-
-    /// Writes a sample's pixels `(H,W,3)` u8 into `out`: decoded and resized, for whoever augments them elsewhere with
-    /// [`Dataset::augment_params`].
-    ///
-    /// # Errors
-    /// As [`Dataset::load`].
-    ///
-    /// # Panics
-    /// As [`Dataset::load`].
-    pub fn load_pixels(&self, sample_idx: usize, scratch: &mut Scratch, out: &mut [u8]) -> Result<()> {
-        self.with_pixels(sample_idx, scratch, |pixels, _| out.copy_from_slice(pixels))
     }
 
     /// Names the file, and the row if there is one, in an error about a sample's image.
