@@ -203,9 +203,9 @@ fn try_once(config: &Config, splits: &Splits, batch: usize) -> Result<()> {
 mod tests {
     use std::convert::Infallible;
 
+    use ff_kernels::cpu::base::threads::ThreadPool;
+    use ff_kernels::cpu::plan::Plan;
     use ff_kernels::network::Mode;
-    use ff_kernels::resnet::Plan;
-    use ff_kernels::threads::ThreadPool;
 
     use super::*;
 

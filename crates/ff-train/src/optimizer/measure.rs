@@ -15,7 +15,7 @@ pub struct Measured {
 enum State {
     Known(Measures),
     #[cfg(feature = "cuda")]
-    OnItsWay(ff_kernels::cuda::Readback),
+    OnItsWay(ff_kernels::gpu::device::Readback),
 }
 
 /// The figures of a step.
@@ -35,7 +35,7 @@ impl Measured {
     }
 
     #[cfg(feature = "cuda")]
-    pub(super) fn on_its_way(readback: ff_kernels::cuda::Readback) -> Self {
+    pub(super) fn on_its_way(readback: ff_kernels::gpu::device::Readback) -> Self {
         Self { factor: 1.0, state: State::OnItsWay(readback) }
     }
 
@@ -62,7 +62,7 @@ impl Measured {
 
     /// What the figures came back in, to be used again.
     #[cfg(feature = "cuda")]
-    pub(super) fn into_readback(self) -> Option<ff_kernels::cuda::Readback> {
+    pub(super) fn into_readback(self) -> Option<ff_kernels::gpu::device::Readback> {
         match self.state {
             State::Known(_) => None,
             State::OnItsWay(readback) => Some(readback),
