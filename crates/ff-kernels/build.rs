@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     if std::env::var_os("CARGO_FEATURE_CUDA").is_none() {
         return ExitCode::SUCCESS;
     }
-    println!("cargo:rerun-if-changed=cuda");
+    println!("cargo:rerun-if-changed=src/gpu/kernels");
     for variable in ["CUDA_HOME", "CUDA_PATH"] {
         println!("cargo:rerun-if-env-changed={variable}");
     }
@@ -43,7 +43,7 @@ fn compile() -> Result<(), String> {
     for target in TARGETS {
         command.args(["-gencode", target]);
     }
-    command.arg("-o").arg(out).arg(Path::new("cuda").join("kernels.cu"));
+    command.arg("-o").arg(out).arg(Path::new("src/gpu/kernels/kernels.cu"));
     run(&mut command).map(drop)
 }
 

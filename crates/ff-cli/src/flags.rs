@@ -225,7 +225,7 @@ pub fn sample_config(context: &Context, data: &DataFlags, compute: &ComputeFlags
 /// Resolves a configuration and gives candle its threads; to be called before the first tensor is made.
 pub fn settle(builder: ConfigBuilder) -> Result<Config> {
     let config = builder.resolve()?;
-    if !ff_kernels::process::limit_threads(config.train.threads) {
+    if !ff_kernels::host::process::limit_threads(config.train.threads) {
         tracing::warn!("candle chooses its own number of threads: it cannot be told once others run");
     }
     Ok(config)

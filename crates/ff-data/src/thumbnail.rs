@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use crate::{
-    decode::{ImageRules, RgbImage, decode},
+    decode::{ImageRules, decode},
     error::Result,
     image_file,
     resize::resize,
     rgb_image::ImageSize,
+    rgb_image::RgbImage,
 };
 
 /// An image file's picture, its longer side at most `side` pixels.

@@ -5,7 +5,7 @@
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use ff_kernels::winograd::{Conv3x3, Filters};
+use ff_kernels::cpu::conv::winograd::{Conv3x3, Filters};
 use ff_kernels::{Buffer, Epilogue, MapShape, Source, ThreadPool};
 
 fn main() {

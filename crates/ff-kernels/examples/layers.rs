@@ -9,10 +9,10 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ff_kernels::gemm::ConvGemm;
+use ff_kernels::cpu::conv::indirect::IndirectConv;
+use ff_kernels::cpu::conv::winograd::{Conv3x3, Filters};
+use ff_kernels::cpu::plan::Plan;
 use ff_kernels::network::{Config, Layout, Mode};
-use ff_kernels::resnet::Plan;
-use ff_kernels::winograd::{Conv3x3, Filters};
 use ff_kernels::{Buffer, Epilogue, MapShape, Source, ThreadPool};
 
 fn main() {
@@ -58,7 +58,7 @@ fn layers(pool: &ThreadPool, batch: usize) {
         [(3, 64, 56), (3, 128, 28), (3, 256, 14), (1, 64, 56), (1, 128, 28), (1, 256, 14)]
     {
         let shape = MapShape { batch, height: size, width: size, channels: inputs };
-        let conv = ConvGemm::new(shape, 2 * inputs, kernel, 2, pool.threads());
+        let conv = IndirectConv::new(shape, 2 * inputs, kernel, 2, pool.threads());
         let (mut x, mut y) = (noise(shape.len()), noise(conv.output().len()));
         let weights = noise(conv.packed_len());
         let mut grad = noise(weights.len());
@@ -136,8 +136,8 @@ fn time(mut job: impl FnMut()) -> f64 {
 /// GFLOP/s of independent multiply-adds in registers, all threads.
 fn fma_peak(pool: &ThreadPool) -> f64 {
     let seconds =
-        (0..3).map(|_| time(|| ff_kernels::simd::fma_burn(pool, 1 << 20))).fold(f64::INFINITY, f64::min);
-    ff_kernels::simd::fma_burn_flop(pool, 1 << 20) / black_box(seconds) * 1e-9
+        (0..3).map(|_| time(|| ff_kernels::cpu::peak::fma_burn(pool, 1 << 20))).fold(f64::INFINITY, f64::min);
+    ff_kernels::cpu::peak::fma_burn_flop(pool, 1 << 20) / black_box(seconds) * 1e-9
 }
 
 fn noise(len: usize) -> Buffer {

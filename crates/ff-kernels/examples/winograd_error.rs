@@ -9,8 +9,8 @@
 mod common;
 
 use common::{Direct, error, noise, wide};
-use ff_kernels::gemm::ConvGemm;
-use ff_kernels::winograd::{Conv3x3, Filters};
+use ff_kernels::cpu::conv::indirect::IndirectConv;
+use ff_kernels::cpu::conv::winograd::{Conv3x3, Filters};
 use ff_kernels::{Buffer, Epilogue, MapShape, Source, ThreadPool};
 
 fn main() {
@@ -46,7 +46,7 @@ fn main() {
             print!(" {:.1e} |", error(found, expected));
         }
 
-        let conv = ConvGemm::new(input, channels, 3, 1, pool.threads());
+        let conv = IndirectConv::new(input, channels, 3, 1, pool.threads());
         let mut space = Buffer::zeroed(conv.workspace_len().max(conv.gradient_workspace_len()));
         conv.forward(&pool, &x, &w, &mut y, Epilogue::Store, &mut space);
         conv.input_gradient(&pool, &dy, &w, None, &mut dx, Epilogue::Store, &mut space);

@@ -11,21 +11,12 @@
 //! | module | what |
 //! |---|---|
 //! | [`network`] | a ResNet of basic blocks described once: what every engine and every file goes by |
-//! | [`threads`] | a fork-join pool, one per engine |
-//! | [`simd`] | instruction sets and run-time dispatch |
-//! | [`winograd`] | 3x3 stride-1 convolution: forward and both gradients |
-//! | [`gemm`] | strided 3x3 and 1x1 convolution, and the 7x7 stem |
-//! | [`batchnorm`] | statistics, and the passes that cannot ride on a convolution |
-//! | [`pool`] | max-pool and global average pool |
-//! | [`resnet`] | the backbone as a plan: every buffer and kernel fixed beforehand |
-//! | [`gpu`] | the same backbone as commands for a GPU, and their kernels' sources |
-//! | `cuda` | the driver and cuDNN that carry them out (feature `cuda`) |
-//! | [`optim`] | AdamW and SGD over flat slices |
+//! | [`cpu`] | kernels on the processor, and the backbone as a plan of them |
 //! | [`image`] | augmentation of decoded pixels in one pass, straight to normalised planes |
-//! | [`claims`] | memory whose parts are handed out to threads, each once |
-//! | [`pool_nchw`] | the reference path's max-pool |
-//! | [`process`] | thread limits of the whole process |
-//! | `sync` | what threads synchronise by, and models of it |
+//! | [`gpu`] | the backbone as commands for a GPU, their kernels' sources, and the driver (feature `cuda`) |
+//! | [`host`] | memory handed out to threads in parts, thread limits of the process |
+//!
+//! Arrows run one way: `gpu -> {cpu, image, network}`, `cpu -> network`, `image -> cpu`, `host -> cpu::base`.
 
 #![expect(
     clippy::needless_range_loop,
@@ -36,33 +27,16 @@
     reason = "a convolution has six or more operands; structs for single calls would only hide them"
 )]
 
-pub mod batchnorm;
-pub mod buffer;
-pub mod claims;
-#[cfg(feature = "cuda")]
-pub mod cuda;
-pub mod epilogue;
-pub mod gemm;
+pub mod cpu;
 pub mod gpu;
+pub mod host;
 pub mod image;
 pub mod network;
-pub mod optim;
-pub mod pool;
-pub mod pool_nchw;
-pub mod process;
-pub mod resnet;
-pub mod shape;
-pub mod simd;
-pub mod source;
-pub mod sums;
-mod sync;
-pub mod threads;
-pub mod winograd;
 
-pub use buffer::Buffer;
-pub use epilogue::{Epilogue, Gradient, Mask, Moments};
-pub use shape::MapShape;
-pub use simd::Level;
-pub use source::Source;
-pub use sums::ChannelSums;
-pub use threads::ThreadPool;
+pub use cpu::base::buffer::Buffer;
+pub use cpu::base::shape::MapShape;
+pub use cpu::base::threads::ThreadPool;
+pub use cpu::fuse::load::Source;
+pub use cpu::fuse::store::{Epilogue, Gradient, Mask, Moments};
+pub use cpu::fuse::sums::ChannelSums;
+pub use cpu::simd::Level;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ff_kernels::ThreadPool;
+use ff_kernels::cpu::plan::Plan;
 use ff_kernels::network::{Config, Layout, Mode, Stage};
-use ff_kernels::resnet::Plan;
 
 struct Counting;
 

@@ -1,6 +1,6 @@
 //! Every part is one thread's, and the memory comes back when the last part did.
 
-use ff_kernels::claims::Claims;
+use ff_kernels::host::claims::Claims;
 
 #[test]
 fn threads_fill_all_parts_once() {

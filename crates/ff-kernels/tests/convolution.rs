@@ -3,10 +3,10 @@
 mod common;
 
 use common::{Direct, assert_close, bn_relu, noise, wide};
-use ff_kernels::batchnorm::Coefficients;
-use ff_kernels::epilogue::{Accumulate, Activation};
-use ff_kernels::gemm::{Branch, ConvGemm};
-use ff_kernels::winograd::{Conv3x3, Filters};
+use ff_kernels::cpu::conv::indirect::{Branch, IndirectConv};
+use ff_kernels::cpu::conv::winograd::{Conv3x3, Filters};
+use ff_kernels::cpu::fuse::store::{Accumulate, Activation};
+use ff_kernels::cpu::norm::Coefficients;
 use ff_kernels::{
     Buffer, ChannelSums, Epilogue, Gradient, Level, MapShape, Mask, Moments, Source, ThreadPool,
 };
@@ -168,7 +168,7 @@ fn winograd_case(pool: &ThreadPool, input: MapShape, outputs: usize, seed: u64) 
 }
 
 fn gemm_case(pool: &ThreadPool, input: MapShape, outputs: usize, kernel: usize, stride: usize, seed: u64) {
-    let conv = ConvGemm::new(input, outputs, kernel, stride, pool.threads());
+    let conv = IndirectConv::new(input, outputs, kernel, stride, pool.threads());
     let direct = Direct { input, outputs, kernel, stride };
     let output = conv.output();
     let mut space = Buffer::zeroed(conv.workspace_len().max(conv.gradient_workspace_len()));

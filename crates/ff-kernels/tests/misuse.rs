@@ -6,15 +6,16 @@ mod common;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use common::noise;
-use ff_kernels::batchnorm::{Coefficients, Norm, Residual, add_relu, apply_backward, gather_backward};
-use ff_kernels::claims::Claims;
-use ff_kernels::epilogue::{Accumulate, Activation};
-use ff_kernels::gemm::{Branch, ConvGemm, Stem, StemGradient};
+use ff_kernels::cpu::conv::indirect::{Branch, IndirectConv};
+use ff_kernels::cpu::conv::stem::{Stem, StemGradient};
+use ff_kernels::cpu::conv::winograd::{Conv3x3, Filters};
+use ff_kernels::cpu::fuse::store::{Accumulate, Activation};
+use ff_kernels::cpu::norm::{Coefficients, Norm, Residual, add_relu, apply_backward, gather_backward};
+use ff_kernels::cpu::pool::{MaxPool, global_average, global_average_backward, nchw};
+use ff_kernels::host::claims::Claims;
 use ff_kernels::image::{IMAGENET_MEAN, IMAGENET_STD, Recipe, Rgb, augment};
-use ff_kernels::pool::{MaxPool, global_average, global_average_backward};
-use ff_kernels::winograd::{Conv3x3, Filters};
 use ff_kernels::{
-    Buffer, ChannelSums, Epilogue, Gradient, Level, MapShape, Mask, Moments, Source, ThreadPool, pool_nchw,
+    Buffer, ChannelSums, Epilogue, Gradient, Level, MapShape, Mask, Moments, Source, ThreadPool,
 };
 
 /// The smallest and the best instruction set, on more threads than one.
@@ -131,7 +132,7 @@ fn convolutions_refuse_wrong_lengths() {
         refused("", || conv.weight_gradient(&pool, plain, grad, &mut dw, &mut small));
         refused("", || conv.transform_filters(&pool, &w, None, &mut dw));
 
-        let gemm = ConvGemm::new(input, k, 3, 2, 2);
+        let gemm = IndirectConv::new(input, k, 3, 2, 2);
         let len = gemm.output().len();
         let mut space = Buffer::zeroed(gemm.workspace_len().max(gemm.gradient_workspace_len()));
         let (dy, mut y, mut dx) = (&dy[..len], vec![0.0; len], x.clone());
@@ -223,9 +224,9 @@ fn stems_and_pools_refuse_wrong_lengths() {
         let (three, mut dx) = (map(3), vec![0.0; map(3).len()]);
         refused("channels", || global_average_backward(&pool, three, &[0.0; 6], &mut dx, Epilogue::Store));
     }
-    refused("", || pool_nchw::forward(&[0.0; 4], (2, 2), &mut [0.0; 2]));
-    refused("", || pool_nchw::forward(&[0.0; 4], (0, 2), &mut []));
-    refused("", || pool_nchw::backward(&[0.0; 4], &[0.0; 2], (2, 2), &mut [0.0; 4]));
+    refused("", || nchw::forward(&[0.0; 4], (2, 2), &mut [0.0; 2]));
+    refused("", || nchw::forward(&[0.0; 4], (0, 2), &mut []));
+    refused("", || nchw::backward(&[0.0; 4], &[0.0; 2], (2, 2), &mut [0.0; 4]));
 }
 
 /// Products that wrapped let short slices pass for long ones.
@@ -245,13 +246,13 @@ fn sizes_that_wrap_are_refused() {
     refused(what, || wraps.is_empty());
     refused(what, || MaxPool::new(wraps));
     refused(what, || Conv3x3::new(wraps, 16, 1));
-    refused(what, || ConvGemm::new(wraps, 16, 3, 2, 1));
+    refused(what, || IndirectConv::new(wraps, 16, 3, 2, 1));
     refused(what, || Stem::new(HALF, HALF, 1, 16, 1));
     refused(what, || Stem::new(1 << 56, 1, 1, 16, 1));
     // Weights that wrap, between maps that do not.
     let wide = MapShape { batch: 1, height: 1, width: 1, channels: HALF };
     refused(what, || Conv3x3::new(wide, HALF, 1));
-    refused(what, || ConvGemm::new(wide, HALF, 3, 1, 1));
+    refused(what, || IndirectConv::new(wide, HALF, 3, 1, 1));
 
     let pool = ThreadPool::new(1);
     let (norm, mut out) = (Norm::new(16), []);

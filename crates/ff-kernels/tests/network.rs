@@ -5,8 +5,8 @@ mod common;
 use std::sync::Arc;
 
 use common::{Direct, assert_close, error, noise, wide};
+use ff_kernels::cpu::plan::Plan;
 use ff_kernels::network::{Config, ConvNorm, EPS, Layout, Mode, NormSlot, Stage};
-use ff_kernels::resnet::Plan;
 use ff_kernels::{Level, MapShape, ThreadPool};
 
 fn tiny() -> Config {

@@ -3,10 +3,10 @@
 mod common;
 
 use common::{Direct, assert_close, bn_relu, noise, wide};
-use ff_kernels::batchnorm::Coefficients;
-use ff_kernels::epilogue::{Accumulate, Gradient, Mask};
-use ff_kernels::gemm::{Stem, StemGradient};
-use ff_kernels::pool::{MaxPool, global_average, global_average_backward};
+use ff_kernels::cpu::conv::stem::{Stem, StemGradient};
+use ff_kernels::cpu::fuse::store::{Accumulate, Gradient, Mask};
+use ff_kernels::cpu::norm::Coefficients;
+use ff_kernels::cpu::pool::{MaxPool, global_average, global_average_backward};
 use ff_kernels::{Buffer, ChannelSums, Epilogue, Level, MapShape, Source, ThreadPool};
 use proptest::prelude::*;
 

@@ -28,7 +28,7 @@ pub trait Backbone: Send {
 
     /// The GPU that it runs on by commands of its own.
     #[cfg(feature = "cuda")]
-    fn gpu(&self) -> Option<&std::sync::Arc<ff_kernels::cuda::Gpu>> {
+    fn gpu(&self) -> Option<&std::sync::Arc<ff_kernels::gpu::device::Gpu>> {
         None
     }
 }
@@ -51,7 +51,7 @@ pub struct Compute {
     pub device: Device,
     /// Which execution runs the backbone.
     pub engine: Engine,
-    /// Threads of the fast engine; candle's own follow `ff_kernels::process::limit_threads`.
+    /// Threads of the fast engine; candle's own follow `ff_kernels::host::process::limit_threads`.
     pub threads: usize,
     /// What the backbone computes with.
     pub precision: Precision,

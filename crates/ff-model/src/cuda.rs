@@ -8,7 +8,7 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use candle_core::{CudaDevice, DType, Storage, Tensor};
-use ff_kernels::cuda::{self, Engine, Gpu, Memory, Pass, Span};
+use ff_kernels::gpu::device::{self, Engine, Gpu, Memory, Pass, Span};
 use ff_kernels::gpu::{Buffer, Element, Program};
 use ff_kernels::network::Config;
 
@@ -70,7 +70,7 @@ impl Cuda {
         let engine = match self.train.iter().position(|engine| shape_of(engine) == shape) {
             Some(i) => self.train.remove(i),
             None => match self.workshop.engine(Program::train, shape) {
-                Err(Error::Gpu(cuda::Error::OutOfMemory { .. })) => {
+                Err(Error::Gpu(device::Error::OutOfMemory { .. })) => {
                     self.train.clear();
                     self.infer = None;
                     self.workshop.engine(Program::train, shape)?
@@ -98,7 +98,7 @@ impl Cuda {
             None => {
                 self.prepared = None;
                 match self.workshop.engine(Program::infer, [batch, height, width]) {
-                    Err(Error::Gpu(cuda::Error::OutOfMemory { .. })) => {
+                    Err(Error::Gpu(device::Error::OutOfMemory { .. })) => {
                         self.train.clear();
                         self.waiting = false;
                         self.workshop.engine(Program::infer, [batch, height, width])?
@@ -231,7 +231,7 @@ fn fill(gpu: &Gpu, engine: &mut Engine, images: Images<'_>) -> Result<()> {
     match images {
         Images::Uploaded(uploaded) => {
             uploaded.begin()?;
-            engine.fill_images(cuda::Images::Pixels, &uploaded.memory())?;
+            engine.fill_images(device::Images::Pixels, &uploaded.memory())?;
         }
         Images::Planes(planes) => {
             let missing = engine.program().batch() - planes.dim(0)?;
@@ -241,7 +241,7 @@ fn fill(gpu: &Gpu, engine: &mut Engine, images: Images<'_>) -> Result<()> {
             };
             let planes = Held::new(&planes)?;
             let memory = Memory::default().with(Buffer::Planes, planes.span(gpu)?);
-            engine.fill_images(cuda::Images::Planes, &memory)?;
+            engine.fill_images(device::Images::Planes, &memory)?;
         }
     }
     Ok(())

@@ -41,7 +41,7 @@ impl DeviceSpec {
 /// A stream of its own: the default one cannot be captured as a graph.
 #[cfg(feature = "cuda")]
 fn open_cuda(ordinal: usize) -> Result<Device> {
-    ff_kernels::cuda::Gpu::look(ordinal)?;
+    ff_kernels::gpu::device::Gpu::look(ordinal)?;
     Ok(Device::new_cuda_with_stream(ordinal)?)
 }
 

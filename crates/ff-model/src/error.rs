@@ -81,7 +81,7 @@ pub enum Error {
     /// The GPU, its driver or cuDNN refuse.
     #[cfg(feature = "cuda")]
     #[error(transparent)]
-    Gpu(#[from] ff_kernels::cuda::Error),
+    Gpu(#[from] ff_kernels::gpu::device::Error),
     /// `backward` without a `forward_train` before it.
     #[error("backward needs a training forward pass of its own before it")]
     NoForward,

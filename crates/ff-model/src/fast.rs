@@ -1,4 +1,4 @@
-//! The fast execution on the CPU: the whole backbone as one plan of `ff_kernels::resnet` over the flat parameters.
+//! The fast execution on the CPU: the whole backbone as one plan of `ff_kernels::cpu::plan` over the flat parameters.
 //!
 //! A plan is made for the first batch, and again when a batch is larger or of another size; smaller ones use the plan
 //! at hand. Between steps nothing is allocated but the embedding. The heads stay candle's.
@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use ff_kernels::ThreadPool;
+use ff_kernels::cpu::plan::Plan;
 use ff_kernels::network::Mode;
-use ff_kernels::resnet::Plan;
 
 use crate::host::{with_slice, with_slice_mut};
 use crate::images::checked_shape;

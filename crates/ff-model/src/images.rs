@@ -12,7 +12,7 @@ pub enum Images<'a> {
     Planes(&'a Tensor),
     /// Decoded pixels on the GPU, with what is to be done to each image.
     #[cfg(feature = "cuda")]
-    Uploaded(&'a ff_kernels::cuda::Uploaded),
+    Uploaded(&'a ff_kernels::gpu::device::Uploaded),
 }
 
 impl<'a> Images<'a> {
@@ -48,8 +48,8 @@ impl<'a> From<&'a Tensor> for Images<'a> {
 }
 
 #[cfg(feature = "cuda")]
-impl<'a> From<&'a ff_kernels::cuda::Uploaded> for Images<'a> {
-    fn from(uploaded: &'a ff_kernels::cuda::Uploaded) -> Self {
+impl<'a> From<&'a ff_kernels::gpu::device::Uploaded> for Images<'a> {
+    fn from(uploaded: &'a ff_kernels::gpu::device::Uploaded) -> Self {
         Self::Uploaded(uploaded)
     }
 }

@@ -95,7 +95,7 @@ impl FaceModel {
 
     /// The GPU that the backbone runs on by commands of its own: for uploads, and for more commands.
     #[cfg(feature = "cuda")]
-    pub fn gpu(&self) -> Option<&std::sync::Arc<ff_kernels::cuda::Gpu>> {
+    pub fn gpu(&self) -> Option<&std::sync::Arc<ff_kernels::gpu::device::Gpu>> {
         self.backbone.gpu()
     }
 

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use ff_data::audit::{Audit, Match, MatchKind, Stage};
+use ff_data::Split;
+use ff_data::audit::{Audit, Match, MatchKind, SplitCounts, Stage};
 use ff_report::DataAuditPage;
 
 use crate::flags::{ComputeFlags, DataFlags, HashFlags, SchemaFlag, recorded_path, sample_config};
@@ -111,14 +112,16 @@ fn print(audit: &Audit) {
     let alike = audit.alike_labels.iter();
     list("several spellings", alike.map(|found| format!("{}: {}", found.task, found.labels.join(" = "))));
     for (task, labels) in audit.balance.iter() {
-        let rows = labels.iter().map(|label| {
-            let counts = [label.rows.train, label.rows.val, label.rows.test].map(|n| grouped(n as u64));
-            [vec![label.label.clone()], counts.to_vec()].concat()
-        });
-        output::say!(
-            "\n{}",
-            output::table(&[task.as_str(), "train", "val", "test"], &rows.collect::<Vec<_>>())
-        );
+        let row = |name: &str, rows: &SplitCounts| {
+            let counts = Split::ALL.map(|split| grouped(rows.of(split) as u64));
+            [vec![name.to_owned()], counts.to_vec()].concat()
+        };
+        let mut rows: Vec<_> = labels.iter().map(|label| row(&label.label, &label.rows)).collect();
+        let unknown = &audit.unknown[task];
+        if Split::ALL.iter().any(|&split| unknown.of(split) > 0) {
+            rows.push(row("(unknown)", unknown));
+        }
+        output::say!("\n{}", output::table(&[task.as_str(), "train", "val", "test"], &rows));
     }
 }
 

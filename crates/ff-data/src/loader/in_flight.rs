@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use ff_kernels::claims::{Claim, Claims};
+use ff_kernels::host::claims::{Claim, Claims};
 
 use super::{
     Batch, BatchImages, Layout, LoaderConfig, OnBadImage,

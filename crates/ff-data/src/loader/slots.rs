@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-pub use ff_kernels::claims::Memory;
+pub use ff_kernels::host::claims::Memory;
 
 /// Where the memory of pixels comes from: somewhere that a device can read from by itself, say.
 pub trait SlotMemory: Send + Sync {

@@ -6,7 +6,7 @@
 
 use ff_kernels::{
     Level,
-    gpu::batch::{Lookup, write_recipe},
+    gpu::program::batch::{Lookup, write_recipe},
     image::{self, InverseMap, Recipe, Rgb},
 };
 
@@ -66,7 +66,7 @@ impl AugmentParams {
     /// Writes the draw for the kernels that augment on a device.
     ///
     /// # Panics
-    /// `to` has not [`RECIPE_LEN`](ff_kernels::gpu::batch::RECIPE_LEN) values.
+    /// `to` has not [`RECIPE_LEN`](ff_kernels::gpu::program::batch::RECIPE_LEN) values.
     pub fn write_device_recipe(&self, to: &mut [f32]) {
         let lookup = match self.sampling {
             Sampling::Nearest => Lookup::Nearest,
@@ -126,7 +126,7 @@ fn color(op: ColorOp, jitter: &JitterParams) -> image::ColorOp {
 
 #[cfg(test)]
 mod tests {
-    use ff_kernels::gpu::batch::RECIPE_LEN;
+    use ff_kernels::gpu::program::batch::RECIPE_LEN;
 
     use super::super::{AffineParams, Augment};
     use super::*;

@@ -1,6 +1,6 @@
 //! What can go wrong on a GPU, in words that say what to do about it.
 //!
-//! Made by `ff_kernels::cuda`; it lies here so that its messages are tested where there is no CUDA.
+//! Made by `gpu::device`; it lies here so that its messages are tested where there is no CUDA.
 
 use std::fmt;
 

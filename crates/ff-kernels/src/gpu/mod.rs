@@ -1,36 +1,26 @@
-//! The GPU engine's work as data: which kernel runs on which bytes, in which order.
+//! The GPU engine: what is to be done as data, the kernels that do it, and who carries it out.
 //!
-//! A [`Program`] is the backbone for one batch size: lists of [`Command`]s over one arena whose every byte is placed
-//! beforehand. It knows no driver. What carries it out is a [`Machine`]: `ff_kernels::cuda` on a GPU (feature `cuda`),
-//! and in the tests a processor that runs the same kernel sources compiled for the host. So shapes, offsets, argument
-//! orders and kernels are tested where there is no GPU; what is left to a GPU is the driver and cuDNN.
+//! What carries a [`Program`] out is a [`Machine`]: `device` on a GPU (feature `cuda`), and in the tests a processor that
+//! runs the same kernel sources compiled for the host. So shapes, offsets, argument orders and kernels are tested where
+//! there is no GPU; what is left to a GPU is the driver and cuDNN.
 //!
 //! Activations are NHWC in the element type of the program; statistics, coefficients, parameters and gradients are f32.
 //!
-//! | module | what |
+//! | folder | what |
 //! |---|---|
-//! | [`command`] | kernels launched and convolutions asked for, and the memory that they name |
-//! | `arena` | places in one allocation, reused where lifetimes do not overlap |
-//! | `layers` | the commands of one layer: packing, BatchNorm, pooling |
-//! | `train`, `infer` | the programs |
-//! | [`batch`] | pixels to augmented, normalised activations |
+//! | [`program`] | commands as data: the backbone, batches, the optimiser's steps |
+//! | `kernels` | the kernels' sources: `kernels.cu` and what it includes |
+//! | `device` | driver, cuDNN, uploads (feature `cuda`) |
+//! | [`check`] | every kernel beside its twin on the processor |
 //! | [`error`] | what can go wrong on a GPU, in words |
-//! | [`twins`] | every kernel beside its twin on the processor |
-//! | [`update`] | gradient norm and optimisers over flat vectors |
 
-mod arena;
-pub mod batch;
-pub mod command;
+pub mod check;
+#[cfg(feature = "cuda")]
+pub mod device;
 pub mod error;
-mod infer;
-mod layers;
-mod program;
-mod train;
-pub mod twins;
-pub mod update;
+pub mod program;
 
-pub use command::{
+pub use program::{
     Arg, BLOCK, Bases, Buffer, Command, Convolve, Element, Geometry, Launch, Machine, Operation, Place,
-    buffers_of,
+    Program, buffers_of,
 };
-pub use program::Program;

@@ -1,6 +1,6 @@
 //! Colour operations on vectors of red, green and blue in `[0,1]`, without branches.
 
-use crate::simd::Pixels;
+use crate::cpu::simd::Pixels;
 
 /// A colour operation with its constants worked out.
 #[derive(Clone, Copy)]

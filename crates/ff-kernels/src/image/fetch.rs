@@ -5,7 +5,7 @@
 //! after the other are nearest of nearest: the second takes the first's rounded position.
 
 use super::{InverseMap, Recipe, Rgb};
-use crate::simd::Pixels;
+use crate::cpu::simd::Pixels;
 
 /// A source of pixels in `[0,1]`, and 1 where there is one, 0 outside the image.
 pub(super) trait Fetch {

@@ -11,8 +11,8 @@
 mod color;
 mod fetch;
 
-use crate::shape::product;
-use crate::simd::{Level, PixelKernel, Pixels, dispatch_pixels};
+use crate::cpu::base::shape::product;
+use crate::cpu::simd::{Level, PixelKernel, Pixels, dispatch_pixels};
 use color::{Step, grey, run_steps};
 use fetch::{Fetch, Mapped, Mirrored, Planes, Straight};
 

@@ -1,4 +1,4 @@
-// libcuda.so.1 for a machine without a GPU: the part of the driver API that ff_kernels::cuda and cudarc call, so that
+// libcuda.so.1 for a machine without a GPU: the part of the driver API that ff_kernels::gpu::device and cudarc call, so that
 // tests run the very code that drives a GPU. Kernels are our own sources by tests/gpu/emulation.h, whatever module is
 // loaded.
 //

@@ -6,15 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cudarc::driver::CudaContext;
 use ff_kernels::ThreadPool;
-use ff_kernels::cuda::{Engine, Error, Gpu, Images, Memory, Pass, Pinned, Result, Span, Testbed, Uploads};
-use ff_kernels::gpu::batch::RECIPE_LEN;
-use ff_kernels::gpu::twins::Workbench;
-use ff_kernels::gpu::twins::values::{noise, parameters, relative_error, statistics};
-use ff_kernels::gpu::update::{Group, Scalars};
+use ff_kernels::cpu::optim::{AdamW, Sgd};
+use ff_kernels::cpu::plan::Plan;
+use ff_kernels::gpu::check::Workbench;
+use ff_kernels::gpu::check::values::{noise, parameters, relative_error, statistics};
+use ff_kernels::gpu::device::{
+    Engine, Error, Gpu, Images, Memory, Pass, Pinned, Result, Span, Testbed, Uploads,
+};
+use ff_kernels::gpu::program::batch::RECIPE_LEN;
+use ff_kernels::gpu::program::update::{Group, Scalars};
 use ff_kernels::gpu::{Buffer, Element, Place, Program};
 use ff_kernels::network::{Config, Layout, Mode, Stage};
-use ff_kernels::optim::{AdamW, Sgd};
-use ff_kernels::resnet::Plan;
 
 use crate::fake;
 

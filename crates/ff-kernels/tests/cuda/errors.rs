@@ -1,6 +1,6 @@
 //! What users read when there is no GPU, an old one, an old driver, or too little memory.
 
-use ff_kernels::cuda::{Engine, Error, Gpu, Pinned};
+use ff_kernels::gpu::device::{Engine, Error, Gpu, Pinned};
 use ff_kernels::gpu::{Element, Program};
 use ff_kernels::network::Config;
 

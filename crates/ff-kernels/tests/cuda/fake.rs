@@ -4,7 +4,7 @@ use std::ffi::{CString, c_char, c_long};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::CudaContext;
-use ff_kernels::cuda::Gpu;
+use ff_kernels::gpu::device::Gpu;
 use libloading::Library;
 
 static ALONE: Mutex<()> = Mutex::new(());

@@ -10,7 +10,7 @@ mod fake;
 mod strict;
 mod uploads;
 
-use ff_kernels::cuda::check_kernels;
+use ff_kernels::gpu::device::check_kernels;
 use ff_kernels::gpu::{Arg, Bases, Launch};
 
 #[test]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use cudarc::cudnn::sys as cudnn;
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUresult, CUstreamCaptureMode::*};
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result};
-use ff_kernels::cuda::Testbed;
-use ff_kernels::gpu::twins::Workbench;
+use ff_kernels::gpu::check::Workbench;
+use ff_kernels::gpu::device::Testbed;
 use ff_kernels::gpu::{Arg, Bases, Buffer, Launch, Machine, Place};
 
 use crate::fake;

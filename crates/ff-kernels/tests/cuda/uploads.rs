@@ -3,9 +3,9 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::mpsc::{Sender, channel};
 
-use ff_kernels::cuda::{Error, Memory, Pinned, Readback, Uploads};
 use ff_kernels::gpu::Buffer;
-use ff_kernels::gpu::batch::RECIPE_LEN;
+use ff_kernels::gpu::device::{Error, Memory, Pinned, Readback, Uploads};
+use ff_kernels::gpu::program::batch::RECIPE_LEN;
 
 use crate::fake;
 

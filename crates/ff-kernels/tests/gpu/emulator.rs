@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::convolution;
-use ff_kernels::gpu::twins::Workbench;
+use ff_kernels::gpu::check::Workbench;
 use ff_kernels::gpu::{Bases, Buffer, Convolve, Element, Launch, Machine, Operation, Place};
 
 type LaunchFn = unsafe extern "C" fn(*const c_char, u32, u32, u32, *mut *mut c_void, usize) -> i32;
@@ -35,7 +35,7 @@ impl Emulator {
             .args(["-ffp-contract=off", "-fno-strict-aliasing", "-Wno-unknown-pragmas"])
             .arg("-I")
             .arg(root.join("tests/gpu"))
-            .arg(root.join("cuda/kernels.cu"))
+            .arg(root.join("src/gpu/kernels/kernels.cu"))
             .arg("-o")
             .arg(&object)
             .status();

@@ -11,7 +11,7 @@ mod heads;
 mod resnet34;
 
 use emulator::Emulator;
-use ff_kernels::gpu::twins;
+use ff_kernels::gpu::check;
 
 #[test]
 fn every_kernel_agrees_with_its_twin() {
@@ -19,7 +19,7 @@ fn every_kernel_agrees_with_its_twin() {
         eprintln!("skipped: no C++ compiler, expected `c++` or CXX");
         return;
     };
-    let verdicts = twins::run(&mut emulator).unwrap();
+    let verdicts = check::run(&mut emulator).unwrap();
     assert!(verdicts.len() > 200, "only {} checks ran", verdicts.len());
     for verdict in &verdicts {
         println!("{:.2e} of {:.2e} {}", verdict.difference, verdict.tolerance, verdict.name);

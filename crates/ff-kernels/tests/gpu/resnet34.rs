@@ -3,11 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use ff_kernels::gpu::twins::Workbench;
-use ff_kernels::gpu::twins::values::{cosine, relative_error};
-use ff_kernels::gpu::{Buffer, Element, Machine, Place, Program, batch::RECIPE_LEN};
+use ff_kernels::cpu::optim::AdamW;
+use ff_kernels::gpu::check::Workbench;
+use ff_kernels::gpu::check::values::{cosine, relative_error};
+use ff_kernels::gpu::{Buffer, Element, Machine, Place, Program, program::batch::RECIPE_LEN};
 use ff_kernels::network::{Config, Layout, Parameter};
-use ff_kernels::optim::AdamW;
 use safetensors::SafeTensors;
 
 use crate::emulator::Emulator;

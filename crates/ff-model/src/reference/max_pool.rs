@@ -1,10 +1,10 @@
 //! Max-pool 3x3, stride 2, padding 1 over (B,C,H,W) that can be differentiated: candle's own has no backward.
 //!
-//! On the CPU a custom op over `ff_kernels::pool_nchw`; elsewhere a composition of candle operations, equal to it on
+//! On the CPU a custom op over `ff_kernels::cpu::pool::nchw`; elsewhere a composition of candle operations, equal to it on
 //! non-negative inputs (the stem's, after ReLU), where zero padding never wins.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
-use ff_kernels::pool_nchw;
+use ff_kernels::cpu::pool::nchw;
 
 use crate::Result;
 
@@ -17,7 +17,7 @@ pub fn max_pool(x: &Tensor) -> Result<Tensor> {
 /// whose gradient the ReLU drops.
 fn composed(x: &Tensor) -> Result<Tensor> {
     let (b, c, h, w) = x.dims4()?;
-    let (oh, ow) = (pool_nchw::output_size(h), pool_nchw::output_size(w));
+    let (oh, ow) = (nchw::output_size(h), nchw::output_size(w));
     let padded = x.pad_with_zeros(2, 1, 2 * oh + 1 - h)?.pad_with_zeros(3, 1, 2 * ow + 1 - w)?;
     let mut result: Option<Tensor> = None;
     for dy in 0..3 {
@@ -43,9 +43,9 @@ impl CustomOp1 for MaxPool {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let (b, c, h, w) = layout.shape().dims4()?;
-        let shape = (b, c, pool_nchw::output_size(h), pool_nchw::output_size(w));
+        let shape = (b, c, nchw::output_size(h), nchw::output_size(w));
         let mut output = vec![0.0; b * c * shape.2 * shape.3];
-        pool_nchw::forward(contiguous(storage, layout)?, (h, w), &mut output);
+        nchw::forward(contiguous(storage, layout)?, (h, w), &mut output);
         Ok((CpuStorage::F32(output), shape.into()))
     }
 
@@ -71,7 +71,7 @@ impl CustomOp2 for MaxPoolBackward {
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let (_, _, h, w) = input_layout.shape().dims4()?;
         let mut grad_input = vec![0.0; input_layout.shape().elem_count()];
-        pool_nchw::backward(
+        nchw::backward(
             contiguous(input, input_layout)?,
             contiguous(grad, grad_layout)?,
             (h, w),

@@ -6,9 +6,15 @@ use std::path::Path;
 use candle_core::{DType, Tensor};
 
 use super::Scope;
-use super::source::FileTensor;
 use crate::layout::{BACKBONE_PREFIX, Entry, ParameterLayout, Role};
 use crate::{Architecture, Error, HeadSpec, Parameters, Result};
+
+/// A tensor, and its name in the file.
+#[derive(Debug)]
+pub(super) struct FileTensor {
+    pub(super) name: String,
+    pub(super) tensor: Tensor,
+}
 
 /// What loading a file did beside filling the model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

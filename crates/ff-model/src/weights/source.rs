@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Tensor;
 use ff_core::files::read_within;
 
-use super::fit::{self, LoadReport};
+use super::fit::{self, FileTensor, LoadReport};
 use super::tensor_file::TensorFile;
 use super::{Scope, TaskLabels, fairface, labels, state_dict};
 use crate::architecture::{Architecture, METADATA_KEY};
@@ -43,13 +43,6 @@ pub struct WeightFile {
     labels: Option<Vec<TaskLabels>>,
     architecture: Option<Architecture>,
     original: Option<Vec<u8>>,
-}
-
-/// A tensor, and its name in the file.
-#[derive(Debug)]
-pub(super) struct FileTensor {
-    pub(super) name: String,
-    pub(super) tensor: Tensor,
 }
 
 impl WeightFile {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ff_core::TaskName;
 use ff_data::Split;
-use ff_data::audit::{Audit, Fault, ImageRecord, LabelCounts, Match, MatchKind};
+use ff_data::audit::{Audit, Fault, ImageRecord, LabelCounts, Match, MatchKind, SplitCounts};
 use maud::{Markup, html};
 
 use crate::numbers::{fixed, grouped, percent};
@@ -130,7 +130,7 @@ impl<'a> DataAuditPage<'a> {
                     b { (image.split.name()) } " " (image.file) br;
                     @for (i, (task, label)) in image.labels.iter().enumerate() {
                         @if i > 0 { ", " }
-                        span class=[conflicts.contains(task).then_some("conflict")] { (label.as_deref().unwrap_or("?")) }
+                        span class=[conflicts.contains(task).then_some("conflict")] { (label.as_deref().unwrap_or("unknown")) }
                     }
                 }
             }
@@ -168,7 +168,7 @@ impl<'a> DataAuditPage<'a> {
                     "share of a split: "
                     @for split in Split::ALL { span class=(split.name()) { i {} (split.name()) } }
                 }
-                div class="balance" { @for (task, labels) in self.audit.balance.iter() { (balance(task, labels)) } }
+                div class="balance" { @for (task, labels) in &self.audit.balance { (balance(task, labels, &self.audit.unknown[task])) } }
             }
         }
     }
@@ -181,8 +181,9 @@ enum Weight {
     Alert,
 }
 
-/// A row a label: rows and share in every split, and the shares as bars on one scale.
-fn balance(task: &TaskName, labels: &[LabelCounts]) -> Markup {
+/// A row a label: rows and share in every split, and the shares as bars on one scale. Shares are of the rows whose label
+/// is known; the others are counted below them.
+fn balance(task: &TaskName, labels: &[LabelCounts], unknown: &SplitCounts) -> Markup {
     let totals = Split::ALL.map(|split| labels.iter().map(|label| label.of(split)).sum::<usize>());
     let share =
         |label: &LabelCounts, split: Split| label.of(split) as f64 / totals[split as usize].max(1) as f64;
@@ -207,6 +208,13 @@ fn balance(task: &TaskName, labels: &[LabelCounts]) -> Markup {
                                 }
                             }
                         }
+                    }
+                }
+                @if Split::ALL.iter().any(|&split| unknown.of(split) > 0) {
+                    tr {
+                        td { "unknown" }
+                        @for split in Split::ALL { td { (grouped(unknown.of(split) as u64)) } }
+                        td {}
                     }
                 }
             }

@@ -90,9 +90,9 @@ fn check_room_in(free: u64, plan: BatchPlan, rows: usize) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use ff_kernels::cpu::base::threads::ThreadPool;
+    use ff_kernels::cpu::plan::Plan;
     use ff_kernels::network::Mode;
-    use ff_kernels::resnet::Plan;
-    use ff_kernels::threads::ThreadPool;
 
     use super::*;
 

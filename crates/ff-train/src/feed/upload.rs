@@ -5,8 +5,8 @@ use std::sync::{Arc, Once};
 
 use ff_data::transforms::AugmentParams;
 use ff_data::{Memory, Slot, SlotMemory};
-use ff_kernels::cuda::{Gpu, Pinned, Uploaded, Uploads};
-use ff_kernels::gpu::batch::RECIPE_LEN;
+use ff_kernels::gpu::device::{Gpu, Pinned, Uploaded, Uploads};
+use ff_kernels::gpu::program::batch::RECIPE_LEN;
 use ff_model::{FaceModel, Images};
 
 use crate::Result;

@@ -1,12 +1,12 @@
 //! Parameter groups: runs of the flat vector that are updated alike, and the update of one of them.
 //!
 //! A group has its weight decay and its factor on the learning rate. On the host an update is one pass of
-//! `ff_kernels::optim`; in candle operations it is the same arithmetic on any device.
+//! `ff_kernels::cpu::optim`; in candle operations it is the same arithmetic on any device.
 
 use std::ops::Range;
 
 use candle_core::Tensor;
-use ff_kernels::optim::{AdamW, Ema, Sgd};
+use ff_kernels::cpu::optim::{AdamW, Ema, Sgd};
 use ff_model::{BackboneMode, ParameterLayout};
 
 use super::Steps;

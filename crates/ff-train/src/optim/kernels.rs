@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use ff_kernels::cuda::{Gpu, Memory, Readback};
 use ff_kernels::gpu::Buffer;
-use ff_kernels::gpu::update::{Group as KernelGroup, Scalars};
+use ff_kernels::gpu::device::{Gpu, Memory, Readback};
+use ff_kernels::gpu::program::update::{Group as KernelGroup, Scalars};
 use ff_model::Held;
 
 use super::groups::{Group, Rule};

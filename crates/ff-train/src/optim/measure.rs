@@ -16,7 +16,7 @@ enum State {
     Known(Measures),
     #[cfg(feature = "cuda")]
     OnItsWay {
-        readback: ff_kernels::cuda::Readback,
+        readback: ff_kernels::gpu::device::Readback,
         n_losses: usize,
     },
 }
@@ -38,7 +38,7 @@ impl Measured {
     }
 
     #[cfg(feature = "cuda")]
-    pub(super) fn on_its_way(readback: ff_kernels::cuda::Readback, n_losses: usize) -> Self {
+    pub(super) fn on_its_way(readback: ff_kernels::gpu::device::Readback, n_losses: usize) -> Self {
         Self { factor: 1.0, state: State::OnItsWay { readback, n_losses } }
     }
 
@@ -65,7 +65,7 @@ impl Measured {
 
     /// What the figures came back in, to be used again.
     #[cfg(feature = "cuda")]
-    pub(super) fn into_readback(self) -> Option<ff_kernels::cuda::Readback> {
+    pub(super) fn into_readback(self) -> Option<ff_kernels::gpu::device::Readback> {
         match self.state {
             State::Known(_) => None,
             State::OnItsWay { readback, .. } => Some(readback),

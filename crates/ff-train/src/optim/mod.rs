@@ -1,7 +1,7 @@
 //! AdamW and SGD over the flat parameter vector, with a state that can be saved.
 //!
 //! A step first measures its gradient ([`Optimizer::measure`]), then goes through the parameter groups; clipping and the
-//! moving average ride on that pass. The passes are `ff_kernels::optim` on the CPU, our kernels where a model runs on
+//! moving average ride on that pass. The passes are `ff_kernels::cpu::optim` on the CPU, our kernels where a model runs on
 //! them ([`Optimizer::for_model`]), and candle operations on whatever else the reference engine may run on.
 
 pub mod average;
@@ -13,7 +13,7 @@ mod measure;
 pub mod schedule;
 
 use candle_core::{Device, Tensor};
-use ff_kernels::optim::{Ema, clip_factor, l2_norm};
+use ff_kernels::cpu::optim::{Ema, clip_factor, l2_norm};
 use ff_model::host::{with_slice, with_slice_mut};
 use ff_model::{BackboneMode, FaceModel, Parameters};
 use serde::{Deserialize, Serialize};

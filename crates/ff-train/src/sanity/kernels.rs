@@ -8,8 +8,8 @@ use super::Verdict;
 #[cfg(feature = "cuda")]
 pub fn agree_with_their_twins(model: &FaceModel) -> Verdict {
     let Some(gpu) = model.gpu() else { return Ok((false, "the model uses none of our kernels".to_owned())) };
-    let verdicts = ff_kernels::cuda::check_kernels(gpu)?;
-    let say = |verdict: &ff_kernels::gpu::twins::Verdict| {
+    let verdicts = ff_kernels::gpu::device::check_kernels(gpu)?;
+    let say = |verdict: &ff_kernels::gpu::check::Verdict| {
         format!("{} is off by {:.1e}, {:.0e} is allowed", verdict.name, verdict.difference, verdict.tolerance)
     };
     let failed: Vec<_> = verdicts.iter().filter(|verdict| !verdict.passed()).map(say).collect();

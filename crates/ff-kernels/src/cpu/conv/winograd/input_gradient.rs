@@ -1,0 +1,45 @@
+//! The input gradient: the forward convolution of the output's gradient with filters rotated and transposed.
+
+use super::filter::FilterView;
+use super::geometry::Conv3x3;
+use super::product::{self, FilterSource};
+use crate::cpu::base::buffer::Buffer;
+use crate::cpu::base::shape::check_len;
+use crate::cpu::base::threads::ThreadPool;
+use crate::cpu::fuse::load::Source;
+use crate::cpu::fuse::store::{Epilogue, RawEpilogue};
+
+impl Conv3x3 {
+    /// `grad_in = epilogue(conv(grad_out, rotated and transposed weights))`
+    pub fn input_gradient(
+        &self,
+        pool: &ThreadPool,
+        grad_out: Source<'_>,
+        weights: &[f32],
+        grad_in: &mut [f32],
+        epilogue: Epilogue<'_>,
+        workspace: &mut Buffer,
+    ) {
+        check_len("conv3x3 weights", weights, self.output.channels * self.input.channels * 9);
+        let view = FilterView {
+            weights: weights.as_ptr(),
+            lane_stride: 9,
+            inner_stride: self.input.channels * 9,
+            rotated: true,
+            scale: std::ptr::null(),
+        };
+        let source = grad_out.checked("conv3x3 output gradient", self.output);
+        let epilogue = RawEpilogue::checked(self.input, grad_in, epilogue, pool.threads());
+        let filters = FilterSource::View(view);
+        product::run(
+            pool,
+            &self.backward,
+            self.output,
+            self.input.channels,
+            source,
+            filters,
+            epilogue,
+            workspace,
+        );
+    }
+}

@@ -1,0 +1,355 @@
+//! What the forward convolution and the input gradient have in common: transform, multiply, transform back.
+
+use std::ops::Range;
+
+use super::blocking::Blocking;
+use super::filter::{FilterView, panel_len, panel_stride, transform_panel};
+use super::micro::multiply_tiles;
+use super::tiles::{GROUP, Items, Packing, Tiling, pack_inputs, unpack_outputs};
+use super::transforms::XI;
+use crate::cpu::base::buffer::Buffer;
+use crate::cpu::base::shape::MapShape;
+use crate::cpu::base::threads::{SharedMut, ThreadPool, split};
+use crate::cpu::fuse::load::{BN_BACKWARD, BN_RELU, PLAIN, RawSource};
+use crate::cpu::fuse::store::{GRADIENT, INFERENCE, RawEpilogue, STATISTICS, STORE};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
+
+/// Filters as they come, or as panels transformed beforehand.
+#[derive(Clone, Copy)]
+pub(crate) enum FilterSource {
+    View(FilterView),
+    Panels(*const f32),
+}
+
+// SAFETY: only read from, and what it points to outlives the kernel call.
+unsafe impl Sync for FilterSource {}
+
+/// Transforms all filters into panels `[K/16][xi][C][16]`.
+pub(crate) fn transform_all(
+    pool: &ThreadPool,
+    view: FilterView,
+    blocks: usize,
+    inner: usize,
+    out: &mut [f32],
+) {
+    assert!(out.len() >= blocks * panel_len(inner), "room for all panels");
+    let out = SharedMut::new(out);
+    pool.run(|thread| {
+        let kernel =
+            TransformPanels { view, blocks: split(blocks, pool.threads(), thread), inner, out: out.as_ptr() };
+        // SAFETY: the pool's level is available; threads write disjoint panels inside `out`.
+        unsafe { dispatch(pool.level(), kernel) }
+    });
+}
+
+struct TransformPanels {
+    view: FilterView,
+    blocks: Range<usize>,
+    inner: usize,
+    out: *mut f32,
+}
+
+impl Kernel for TransformPanels {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        for block in self.blocks {
+            // SAFETY: the maker of this kernel checked the lengths.
+            unsafe {
+                let panel = self.out.add(block * panel_len(self.inner));
+                transform_panel::<S::Octet>(&self.view, block, 0..self.inner, panel);
+            }
+        }
+    }
+}
+
+/// Runs the convolution of `input` to `outer` channels.
+pub(crate) fn run(
+    pool: &ThreadPool,
+    blocking: &Blocking,
+    input: MapShape,
+    outer: usize,
+    source: RawSource,
+    filters: FilterSource,
+    epilogue: RawEpilogue,
+    workspace: &mut Buffer,
+) {
+    let (inner, threads) = (input.channels, pool.threads());
+    let needed = blocking.workspace(inner, outer, threads);
+    assert!(workspace.len() >= needed, "workspace: expected {needed} floats, found {}", workspace.len());
+    let tiling = Tiling::new(input);
+
+    let filters_len = blocking.filters_len(inner, outer);
+    let filter_copies = if blocking.fused_filters { threads } else { 1 };
+    let (filter_space, rest) = workspace.split_at_mut(filters_len * filter_copies);
+    let transformed = match filters {
+        FilterSource::View(view) if !blocking.fused_filters => {
+            transform_all(pool, view, outer / 16, inner, filter_space);
+            true
+        }
+        _ => false,
+    };
+    let tile_copies = if blocking.shared_tiles { 1 } else { threads };
+    let (tile_space, product_space) = rest.split_at_mut(blocking.tiles_len(inner) * tile_copies);
+    let filter_space = SharedMut::new(filter_space);
+    let tile_space = SharedMut::new(tile_space);
+    let product_space = SharedMut::new(product_space);
+    // The pointer that panels are read by comes after the last borrow of the space, which would end an earlier one.
+    let filters = if transformed { FilterSource::Panels(filter_space.as_ptr()) } else { filters };
+
+    let job = |thread: usize| Convolve {
+        blocking: *blocking,
+        tiling,
+        inner,
+        outer,
+        source,
+        filters,
+        epilogue,
+        thread,
+        // SAFETY: each thread's own part of the space checked above.
+        filter_space: unsafe {
+            filter_space.as_ptr().add(if blocking.fused_filters { thread * filters_len } else { 0 })
+        },
+        // SAFETY: as above; shared tiles are written in disjoint parts and read after a join.
+        tile_space: unsafe {
+            tile_space.as_ptr().add(if blocking.shared_tiles {
+                0
+            } else {
+                thread * blocking.tiles_len(inner)
+            })
+        },
+        // SAFETY: as above.
+        product_space: unsafe { product_space.as_ptr().add(thread * blocking.products_len()) },
+        first_tile: 0,
+        tiles: 0,
+        phase: Phase::Private,
+        threads,
+    };
+    if !blocking.shared_tiles {
+        // SAFETY: the pool's level is available; every pointer was checked above.
+        pool.run(|thread| unsafe { dispatch(pool.level(), job(thread)) });
+        return;
+    }
+    let mut first_tile = 0;
+    while first_tile < tiling.tiles() {
+        let tiles = blocking.tiles.min(tiling.tiles() - first_tile);
+        for phase in [Phase::Pack, Phase::Multiply] {
+            pool.run(|thread| {
+                let kernel = Convolve { first_tile, tiles, phase, ..job(thread) };
+                // SAFETY: as above.
+                unsafe { dispatch(pool.level(), kernel) }
+            });
+        }
+        first_tile += tiles;
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Everything, on private tiles.
+    Private,
+    /// Transform this thread's part of the shared tiles.
+    Pack,
+    /// Multiply this thread's panels and transform them back.
+    Multiply,
+}
+
+struct Convolve {
+    blocking: Blocking,
+    tiling: Tiling,
+    inner: usize,
+    outer: usize,
+    source: RawSource,
+    filters: FilterSource,
+    epilogue: RawEpilogue,
+    filter_space: *mut f32,
+    tile_space: *mut f32,
+    product_space: *mut f32,
+    first_tile: usize,
+    tiles: usize,
+    phase: Phase,
+    thread: usize,
+    threads: usize,
+}
+
+impl Kernel for Convolve {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        // SAFETY: `run` checked every length and gave each thread its own spaces.
+        unsafe {
+            match self.phase {
+                Phase::Private => {
+                    let mine = split(self.tiling.tiles(), self.threads, self.thread);
+                    // Equal blocks rather than full ones and a small rest.
+                    let blocks = mine.len().div_ceil(self.blocking.tiles).max(1);
+                    for block in 0..blocks {
+                        let part = split(mine.len(), blocks, block);
+                        let tiles = mine.start + part.start..mine.start + part.end;
+                        let items =
+                            Items { first_tile: tiles.start, from: 0, to: tiles.len() * (self.inner / 16) };
+                        self.pack::<S>(items);
+                        let mut panel = 0;
+                        while panel < self.outer / 16 {
+                            let last = (self.outer / 16).min(panel + self.blocking.panels);
+                            self.multiply::<S>(tiles.clone(), 0, panel..last);
+                            panel = last;
+                        }
+                    }
+                }
+                Phase::Pack => {
+                    let part = split(self.tiles * (self.inner / 16), self.threads, self.thread);
+                    let items = Items { first_tile: self.first_tile, from: part.start, to: part.end };
+                    self.pack::<S>(items);
+                }
+                Phase::Multiply => {
+                    // More threads than panels: split the tiles too.
+                    let panels = (self.outer / 16).div_ceil(self.blocking.panels);
+                    let pieces = self.threads.div_ceil(panels);
+                    let groups = self.tiles.div_ceil(GROUP);
+                    for task in split(panels * pieces, self.threads, self.thread) {
+                        let (panel, piece) = (task / pieces, task % pieces);
+                        let part = split(groups, pieces, piece);
+                        let (from, to) = (part.start * GROUP, self.tiles.min(part.end * GROUP));
+                        if from < to {
+                            let first = panel * self.blocking.panels;
+                            let last = (self.outer / 16).min(first + self.blocking.panels);
+                            self.multiply::<S>(
+                                self.first_tile + from..self.first_tile + to,
+                                from,
+                                first..last,
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Convolve {
+    /// # Safety
+    /// `S` available; the spaces checked by `run`.
+    #[inline(always)]
+    unsafe fn pack<S: Simd>(&self, items: Items) {
+        let stride = self.blocking.tile_stride(self.inner);
+        let (source, tiling, packing) = (&self.source, &self.tiling, Packing::Grouped);
+        // SAFETY: the caller's promises.
+        unsafe {
+            match source.kind {
+                BN_RELU => pack_inputs::<S, BN_RELU>(
+                    source,
+                    tiling,
+                    self.inner,
+                    items,
+                    packing,
+                    self.tile_space,
+                    stride,
+                ),
+                BN_BACKWARD => {
+                    pack_inputs::<S, BN_BACKWARD>(
+                        source,
+                        tiling,
+                        self.inner,
+                        items,
+                        packing,
+                        self.tile_space,
+                        stride,
+                    );
+                }
+                _ => pack_inputs::<S, PLAIN>(
+                    source,
+                    tiling,
+                    self.inner,
+                    items,
+                    packing,
+                    self.tile_space,
+                    stride,
+                ),
+            }
+        }
+    }
+
+    /// Multiplies packed tiles (`local` is the place of the first of `tiles` in the space) by `panels`.
+    ///
+    /// # Safety
+    /// As `pack`.
+    #[inline(always)]
+    unsafe fn multiply<S: Simd>(&self, tiles: Range<usize>, local: usize, panels: Range<usize>) {
+        let (tile_stride, product_stride) =
+            (self.blocking.tile_stride(self.inner), self.blocking.product_stride());
+        let products_len = XI * product_stride;
+        // SAFETY: the caller's promises.
+        unsafe {
+            let packed = self.tile_space.add(local * self.inner);
+            let mut from = 0;
+            while from < self.inner {
+                let to = self.inner.min(from + self.blocking.inner);
+                let (filters, filter_stride, panel_stride_) = match &self.filters {
+                    FilterSource::Panels(all) => {
+                        let first = all.add(panels.start * panel_len(self.inner) + from * 16);
+                        (first, panel_stride(self.inner), panel_len(self.inner))
+                    }
+                    FilterSource::View(view) => {
+                        let len = panel_len(to - from);
+                        for (i, panel) in panels.clone().enumerate() {
+                            transform_panel::<S::Octet>(
+                                view,
+                                panel,
+                                from..to,
+                                self.filter_space.add(i * len),
+                            );
+                        }
+                        (self.filter_space.cast_const(), panel_stride(to - from), len)
+                    }
+                };
+                for xi in 0..XI {
+                    for panel in 0..panels.len() {
+                        multiply_tiles::<S>(
+                            packed.add(xi * tile_stride + from * GROUP),
+                            GROUP * self.inner,
+                            filters.add(panel * panel_stride_ + xi * filter_stride),
+                            to - from,
+                            self.product_space.add(panel * products_len + xi * product_stride),
+                            tiles.len(),
+                            from > 0,
+                        );
+                    }
+                }
+                from = to;
+            }
+            for (i, panel) in panels.enumerate() {
+                let products = self.product_space.add(i * products_len).cast_const();
+                self.unpack::<S>(tiles.clone(), panel, products, product_stride);
+            }
+        }
+    }
+
+    /// # Safety
+    /// As `pack`.
+    #[inline(always)]
+    unsafe fn unpack<S: Simd>(&self, tiles: Range<usize>, panel: usize, products: *const f32, stride: usize) {
+        let (epilogue, tiling, outer, thread) = (&self.epilogue, &self.tiling, self.outer, self.thread);
+        // SAFETY: the caller's promises.
+        unsafe {
+            match epilogue.kind {
+                STATISTICS => {
+                    unpack_outputs::<S, STATISTICS>(
+                        epilogue, tiling, outer, tiles, panel, products, stride, thread,
+                    );
+                }
+                INFERENCE => {
+                    unpack_outputs::<S, INFERENCE>(
+                        epilogue, tiling, outer, tiles, panel, products, stride, thread,
+                    );
+                }
+                GRADIENT => {
+                    unpack_outputs::<S, GRADIENT>(
+                        epilogue, tiling, outer, tiles, panel, products, stride, thread,
+                    );
+                }
+                _ => unpack_outputs::<S, STORE>(
+                    epilogue, tiling, outer, tiles, panel, products, stride, thread,
+                ),
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The backward pass, block by block from the last.
+//!
+//! On entry to a block, the gradient of its output is already masked by its ReLU and the two sums of its second
+//! BatchNorm are gathered: the input-gradient convolution of the block behind did both as it stored its output.
+
+use super::backbone::{Buffers, Plan};
+use super::block::Conv;
+use super::buffers::TrainBlock;
+use super::forward::bn_relu;
+use crate::cpu::base::shape::{MapShape, check_len};
+use crate::cpu::conv::indirect::Branch;
+use crate::cpu::conv::stem::StemGradient;
+use crate::cpu::fuse::load::Source;
+use crate::cpu::fuse::store::{Accumulate, Epilogue, Gradient, Mask, Moments};
+use crate::cpu::fuse::sums::ChannelSums;
+use crate::cpu::norm::{Coefficients, Norm, apply_backward, gather_backward};
+use crate::cpu::pool::global_average_backward;
+use crate::network::{ConvNorm, NormSlot};
+
+impl Plan {
+    /// `grad_embedding (B,E) -> grads`, all of them overwritten, for the batch of the last `forward_train`.
+    ///
+    /// `params` must be those of that forward pass. Panics on wrong lengths, or without such a pass.
+    pub fn backward(&mut self, params: &[f32], grad_embedding: &[f32], grads: &mut [f32]) {
+        check_len("parameters", params, self.layout.parameters_len());
+        check_len("gradients", grads, self.layout.parameters_len());
+        let Self {
+            pool,
+            layout,
+            stem,
+            max_pool,
+            blocks,
+            sums,
+            coefficients,
+            workspace,
+            packed_images,
+            argmax,
+            buffers,
+            ..
+        } = self;
+        let Buffers::Train(train) = buffers else { panic!("this plan was made for inference") };
+        assert!(std::mem::take(&mut train.ready), "backward needs a forward_train before it");
+        let pool = &**pool;
+        let [coefficients, branch_coefficients] = coefficients;
+        let [grad, inner, outer] = &mut train.grads;
+        let (mut grad, mut next) = (grad, outer);
+
+        let last = train.blocks.len().checked_sub(1);
+        let (shape, activation): (MapShape, &[f32]) = match last {
+            Some(last) => (blocks[last].output, &train.blocks[last].out),
+            None => (max_pool.output(), &train.pooled),
+        };
+        sums.reset(shape.channels);
+        let moments = last.map(|last| {
+            let block = &train.blocks[last];
+            Moments { raw: &block.raw2[..shape.len()], mean: &block.norm2.mean, sums: &mut *sums }
+        });
+        let mask = Mask::Activation(&activation[..shape.len()]);
+        let epilogue = Epilogue::Gradient(Gradient { accumulate: Accumulate::No, mask, moments });
+        global_average_backward(pool, shape, grad_embedding, &mut grad[..shape.len()], epilogue);
+
+        for (i, block) in blocks.iter().enumerate().rev() {
+            let TrainBlock { raw1, norm1, raw2, norm2, branch, .. } = &train.blocks[i];
+            let (len, pixels) = (block.output.len(), block.output.pixels());
+            let (raw1, raw2) = (&raw1[..len], &raw2[..len]);
+            let g = &mut grad[..len];
+
+            backward(norm2, sums, pixels, &block.layout.second.norm, params, grads, coefficients);
+            let d_raw2 = Source::BnBackward { grad: g, raw: raw2, coefficients };
+            let (slot, inner) = (&block.layout.second.conv, &mut inner[..len]);
+            block.second.winograd().weight_gradient(
+                pool,
+                bn_relu(raw1, norm1),
+                d_raw2,
+                &mut grads[slot.range()],
+                workspace,
+            );
+            sums.reset(block.output.channels);
+            let epilogue = Epilogue::Gradient(Gradient {
+                accumulate: Accumulate::No,
+                mask: Mask::Bn { raw: raw1, scale: &norm1.scale, shift: &norm1.shift },
+                moments: Some(Moments { raw: raw1, mean: &norm1.mean, sums }),
+            });
+            block.second.winograd().input_gradient(
+                pool,
+                d_raw2,
+                &params[slot.range()],
+                inner,
+                epilogue,
+                workspace,
+            );
+
+            backward(norm1, sums, pixels, &block.layout.first.norm, params, grads, coefficients);
+            let x: &[f32] = if i > 0 { &train.blocks[i - 1].out } else { &train.pooled };
+            let x = &x[..block.input.len()];
+            let slot = &block.layout.first.conv;
+            if let (Some((raw, norm)), Some(conv), Some(layer)) =
+                (branch, &block.branch, &block.layout.downsample)
+            {
+                let raw = &raw[..len];
+                sums.reset(block.output.channels);
+                gather_backward(pool, block.output, g, raw, &norm.mean, sums);
+                backward(norm, sums, pixels, &layer.norm, params, grads, branch_coefficients);
+                apply_backward(pool, block.output, raw, branch_coefficients, g);
+                let to = &mut grads[layer.conv.range()];
+                conv.weight_gradient(pool, x, Source::Plain(g), to, workspace);
+            }
+            let before = (i > 0).then(|| &train.blocks[i - 1]);
+            sums.reset(block.input.channels);
+            let epilogue = |accumulate, sums| {
+                let moments = before.map(|before| Moments {
+                    raw: &before.raw2[..block.input.len()],
+                    mean: &before.norm2.mean,
+                    sums,
+                });
+                Epilogue::Gradient(Gradient { accumulate, mask: Mask::Activation(x), moments })
+            };
+            match &block.first {
+                Conv::Winograd(conv) => {
+                    let d_raw1 = Source::BnBackward { grad: inner, raw: raw1, coefficients };
+                    conv.weight_gradient(pool, Source::Plain(x), d_raw1, &mut grads[slot.range()], workspace);
+                    let weights = &params[slot.range()];
+                    match (&block.branch, &block.layout.downsample) {
+                        (Some(branch), Some(layer)) => {
+                            let to = &mut next[..block.input.len()];
+                            let branch_weights = &params[layer.conv.range()];
+                            branch.input_gradient(
+                                pool,
+                                g,
+                                branch_weights,
+                                None,
+                                to,
+                                Epilogue::Store,
+                                workspace,
+                            );
+                            let epilogue = epilogue(Accumulate::Yes, sums);
+                            conv.input_gradient(pool, d_raw1, weights, to, epilogue, workspace);
+                            std::mem::swap(&mut grad, &mut next);
+                        }
+                        _ => conv.input_gradient(
+                            pool,
+                            d_raw1,
+                            weights,
+                            g,
+                            epilogue(Accumulate::Yes, sums),
+                            workspace,
+                        ),
+                    }
+                }
+                Conv::Indirect(conv) => {
+                    apply_backward(pool, block.output, raw1, coefficients, inner);
+                    let inner = &*inner;
+                    conv.weight_gradient(pool, x, Source::Plain(inner), &mut grads[slot.range()], workspace);
+                    let branch = block
+                        .layout
+                        .downsample
+                        .as_ref()
+                        .map(|layer| Branch { grad_out: g, weights: &params[layer.conv.range()] });
+                    let to = &mut next[..block.input.len()];
+                    let weights = &params[slot.range()];
+                    conv.input_gradient(
+                        pool,
+                        inner,
+                        weights,
+                        branch,
+                        to,
+                        epilogue(Accumulate::No, sums),
+                        workspace,
+                    );
+                    std::mem::swap(&mut grad, &mut next);
+                }
+            }
+        }
+
+        let (shape, norm) = (max_pool.output(), &train.stem_norm);
+        let (raw, argmax) = (&train.stem_raw[..stem.output().len()], &argmax[..shape.len()]);
+        let g = &grad[..shape.len()];
+        sums.reset(shape.channels);
+        max_pool.gather_backward(pool, g, argmax, raw, &norm.mean, sums, workspace);
+        let ConvNorm { conv: slot, norm: bn } = &layout.stem;
+        backward(norm, sums, stem.output().pixels(), bn, params, grads, coefficients);
+        let gradient = StemGradient { pool: *max_pool, grad: g, argmax, raw, coefficients };
+        let packed = &packed_images[..stem.packed_len()];
+        stem.weight_gradient(pool, packed, gradient, &mut grads[slot.range()], workspace);
+    }
+}
+
+fn backward(
+    norm: &Norm,
+    sums: &ChannelSums,
+    pixels: usize,
+    slot: &NormSlot,
+    params: &[f32],
+    grads: &mut [f32],
+    coefficients: &mut Coefficients,
+) {
+    let (grad_gamma, grad_beta) = slot.parameters_mut(grads);
+    norm.backward(sums, pixels, slot.parameters(params).0, grad_gamma, grad_beta, coefficients);
+}

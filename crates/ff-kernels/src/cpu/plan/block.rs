@@ -1,0 +1,149 @@
+//! The kernels of one basic block: its two 3x3 convolutions and the 1x1 branch, and which algorithm each uses.
+
+use crate::cpu::base::buffer::Buffer;
+use crate::cpu::base::shape::MapShape;
+use crate::cpu::base::threads::ThreadPool;
+use crate::cpu::conv::indirect::IndirectConv;
+use crate::cpu::conv::winograd::{Conv3x3, Filters};
+use crate::cpu::fuse::load::Source;
+use crate::cpu::fuse::store::Epilogue;
+use crate::network::{BasicBlock, Mode};
+
+/// The kernels of one block.
+pub(super) struct Block {
+    pub(super) layout: BasicBlock,
+    pub(super) first: Conv,
+    pub(super) second: Conv,
+    pub(super) branch: Option<IndirectConv>,
+    pub(super) input: MapShape,
+    pub(super) output: MapShape,
+}
+
+/// A 3x3 convolution of a block.
+#[derive(Clone, Copy)]
+pub(super) enum Conv {
+    Winograd(Conv3x3),
+    Indirect(IndirectConv),
+}
+
+impl Conv {
+    /// Winograd wherever it applies, save for inference on a handful of pixels.
+    fn choose(input: MapShape, outputs: usize, stride: usize, threads: usize, mode: Mode) -> Self {
+        if stride == 1 {
+            let conv = Conv3x3::new(input, outputs, threads);
+            if mode == Mode::Train || !conv.direct_is_cheaper() {
+                return Self::Winograd(conv);
+            }
+        }
+        Self::Indirect(IndirectConv::new(input, outputs, 3, stride, threads))
+    }
+
+    /// The same kernel for another number of images.
+    fn with_batch(&self, batch: usize) -> Self {
+        match self {
+            Self::Winograd(conv) => Self::Winograd(conv.with_batch(batch)),
+            Self::Indirect(conv) => Self::Indirect(conv.with_batch(batch)),
+        }
+    }
+
+    fn output(&self) -> MapShape {
+        match self {
+            Self::Winograd(conv) => conv.output(),
+            Self::Indirect(conv) => conv.output(),
+        }
+    }
+
+    /// Floats of workspace: forward and input gradient, and weight gradient.
+    fn workspace_len(&self) -> (usize, usize) {
+        match self {
+            Self::Winograd(conv) => (conv.workspace_len(), conv.gradient_workspace_len()),
+            Self::Indirect(conv) => (conv.workspace_len(), conv.gradient_workspace_len()),
+        }
+    }
+
+    /// Floats of filters prepared for inference, if that pays.
+    pub(super) fn prepared_len(&self) -> Option<usize> {
+        match self {
+            Self::Winograd(conv) => conv.transformed_len(),
+            Self::Indirect(conv) => Some(conv.packed_len()),
+        }
+    }
+
+    /// Prepares filters times `scale` for inference.
+    pub(super) fn prepare(&self, pool: &ThreadPool, weights: &[f32], scale: &[f32], out: &mut [f32]) {
+        match self {
+            Self::Winograd(conv) => conv.transform_filters(pool, weights, Some(scale), out),
+            Self::Indirect(conv) => conv.pack(pool, weights, Some(scale), out),
+        }
+    }
+
+    /// Algorithm and multiply-adds.
+    pub(super) fn describe(&self) -> (String, usize) {
+        match self {
+            Self::Winograd(conv) => (conv.describe(), conv.macs()),
+            Self::Indirect(conv) => (conv.describe(), conv.macs()),
+        }
+    }
+
+    /// The Winograd convolution that every stride-1 convolution is in training.
+    pub(super) fn winograd(&self) -> &Conv3x3 {
+        match self {
+            Self::Winograd(conv) => conv,
+            Self::Indirect(_) => unreachable!("a training plan chooses Winograd for stride 1"),
+        }
+    }
+
+    /// `out = epilogue(conv(x))`
+    pub(super) fn forward(
+        &self,
+        pool: &ThreadPool,
+        x: &[f32],
+        filters: Filters<'_>,
+        out: &mut [f32],
+        epilogue: Epilogue<'_>,
+        workspace: &mut Buffer,
+    ) {
+        match (self, filters) {
+            (Self::Winograd(conv), _) => {
+                conv.forward(pool, Source::Plain(x), filters, out, epilogue, workspace)
+            }
+            (Self::Indirect(conv), Filters::Transformed(packed)) => {
+                conv.forward_packed(pool, x, packed, out, epilogue, workspace);
+            }
+            (Self::Indirect(conv), Filters::Weights { weights, .. }) => {
+                conv.forward(pool, x, weights, out, epilogue, workspace);
+            }
+        }
+    }
+}
+
+impl Block {
+    pub(super) fn new(layout: &BasicBlock, input: MapShape, threads: usize, mode: Mode) -> Self {
+        let first = Conv::choose(input, layout.outputs(), layout.stride(), threads, mode);
+        let output = first.output();
+        let branch = layout
+            .downsample
+            .is_some()
+            .then(|| IndirectConv::new(input, layout.outputs(), 1, layout.stride(), threads));
+        let second = Conv::choose(output, layout.outputs(), 1, threads, mode);
+        Self { layout: layout.clone(), first, second, branch, input, output }
+    }
+
+    pub(super) fn set_batch(&mut self, batch: usize) {
+        self.first = self.first.with_batch(batch);
+        self.second = self.second.with_batch(batch);
+        self.branch = self.branch.map(|conv| conv.with_batch(batch));
+        self.input = self.input.with_batch(batch);
+        self.output = self.output.with_batch(batch);
+    }
+
+    pub(super) fn workspace_len(&self, mode: Mode) -> usize {
+        let branch = self.branch.map_or((0, 0), |conv| (conv.workspace_len(), conv.gradient_workspace_len()));
+        let all = [self.first.workspace_len(), self.second.workspace_len(), branch];
+        let needed = |(forward, gradient): (usize, usize)| match mode {
+            Mode::Infer => forward,
+            Mode::Train => forward.max(gradient),
+        };
+        all.into_iter().map(needed).fold(0, usize::max)
+    }
+}

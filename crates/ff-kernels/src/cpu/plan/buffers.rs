@@ -1,0 +1,126 @@
+//! What a plan keeps in memory between layers, for training and for inference.
+//!
+//! Training keeps raw convolution outputs and block outputs (the normalised values between are recomputed on the
+//! fly) and three gradient maps; inference keeps three maps and the folded weights.
+
+use super::block::Block;
+use crate::cpu::base::buffer::Buffer;
+use crate::cpu::base::shape::MapShape;
+use crate::cpu::conv::stem::Stem;
+use crate::cpu::norm::Norm;
+use crate::cpu::pool::MaxPool;
+
+/// Everything the backward pass reads, and the gradients it passes on.
+pub(super) struct TrainBuffers {
+    pub(super) stem_raw: Buffer,
+    pub(super) stem_norm: Norm,
+    pub(super) pooled: Buffer,
+    pub(super) blocks: Vec<TrainBlock>,
+    /// Gradients: of a block's output, of its first BatchNorm's output, of its input.
+    pub(super) grads: [Buffer; 3],
+    /// Whether a forward pass has been made since the last backward pass.
+    pub(super) ready: bool,
+}
+
+/// What one block keeps for its backward pass.
+pub(super) struct TrainBlock {
+    pub(super) raw1: Buffer,
+    pub(super) norm1: Norm,
+    pub(super) raw2: Buffer,
+    pub(super) norm2: Norm,
+    pub(super) branch: Option<(Buffer, Norm)>,
+    pub(super) out: Buffer,
+}
+
+/// Activations in flight and folded weights.
+pub(super) struct InferBuffers {
+    pub(super) stem_out: Buffer,
+    pub(super) maps: [Buffer; 3],
+    pub(super) stem: Folded,
+    pub(super) blocks: Vec<[Option<Folded>; 3]>,
+    pub(super) fresh: bool,
+}
+
+/// A convolution with its BatchNorm folded in.
+pub(super) struct Folded {
+    pub(super) scale: Vec<f32>,
+    pub(super) bias: Vec<f32>,
+    /// Transformed or packed filters, where keeping them pays.
+    pub(super) filters: Option<Buffer>,
+}
+
+impl TrainBuffers {
+    pub(super) fn new(stem: &Stem, max_pool: &MaxPool, blocks: &[Block]) -> Self {
+        let buffer = |shape: MapShape| Buffer::zeroed(shape.len());
+        let norm = |shape: MapShape| Norm::new(shape.channels);
+        let largest = blocks.iter().map(|b| b.output.len()).fold(max_pool.output().len(), usize::max);
+        Self {
+            stem_raw: buffer(stem.output()),
+            stem_norm: norm(stem.output()),
+            pooled: buffer(max_pool.output()),
+            blocks: blocks
+                .iter()
+                .map(|block| TrainBlock {
+                    raw1: buffer(block.output),
+                    norm1: norm(block.output),
+                    raw2: buffer(block.output),
+                    norm2: norm(block.output),
+                    branch: block.branch.map(|_| (buffer(block.output), norm(block.output))),
+                    out: buffer(block.output),
+                })
+                .collect(),
+            grads: std::array::from_fn(|_| Buffer::zeroed(largest)),
+            ready: false,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        let block = |b: &TrainBlock| {
+            b.raw1.len() + b.raw2.len() + b.out.len() + b.branch.as_ref().map_or(0, |(raw, _)| raw.len())
+        };
+        self.stem_raw.len()
+            + self.pooled.len()
+            + self.blocks.iter().map(block).sum::<usize>()
+            + self.grads.iter().map(|grad| grad.len()).sum::<usize>()
+    }
+}
+
+impl InferBuffers {
+    pub(super) fn new(stem: &Stem, max_pool: &MaxPool, blocks: &[Block]) -> Self {
+        let largest = blocks.iter().map(|b| b.output.len()).fold(max_pool.output().len(), usize::max);
+        let folded = |channels: usize, filters: Option<usize>| Folded {
+            scale: vec![0.0; channels],
+            bias: vec![0.0; channels],
+            filters: filters.map(Buffer::zeroed),
+        };
+        let blocks = blocks
+            .iter()
+            .map(|block| {
+                let channels = block.output.channels;
+                [
+                    Some(folded(channels, block.first.prepared_len())),
+                    Some(folded(channels, block.second.prepared_len())),
+                    block.branch.map(|conv| folded(channels, Some(conv.packed_len()))),
+                ]
+            })
+            .collect();
+        Self {
+            stem_out: Buffer::zeroed(stem.output().len()),
+            maps: std::array::from_fn(|_| Buffer::zeroed(largest)),
+            stem: folded(stem.output().channels, None),
+            blocks,
+            fresh: false,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        let filters: usize = self
+            .blocks
+            .iter()
+            .flatten()
+            .flatten()
+            .map(|folded| folded.filters.as_ref().map_or(0, |filters| filters.len()))
+            .sum();
+        self.stem_out.len() + self.maps.iter().map(|map| map.len()).sum::<usize>() + filters
+    }
+}

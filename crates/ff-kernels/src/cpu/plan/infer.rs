@@ -1,0 +1,134 @@
+//! Inference: every BatchNorm folded into the convolution before it, the residual and ReLU into its epilogue.
+
+use super::backbone::{Buffers, Plan};
+use super::buffers::Folded;
+use crate::cpu::base::shape::check_len;
+use crate::cpu::conv::winograd::Filters;
+use crate::cpu::fuse::load::Source;
+use crate::cpu::fuse::store::{Activation, Epilogue};
+use crate::cpu::pool::global_average;
+use crate::network::{ConvSlot, EPS, NormSlot};
+
+impl Plan {
+    /// `images (B,3,H,W) -> embedding (B,E)` with BatchNorm on running statistics.
+    ///
+    /// `B` is told by the length of `images` and may be anything up to the plan's batch. Folded weights are
+    /// kept from call to call: say [`Self::invalidate_weights`] when parameters or statistics have changed.
+    /// Panics on wrong lengths, or if the plan was made for training.
+    pub fn forward_eval(&mut self, params: &[f32], running: &[f32], images: &[f32], embedding: &mut [f32]) {
+        self.accept(images);
+        check_len("parameters", params, self.layout.parameters_len());
+        check_len("running statistics", running, self.layout.statistics_len());
+        self.fold(params, running);
+        let Self { pool, layout, stem, max_pool, blocks, workspace, packed_images, argmax, buffers, .. } =
+            self;
+        let Buffers::Infer(infer) = buffers else { panic!("this plan was made for training") };
+        let pool = &**pool;
+
+        let packed = &mut packed_images[..stem.packed_len()];
+        stem.pack_images(pool, images, packed);
+        let stem_out = &mut infer.stem_out[..stem.output().len()];
+        let epilogue = relu(&infer.stem, None);
+        let scale = Some(&infer.stem.scale[..]);
+        stem.forward(pool, packed, &params[layout.stem.conv.range()], scale, stem_out, epilogue, workspace);
+        let [x, middle, branch_out] = &mut infer.maps;
+        let (mut x, mut out) = (x, branch_out);
+        let len = max_pool.output().len();
+        max_pool.forward(pool, Source::Plain(stem_out), &mut x[..len], &mut argmax[..len]);
+
+        let mut shape = max_pool.output();
+        for (block, folded) in blocks.iter().zip(&infer.blocks) {
+            let [Some(first), Some(second), branch] = folded else {
+                unreachable!("two convolutions a block")
+            };
+            shape = block.output;
+            let len = shape.len();
+            let (input, middle) = (&mut x[..block.input.len()], &mut middle[..len]);
+            let filters = filters(first, params, &block.layout.first.conv);
+            block.first.forward(pool, input, filters, middle, relu(first, None), workspace);
+            let filters = self::filters(second, params, &block.layout.second.conv);
+            let out_map = &mut out[..len];
+            if let (Some(branch), Some(conv)) = (branch, &block.branch) {
+                let packed = branch.filters.as_ref().expect("the branch is packed");
+                let epilogue = Epilogue::Inference {
+                    bias: &branch.bias,
+                    residual: None,
+                    activation: Activation::Identity,
+                };
+                conv.forward_packed(pool, input, packed, out_map, epilogue, workspace);
+                // The input is dead: the result takes its place, so the branch stays in `out`.
+                let epilogue = relu(second, Some(out_map));
+                let to = &mut x[..len];
+                block.second.forward(pool, middle, filters, to, epilogue, workspace);
+            } else {
+                let epilogue = relu(second, Some(input));
+                block.second.forward(pool, middle, filters, out_map, epilogue, workspace);
+                std::mem::swap(&mut x, &mut out);
+            }
+        }
+        global_average(pool, shape, &x[..shape.len()], embedding);
+    }
+
+    /// Says that parameters or running statistics have changed since the last `forward_eval`.
+    pub fn invalidate_weights(&mut self) {
+        if let Buffers::Infer(infer) = &mut self.buffers {
+            infer.fresh = false;
+        }
+    }
+
+    fn fold(&mut self, params: &[f32], running: &[f32]) {
+        let Self { pool, layout, blocks, buffers, .. } = self;
+        let Buffers::Infer(infer) = buffers else { panic!("this plan was made for training") };
+        if infer.fresh {
+            return;
+        }
+        infer.stem.take(&layout.stem.norm, params, running);
+        for (block, folded) in blocks.iter().zip(&mut infer.blocks) {
+            let layers =
+                [Some(&block.layout.first), Some(&block.layout.second), block.layout.downsample.as_ref()];
+            for (layer, folded) in layers.into_iter().zip(folded.iter_mut()) {
+                if let (Some(layer), Some(folded)) = (layer, folded) {
+                    folded.take(&layer.norm, params, running);
+                }
+            }
+            let [Some(first), Some(second), branch] = folded else {
+                unreachable!("two convolutions a block")
+            };
+            for (folded, conv, layer) in
+                [(first, &block.first, &block.layout.first), (second, &block.second, &block.layout.second)]
+            {
+                if let Some(filters) = &mut folded.filters {
+                    conv.prepare(pool, &params[layer.conv.range()], &folded.scale, filters);
+                }
+            }
+            if let (Some(branch), Some(conv), Some(layer)) = (branch, &block.branch, &block.layout.downsample)
+                && let Some(filters) = &mut branch.filters
+            {
+                conv.pack(pool, &params[layer.conv.range()], Some(&branch.scale), filters);
+            }
+        }
+        infer.fresh = true;
+    }
+}
+
+impl Folded {
+    fn take(&mut self, norm: &NormSlot, params: &[f32], running: &[f32]) {
+        let ((gamma, beta), (mean, var)) = (norm.parameters(params), norm.running(running));
+        for c in 0..norm.channels {
+            let scale = f64::from(gamma[c]) / (f64::from(var[c]) + EPS).sqrt();
+            self.scale[c] = scale as f32;
+            self.bias[c] = (f64::from(beta[c]) - f64::from(mean[c]) * scale) as f32;
+        }
+    }
+}
+
+fn relu<'a>(folded: &'a Folded, residual: Option<&'a [f32]>) -> Epilogue<'a> {
+    Epilogue::Inference { bias: &folded.bias, residual, activation: Activation::Relu }
+}
+
+fn filters<'a>(folded: &'a Folded, params: &'a [f32], slot: &ConvSlot) -> Filters<'a> {
+    match &folded.filters {
+        Some(filters) => Filters::Transformed(filters),
+        None => Filters::Weights { weights: &params[slot.range()], scale: Some(&folded.scale) },
+    }
+}

@@ -1,0 +1,97 @@
+//! Global average pool, NHWC: a map to one value a channel.
+
+use crate::cpu::base::shape::{MapShape, check_channels, check_len, product};
+use crate::cpu::base::threads::{ThreadPool, split};
+use crate::cpu::fuse::store::{Epilogue, GRADIENT, INFERENCE, RawEpilogue, STATISTICS, STORE};
+use crate::cpu::simd::{Kernel, Simd, dispatch};
+
+/// `out (B,C) = mean over pixels of x`.
+pub fn global_average(pool: &ThreadPool, shape: MapShape, x: &[f32], out: &mut [f32]) {
+    check_len("average pool input", x, shape.len());
+    check_len("average pool output", out, product("average pool", &[shape.batch, shape.channels]));
+    let (pixels, channels) = (shape.height * shape.width, shape.channels);
+    let factor = 1.0 / pixels as f32;
+    pool.for_each_rows(out, channels, |first, chunk| {
+        for (i, mean) in chunk.chunks_exact_mut(channels).enumerate() {
+            mean.fill(0.0);
+            let image = &x[(first + i) * pixels * channels..][..pixels * channels];
+            for pixel in image.chunks_exact(channels) {
+                for (mean, x) in mean.iter_mut().zip(pixel) {
+                    *mean += x;
+                }
+            }
+            for mean in mean {
+                *mean *= factor;
+            }
+        }
+    });
+}
+
+/// `grad_in = epilogue(grad_out (B,C) / pixels)` for every pixel.
+pub fn global_average_backward(
+    pool: &ThreadPool,
+    shape: MapShape,
+    grad_out: &[f32],
+    grad_in: &mut [f32],
+    epilogue: Epilogue<'_>,
+) {
+    check_channels("average pool", shape.channels);
+    let outputs = product("average pool", &[shape.batch, shape.channels]);
+    check_len("average pool output gradient", grad_out, outputs);
+    let epilogue = RawEpilogue::checked(shape, grad_in, epilogue, pool.threads());
+    pool.run(|thread| {
+        let images = split(shape.batch, pool.threads(), thread);
+        let kernel = AverageBackward { shape, grad: grad_out.as_ptr(), epilogue, images, thread };
+        // SAFETY: the pool's level is available; lengths are checked; images are disjoint.
+        unsafe { dispatch(pool.level(), kernel) }
+    });
+}
+
+struct AverageBackward {
+    shape: MapShape,
+    grad: *const f32,
+    epilogue: RawEpilogue,
+    images: std::ops::Range<usize>,
+    thread: usize,
+}
+
+impl Kernel for AverageBackward {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        // SAFETY: the maker of this kernel checked the lengths.
+        unsafe {
+            match self.epilogue.kind {
+                STATISTICS => self.go::<S, STATISTICS>(),
+                INFERENCE => self.go::<S, INFERENCE>(),
+                GRADIENT => self.go::<S, GRADIENT>(),
+                _ => self.go::<S, STORE>(),
+            }
+        }
+    }
+}
+
+impl AverageBackward {
+    /// # Safety
+    /// `S` available, lengths checked.
+    #[inline(always)]
+    unsafe fn go<S: Simd, const KIND: u8>(&self) {
+        let (pixels, channels) = (self.shape.height * self.shape.width, self.shape.channels);
+        for image in self.images.clone() {
+            let mut channel = 0;
+            while channel < channels {
+                // SAFETY: the caller's promises.
+                unsafe {
+                    let factor = S::splat(1.0 / pixels as f32);
+                    let v = S::mul(S::load(self.grad.add(image * channels + channel)), factor);
+                    let mut run = self.epilogue.begin::<S, KIND>(channel);
+                    for pixel in 0..pixels {
+                        let offset = (image * pixels + pixel) * channels + channel;
+                        self.epilogue.apply::<S, KIND>(&mut run, v, offset);
+                    }
+                    self.epilogue.end::<S, KIND>(run, self.thread, channel);
+                }
+                channel += S::LANES;
+            }
+        }
+    }
+}
