@@ -5,6 +5,7 @@ mod folder;
 mod kills;
 mod learning;
 mod positions;
+mod version;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
