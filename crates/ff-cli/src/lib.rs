@@ -18,8 +18,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::{
-    audit, bench, compare, completions, embed, evaluate, export, predict, report, sanity, split, summary, train,
-    weights,
+    audit, bench, compare, completions, embed, evaluate, export, predict, report, sanity, split, summary,
+    train, weights,
 };
 use output::Verbosity;
 

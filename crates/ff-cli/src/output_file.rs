@@ -36,8 +36,6 @@ pub enum Kind {
     EvaluationPage,
     /// A table of samples.
     PerSample,
-    /// An evaluation's record, or a comparison's.
-    Record,
     /// Outcomes of requirements as JUnit XML.
     Junit,
     /// A manual page.
@@ -109,7 +107,6 @@ impl Kind {
             Self::AuditPage => "an audit's page",
             Self::EvaluationPage => "an evaluation's or a comparison's page",
             Self::PerSample => "a table of samples of this program",
-            Self::Record => "an evaluation or a comparison of this program",
             Self::Junit => "JUnit XML of this program",
             Self::ManualPage => "this program's manual",
         }
@@ -130,7 +127,6 @@ impl Kind {
             Self::AuditPage => has(&format!("<title>{}</title>", DataAuditPage::TITLE)),
             Self::EvaluationPage => has("<title>Evaluation: ") || has("<title>Comparison: "),
             Self::PerSample => head.starts_with(b"file,") && has("_predicted,"),
-            Self::Record => head.starts_with(b"{\"source\":") || head.starts_with(b"{\"a\":\""),
             Self::Junit => has("<testsuite name=\"fairface\""),
             Self::ManualPage => has(".TH fairface"),
         }
@@ -141,14 +137,13 @@ impl Kind {
 mod tests {
     use super::*;
 
-    const KINDS: [Kind; 9] = [
+    const KINDS: [Kind; 8] = [
         Kind::Onnx,
         Kind::Model,
         Kind::Embeddings,
         Kind::AuditPage,
         Kind::EvaluationPage,
         Kind::PerSample,
-        Kind::Record,
         Kind::Junit,
         Kind::ManualPage,
     ];

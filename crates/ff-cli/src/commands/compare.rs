@@ -13,13 +13,13 @@ use ff_report::numbers::{figure as number, fixed, points};
 use serde::Serialize;
 
 use super::evaluate::{self, SplitFlag, tell_join, usual_groups};
+use crate::Ending;
 use crate::flags::recorded_path;
 use crate::gates::{self, RequireFlags};
 use crate::inference::PaceFlags;
 use crate::output::{self, note};
 use crate::output_file::{ForceFlag, Kind, OutputFile};
 use crate::ranges::{self, whole};
-use crate::Ending;
 
 /// Compare two models, evaluations or files of predictions on the same samples.
 ///
@@ -78,6 +78,12 @@ struct Judged {
     encoders: Encoders,
 }
 
+impl Judged {
+    fn side<'a>(&'a self, name: &'a str) -> Side<'a> {
+        Side { name, predictions: &self.predictions, encoders: &self.encoders }
+    }
+}
+
 /// What is printed with `--json`.
 #[derive(Serialize)]
 struct Printed<'a> {
@@ -97,11 +103,8 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
     let (first, second) = (first?, second?);
     let group_by = args.group_by.clone().unwrap_or_else(|| usual_groups(&first.encoders));
     let [a, b] = [&args.a, &args.b].map(|path| path.display().to_string());
-    let side = |name, judged: &Judged| -> Side<'_> {
-        Side { name, predictions: &judged.predictions, encoders: &judged.encoders }
-    };
     let bootstrap = Bootstrap { resamples: args.bootstrap, seed: args.seed };
-    let comparison = compare(side(&a, &first), side(&b, &second), &group_by, &bootstrap)?;
+    let comparison = compare(first.side(&a), second.side(&b), &group_by, &bootstrap)?;
 
     if let Some(page) = page {
         page.write(ComparisonPage::new(&comparison).html().as_bytes())?;
@@ -169,8 +172,9 @@ fn print(comparison: &Comparison) {
             let name = row.task.as_ref().map_or("all tasks".to_owned(), ToString::to_string);
             let name: Vec<String> = [Some(name)].into_iter().chain(place).flatten().collect();
             let interval = row.low.zip(row.high);
-            let interval =
-                interval.map(|(low, high)| format!("{} to {}", show(row, low), show(row, high))).unwrap_or_default();
+            let interval = interval
+                .map(|(low, high)| format!("{} to {}", show(row, low), show(row, high)))
+                .unwrap_or_default();
             vec![
                 format!("{} {}", name.join(" "), row.figure),
                 show(row, row.a),

@@ -71,7 +71,8 @@ impl<'a> ComparisonPage<'a> {
             row.by.is_none() && row.low.zip(row.high).is_some_and(|(low, high)| low > 0.0 || high < 0.0)
         };
         let sentence = |row: &Difference| {
-            let (figure, task) = (name(row), row.task.as_ref().map_or("the mean over tasks", |task| task.as_str()));
+            let (figure, task) =
+                (name(row), row.task.as_ref().map_or("the mean over tasks", |task| task.as_str()));
             let way = if row.difference > 0.0 { "higher" } else { "lower" };
             format!("{}: {figure} is {way} in {b} than in {a}, by {}.", capital(task), difference(row))
         };
@@ -120,7 +121,8 @@ impl<'a> ComparisonPage<'a> {
             row
         });
         let [only_a, only_b] = [a, b].map(|name| format!("only {name}"));
-        let header = ["", "group", "both right", &only_a, &only_b, "both wrong", "exact p", "chi-square", "its p"];
+        let header =
+            ["", "group", "both right", &only_a, &only_b, "both wrong", "exact p", "chi-square", "its p"];
         table(&header, &rows.collect::<Vec<_>>())
     }
 }

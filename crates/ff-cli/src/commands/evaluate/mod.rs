@@ -9,10 +9,10 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use clap::{ArgGroup, ValueEnum};
 use clap::builder::NonEmptyStringValueParser;
-use ff_core::{Encoders, Order, Schema, Task, TaskName};
+use clap::{ArgGroup, ValueEnum};
 use ff_core::files::write_atomic;
+use ff_core::{Encoders, Order, Schema, Task, TaskName};
 use ff_data::Split;
 use ff_eval::{
     Bootstrap, Calibration, EvaluationRecord, Outcome, Predictions, Settings, Source, TestTimeAugmentation,

@@ -11,15 +11,10 @@ use super::{Args, Wanted};
 use crate::Ending;
 use crate::output::note;
 
-pub fn run(
-    args: &Args,
-    wanted: &Wanted,
-    predictions: &Path,
-    labels: &Path,
-    json: bool,
-) -> Result<Ending> {
+pub fn run(args: &Args, wanted: &Wanted, predictions: &Path, labels: &Path, json: bool) -> Result<Ending> {
     let schema = args.schema.as_deref().map(SchemaFile::read).transpose()?.unwrap_or_default();
-    let FilePredictions { predictions: judged, encoders, join } = read_predictions(predictions, labels, &schema)?;
+    let FilePredictions { predictions: judged, encoders, join } =
+        read_predictions(predictions, labels, &schema)?;
     if args.strict {
         join.require_complete()?;
     }
