@@ -280,6 +280,7 @@ fn a_record_is_read_back_as_it_was_written() {
     let source = Source {
         checkpoint: Some("run/checkpoints/best".into()),
         predictions: None,
+        join: None,
         csv: "ff_test.csv".into(),
         images: Some("images".into()),
         subset: Some("service_test".to_owned()),
