@@ -21,8 +21,7 @@ use crate::{Context, Ending};
 #[group(skip)]
 pub struct ModelFlags {
     /// The run folder.
-    #[arg(long, value_name = "DIR", required_unless_present = "weights", conflicts_with = "weights",
-          value_parser = recorded_path())]
+    #[arg(long, value_name = "DIR", value_parser = recorded_path())]
     run: Option<PathBuf>,
     /// Which checkpoint of the run.
     #[arg(long, value_enum, default_value_t)]

@@ -1,11 +1,12 @@
 //! The command line: one file a command; flags become configuration, results become text or one JSON object.
 //!
 //! Human words go to stderr, results to stdout. Exit codes: 0 success, 1 failure, 2 a flag or configuration that
-//! cannot be used, 101 a bug, 130 after Ctrl-C with the checkpoint written. Nothing here is logic that a library user
+//! cannot be used, 3 a requirement that is not met, 101 a bug, 130 after Ctrl-C with the checkpoint written. Nothing here is logic that a library user
 //! would miss.
 
 mod commands;
 mod flags;
+mod gates;
 mod inference;
 mod output;
 mod output_file;
@@ -17,8 +18,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::{
-    audit, bench, completions, embed, evaluate, export, predict, report, sanity, split, summary, train,
-    weights,
+    audit, bench, compare, completions, embed, evaluate, export, predict, report, sanity, split, summary,
+    train, weights,
 };
 use output::Verbosity;
 
@@ -38,16 +39,18 @@ enum Ending {
     Success,
     /// It did its work and the answer is no.
     Failure,
+    /// It did its work, and what it found is not what was required.
+    NotMet,
     /// Ctrl-C, everything saved.
     Interrupted,
 }
 
-/// Trains and audits face-attribute models: one ResNet-34 backbone, heads for age, gender and race.
+/// Trains and audits face-attribute models: one ResNet backbone, a head a task: age, gender and race, or your own.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true, max_term_width = 110)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 failed or the answer is no, 2 a flag or setting that cannot be used, \
-    101 a bug, 130 stopped by Ctrl-C with everything saved."
+    after_help = "Exit codes: 0 done, 1 failed or the answer is no, 2 a flag or setting that cannot be used, 3 a requirement \
+    is not met, 101 a bug, 130 stopped by Ctrl-C with everything saved."
 )]
 struct Cli {
     /// Print the result as one JSON object on stdout.
@@ -66,6 +69,7 @@ enum Command {
     Audit(audit::Args),
     Train(train::Args),
     Evaluate(evaluate::Args),
+    Compare(compare::Args),
     Report(report::Args),
     Predict(predict::Args),
     Embed(embed::Args),
@@ -94,6 +98,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
     let result = match cli.command {
         Command::Train(args) => train::run(&args, context, json),
         Command::Evaluate(args) => evaluate::run(&args, context, json),
+        Command::Compare(args) => compare::run(&args, json),
         Command::Report(args) => report::run(&args, json),
         Command::Split(args) => split::run(&args, json),
         Command::Audit(args) => audit::run(&args, context, json),
@@ -110,6 +115,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
     ended(match result {
         Ok(Ending::Success) => 0,
         Ok(Ending::Failure) => 1,
+        Ok(Ending::NotMet) => 3,
         Ok(Ending::Interrupted) => 130,
         Err(e) => {
             output::alert!("error: {}", message(&e));
@@ -124,7 +130,8 @@ fn is_usage(error: &anyhow::Error) -> bool {
         Some(ff_report::Error::Train(error)) => Some(error),
         _ => None,
     };
-    matches!(error.downcast_ref().or(of_report), Some(ff_train::Error::Config { .. }))
+    let of_requirement = matches!(error.downcast_ref(), Some(ff_eval::Error::BadRequirement { .. }));
+    of_requirement || matches!(error.downcast_ref().or(of_report), Some(ff_train::Error::Config { .. }))
 }
 
 /// The exit code, when all that can be printed is printed: results that did not arrive are a failure.

@@ -32,6 +32,12 @@ pub enum Kind {
     Embeddings,
     /// An audit's page.
     AuditPage,
+    /// An evaluation's page, or a comparison's.
+    EvaluationPage,
+    /// A table of samples.
+    PerSample,
+    /// Outcomes of requirements as JUnit XML.
+    Junit,
     /// A manual page.
     ManualPage,
 }
@@ -99,6 +105,9 @@ impl Kind {
             Self::Model => "a safetensors model of this program outside checkpoints",
             Self::Embeddings => "embeddings of this program",
             Self::AuditPage => "an audit's page",
+            Self::EvaluationPage => "an evaluation's or a comparison's page",
+            Self::PerSample => "a table of samples of this program",
+            Self::Junit => "JUnit XML of this program",
             Self::ManualPage => "this program's manual",
         }
     }
@@ -116,6 +125,9 @@ impl Kind {
             Self::Model => metadata("labels"),
             Self::Embeddings => metadata("files"),
             Self::AuditPage => has(&format!("<title>{}</title>", DataAuditPage::TITLE)),
+            Self::EvaluationPage => has("<title>Evaluation: ") || has("<title>Comparison: "),
+            Self::PerSample => head.starts_with(b"file,") && has("_predicted,"),
+            Self::Junit => has("<testsuite name=\"fairface\""),
             Self::ManualPage => has(".TH fairface"),
         }
     }
@@ -125,7 +137,16 @@ impl Kind {
 mod tests {
     use super::*;
 
-    const KINDS: [Kind; 5] = [Kind::Onnx, Kind::Model, Kind::Embeddings, Kind::AuditPage, Kind::ManualPage];
+    const KINDS: [Kind; 8] = [
+        Kind::Onnx,
+        Kind::Model,
+        Kind::Embeddings,
+        Kind::AuditPage,
+        Kind::EvaluationPage,
+        Kind::PerSample,
+        Kind::Junit,
+        Kind::ManualPage,
+    ];
 
     #[test]
     fn what_somebody_else_wrote_is_replaced_by_force_only() {

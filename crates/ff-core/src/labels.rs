@@ -17,6 +17,16 @@ use crate::text::shortened;
 /// Stands for a class id where the label is not known.
 pub const UNKNOWN: u32 = u32::MAX;
 
+/// FairFace's labels, in the order of its model's outputs and of the scores that its `predict.py` writes.
+pub const FAIRFACE_LABELS: [(&str, &[&str]); 3] = [
+    (
+        "race",
+        &["White", "Black", "Latino_Hispanic", "East Asian", "Southeast Asian", "Indian", "Middle Eastern"],
+    ),
+    ("gender", &["Male", "Female"]),
+    ("age", &["0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70"]),
+];
+
 /// The labels of one task; a label's id is its place in their sorted list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "Written", try_from = "Written")]

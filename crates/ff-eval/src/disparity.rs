@@ -151,7 +151,7 @@ pub fn disparities(
 }
 
 /// A grouping, with what is needed to count its groups anew for every resample.
-struct Crossing {
+pub(crate) struct Crossing {
     by: Grouping,
     members: Members,
     compared: Vec<Compared>,
@@ -180,7 +180,7 @@ struct Cell {
 }
 
 impl Crossing {
-    fn new(predictions: &Predictions, encoders: &Encoders, by: &Grouping) -> Result<Self> {
+    pub fn new(predictions: &Predictions, encoders: &Encoders, by: &Grouping) -> Result<Self> {
         let members = Members::new(predictions, encoders, by)?;
         let n_classes = encoders.n_classes();
         let cells = n_classes.each(|task, n_classes| {
@@ -215,7 +215,7 @@ impl Crossing {
     }
 
     /// Compares groups with sample `i` counted `times[i]` times: for each choice of groups, for each task.
-    fn measure(&self, times: &[u32]) -> Vec<Measured> {
+    pub fn measure(&self, times: &[u32]) -> Vec<Measured> {
         let counts = self.cells.each(|task, _| self.count(task, times));
         let measure = |task: &TaskName, chosen: &[bool]| {
             if !at_least_two(chosen) {
@@ -230,6 +230,14 @@ impl Crossing {
         };
         let compared = self.compared.iter().flat_map(|compared| compared.chosen.iter());
         compared.map(|(task, chosen)| measure(task, chosen)).collect()
+    }
+
+    /// As [`Crossing::measure`], for the last choice of groups: the large ones where they are a choice of their own.
+    /// `None` where there are not two groups to compare.
+    pub fn measure_large(&self, times: &[u32]) -> Option<PerTask<Measured>> {
+        let mut measured = self.measure(times);
+        let first = measured.len().checked_sub(self.cells.len()).filter(|_| !measured.is_empty())?;
+        Some(self.cells.names().cloned().zip(measured.drain(first..)).collect())
     }
 
     /// Counts (groups, classes).
@@ -267,7 +275,7 @@ impl GroupCounts {
 }
 
 /// One comparison in numbers; `None` where no group has samples.
-struct Measured {
+pub(crate) struct Measured {
     /// Worst and best group, with their accuracies.
     accuracy: Option<[(usize, f64); 2]>,
     /// Disparities of each class; empty where they mean nothing.
@@ -299,6 +307,12 @@ impl Measured {
             self.largest(|c| c.demographic_parity_difference),
             self.largest(|c| c.equalized_odds_difference),
         ]
+    }
+
+    /// The lowest accuracy, and what gets an interval.
+    pub fn gaps(&self) -> [Option<f64>; 4] {
+        let [accuracy, parity, odds] = self.statistics();
+        [self.accuracy.map(|[worst, _]| worst.1), accuracy, parity, odds]
     }
 
     fn largest(&self, figure: impl Fn(&ClassDisparity) -> Option<f64>) -> Option<f64> {

@@ -34,6 +34,23 @@ pub enum Error {
         /// What there was instead.
         found: String,
     },
+    /// Rows of two files that should be about the same images.
+    #[error("expected the same files in predictions and labels, found {found}")]
+    NoJoin {
+        /// What is in one and not in the other.
+        found: String,
+    },
+    /// Two sets of predictions that are not of the same samples.
+    #[error("expected two sets of predictions of the same samples: {0}")]
+    NotComparable(String),
+    /// A requirement that cannot be read, or asks for what there is not.
+    #[error("requirement {text:?}: {reason}")]
+    BadRequirement {
+        /// As it was given.
+        text: String,
+        /// What was expected and found.
+        reason: String,
+    },
     /// A name to group by that is neither a task nor a column.
     #[error("expected columns to group by: {}, found {:?}", either(known), shortened(found))]
     NoSuchColumn {

@@ -53,6 +53,10 @@ impl Predictions {
     /// # Errors
     /// [`Error::NoSamples`]: nothing is not 0 % of it. [`Error::NoSuchColumn`] and [`Error::TooManyGroups`].
     pub fn evaluate(&self, encoders: &Encoders, group_by: &[String]) -> Result<Evaluation> {
+        let no_samples = |found| Err(Error::NoSamples { found });
+        if self.is_empty() {
+            return no_samples("none".to_owned());
+        }
         check_group_by(self, encoders, group_by)?;
         let all = encoders.each(|task, _| {
             let mut tally = self.empty_tally(encoders, task);
@@ -60,9 +64,7 @@ impl Predictions {
             tally
         });
         if all.values().all(|tally| tally.confusion().n() == 0) {
-            let found =
-                if self.is_empty() { "none".to_owned() } else { format!("{} without labels", self.len()) };
-            return Err(Error::NoSamples { found });
+            return no_samples(format!("{} without any label", self.len()));
         }
         let (mut groups, mut not_grouped) = (Vec::new(), Vec::new());
         for by in Grouping::with_intersections(group_by) {

@@ -259,7 +259,7 @@ pub(crate) fn check_group_by(
                 found: name.clone(),
             });
         }
-        n_groups = n_groups.saturating_mul(known()?.labels.len() + 1);
+        n_groups = n_groups.saturating_mul(known()?.labels.len().max(1) + 1);
     }
     if n_groups - 1 > MOST_GROUPS {
         return Err(Error::TooManyGroups { most: MOST_GROUPS, found: n_groups - 1, by: group_by.join(",") });

@@ -20,11 +20,17 @@ pub struct Tally {
     confusion: ConfusionMatrix,
     /// Rank of each class where classes have an order; one-off accuracy needs it.
     ranks: Option<Vec<u32>>,
-    n_one_off: u64,
-    nll_sum: f64,
-    bins: [CalibrationBin; CALIBRATION_BINS],
+    sums: Sums,
     /// Whether probabilities say more than the prediction: calibration and loss need it.
     with_probabilities: bool,
+}
+
+/// What is summed beside the counts of classes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sums {
+    n_one_off: u64,
+    nll: f64,
+    bins: [CalibrationBin; CALIBRATION_BINS],
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,6 +38,49 @@ struct CalibrationBin {
     n: u64,
     n_correct: u64,
     confidence_sum: f64,
+}
+
+/// What one sample adds to counts and sums.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SampleOutcome {
+    pub label: usize,
+    pub predicted: usize,
+    one_off: bool,
+    nll: f64,
+    confidence: f64,
+    bin: usize,
+}
+
+impl SampleOutcome {
+    /// Of class probabilities (classes), a target, and the classes' ranks where they have an order.
+    pub fn new(probabilities: &[f32], target: u32, ranks: Option<&[u32]>) -> Self {
+        let label = target as usize;
+        let predicted = argmax(probabilities).expect("one probability at least is a number");
+        let confidence = f64::from(probabilities[predicted]);
+        Self {
+            label,
+            predicted,
+            one_off: ranks.is_some_and(|ranks| ranks[predicted].abs_diff(ranks[label]) <= 1),
+            // The smallest normal float bounds the loss of a sample whose probability underflowed.
+            nll: -f64::from(probabilities[label].max(f32::MIN_POSITIVE)).ln(),
+            confidence,
+            // Bins are (lower, upper], as in Guo et al.
+            bin: ((confidence * CALIBRATION_BINS as f64).ceil() as usize).clamp(1, CALIBRATION_BINS) - 1,
+        }
+    }
+}
+
+impl Sums {
+    /// Counts a sample so many times.
+    pub fn add(&mut self, sample: &SampleOutcome, times: u32) {
+        let (count, weight) = (u64::from(times), f64::from(times));
+        self.n_one_off += count * u64::from(sample.one_off);
+        self.nll += weight * sample.nll;
+        let bin = &mut self.bins[sample.bin];
+        bin.n += count;
+        bin.n_correct += count * u64::from(sample.predicted == sample.label);
+        bin.confidence_sum += weight * sample.confidence;
+    }
 }
 
 /// One bin of a reliability curve: samples whose confidence lies in (lower, upper].
@@ -73,6 +122,23 @@ pub struct TaskMetrics {
     pub nll: f64,
 }
 
+/// Counts of every class, (classes,).
+#[derive(Debug, Clone)]
+pub(crate) struct ClassTotals {
+    pub labelled: Vec<u64>,
+    pub predicted: Vec<u64>,
+    pub hits: Vec<u64>,
+}
+
+/// What a task allows to say.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kind {
+    /// Whether its classes have an order.
+    pub ordered: bool,
+    /// Whether its probabilities say more than its predictions.
+    pub with_probabilities: bool,
+}
+
 impl TaskMetrics {
     /// Of no samples.
     pub const UNDEFINED: Self = Self {
@@ -83,20 +149,38 @@ impl TaskMetrics {
         ece: f64::NAN,
         nll: f64::NAN,
     };
+
+    /// What counts and sums amount to; `None` without samples.
+    pub(crate) fn of(classes: &ClassTotals, sums: &Sums, kind: Kind) -> Option<Self> {
+        let ClassTotals { labelled, predicted, hits } = classes;
+        let n: u64 = labelled.iter().sum();
+        if n == 0 {
+            return None;
+        }
+        let share = |count: u64| count as f64 / n as f64;
+        let classes =
+            || labelled.iter().zip(predicted).zip(hits).map(|((&l, &p), &hits)| (l, p, hits as f64));
+        let recalls = classes().filter(|(labelled, ..)| *labelled > 0).map(|(l, _, hits)| hits / l as f64);
+        let seen = classes().filter(|(labelled, predicted, _)| labelled + predicted > 0);
+        let f1s = seen.map(|(labelled, predicted, hits)| 2.0 * hits / (labelled + predicted) as f64);
+        let gaps = sums.bins.iter().map(|bin| (bin.confidence_sum - bin.n_correct as f64).abs());
+        let probabilistic = |sum: f64| if kind.with_probabilities { sum / n as f64 } else { f64::NAN };
+        Some(Self {
+            accuracy: share(hits.iter().sum()),
+            one_off: kind.ordered.then(|| share(sums.n_one_off)),
+            balanced_accuracy: mean(recalls),
+            macro_f1: mean(f1s),
+            ece: probabilistic(gaps.sum::<f64>()),
+            nll: probabilistic(sums.nll),
+        })
+    }
 }
 
 impl Tally {
     /// An empty tally; `ranks[id]` is the place of class `id` in the order of classes, if there is one.
     pub fn new(n_classes: usize, ranks: Option<Vec<u32>>) -> Self {
         let confusion = ConfusionMatrix::new(n_classes);
-        Self {
-            confusion,
-            ranks,
-            n_one_off: 0,
-            nll_sum: 0.0,
-            bins: Default::default(),
-            with_probabilities: true,
-        }
+        Self { confusion, ranks, sums: Sums::default(), with_probabilities: true }
     }
 
     /// The same for predictions that are labels: rows of one for a class and zero for the others. Calibration error
@@ -111,24 +195,9 @@ impl Tally {
     /// The number of probabilities is not the number of classes, none of them is a number, or the target is no class.
     pub fn add(&mut self, probabilities: &[f32], target: u32) {
         assert_eq!(probabilities.len(), self.confusion.n_classes(), "one probability a class");
-        let target = target as usize;
-        let predicted = argmax(probabilities).expect("one probability at least is a number");
-        self.confusion.add(target, predicted);
-        if let Some(ranks) = &self.ranks {
-            self.n_one_off += u64::from(ranks[predicted].abs_diff(ranks[target]) <= 1);
-        }
-        if !self.with_probabilities {
-            return;
-        }
-        // The smallest normal float bounds the loss of a sample whose probability underflowed.
-        self.nll_sum -= f64::from(probabilities[target].max(f32::MIN_POSITIVE)).ln();
-        let confidence = f64::from(probabilities[predicted]);
-        // Bins are (lower, upper], as in Guo et al.
-        let bin = ((confidence * CALIBRATION_BINS as f64).ceil() as usize).clamp(1, CALIBRATION_BINS) - 1;
-        let bin = &mut self.bins[bin];
-        bin.n += 1;
-        bin.n_correct += u64::from(predicted == target);
-        bin.confidence_sum += confidence;
+        let sample = SampleOutcome::new(probabilities, target, self.ranks.as_deref());
+        self.confusion.add(sample.label, sample.predicted);
+        self.sums.add(&sample, 1);
     }
 
     /// What was taken for what.
@@ -138,39 +207,26 @@ impl Tally {
 
     /// The reliability curve: accuracy over confidence in 15 equal-width bins (Guo et al. 2017).
     pub fn reliability(&self) -> Vec<ReliabilityBin> {
+        let none = Default::default();
+        let bins = if self.with_probabilities { &self.sums.bins } else { &none };
         let edge = |i: usize| i as f64 / CALIBRATION_BINS as f64;
         let bin = |(i, bin): (usize, &CalibrationBin)| {
             let mean = |sum: f64| (bin.n > 0).then(|| sum / bin.n as f64);
             let (confidence, accuracy) = (mean(bin.confidence_sum), mean(bin.n_correct as f64));
             ReliabilityBin { lower: edge(i), upper: edge(i + 1), n: bin.n, confidence, accuracy }
         };
-        self.bins.iter().enumerate().map(bin).collect()
+        bins.iter().enumerate().map(bin).collect()
     }
 
     /// The figures; `None` without samples.
     pub fn metrics(&self) -> Option<TaskMetrics> {
-        let n = self.confusion.n();
-        if n == 0 {
-            return None;
-        }
-        let share = |count: u64| count as f64 / n as f64;
-        let [labelled, predicted, hits] =
-            [self.confusion.by_label(), self.confusion.by_prediction(), self.confusion.hits()];
-        let classes =
-            || labelled.iter().zip(&predicted).zip(&hits).map(|((&l, &p), &hits)| (l, p, hits as f64));
-        let recalls = classes().filter(|(labelled, ..)| *labelled > 0).map(|(l, _, hits)| hits / l as f64);
-        let seen = classes().filter(|(labelled, predicted, _)| labelled + predicted > 0);
-        let f1s = seen.map(|(labelled, predicted, hits)| 2.0 * hits / (labelled + predicted) as f64);
-        let probabilistic = |figure: f64| if self.with_probabilities { figure } else { f64::NAN };
-        let gaps = self.bins.iter().map(|bin| (bin.confidence_sum - bin.n_correct as f64).abs());
-        Some(TaskMetrics {
-            accuracy: share(hits.iter().sum()),
-            one_off: self.ranks.is_some().then(|| share(self.n_one_off)),
-            balanced_accuracy: mean(recalls),
-            macro_f1: mean(f1s),
-            ece: probabilistic(gaps.sum::<f64>() / n as f64),
-            nll: probabilistic(self.nll_sum / n as f64),
-        })
+        let classes = ClassTotals {
+            labelled: self.confusion.by_label(),
+            predicted: self.confusion.by_prediction(),
+            hits: self.confusion.hits(),
+        };
+        let kind = Kind { ordered: self.ranks.is_some(), with_probabilities: self.with_probabilities };
+        TaskMetrics::of(&classes, &self.sums, kind)
     }
 }
 

@@ -8,7 +8,7 @@ use ff_core::{Encoders, PerTask};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bootstrap, Calibration, Confusion, Disparities, Error, Evaluation, GroupTask, LabelErrors, Mistake,
+    Bootstrap, Calibration, Confusion, Disparities, Error, Evaluation, GroupTask, Join, LabelErrors, Mistake,
     Predictions, Result, disparities, label_errors, mistakes, top_confusions,
 };
 
@@ -43,6 +43,9 @@ pub struct Source {
     /// The file that the predictions are from, if they are from one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predictions: Option<PathBuf>,
+    /// How predictions and labels of a file went together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join: Option<Join>,
     /// The labels.
     pub csv: PathBuf,
     /// The folder that file names are relative to, where it is known.

@@ -3,11 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use ff_core::{Encoders, LabelEncoder, PerTask, Schema, TaskName};
+use std::path::Path;
+
+use ff_core::{Encoders, LabelEncoder, PerTask, Schema, TaskName, UNKNOWN};
 use ff_eval::{
-    Bootstrap, Calibration, Disparities, EvaluationRecord, GroupMetrics, Grouping, Over, Predictions,
-    SMALL_GROUP, Settings, Source, Temperature, TestTimeAugmentation, disparities, label_errors, mistakes,
-    top_confusions, wilson,
+    Attribute, Bootstrap, Calibration, Disparities, EvaluationRecord, GroupMetrics, Grouping, Over,
+    Predictions, SMALL_GROUP, Settings, Source, Temperature, TestTimeAugmentation, disparities, label_errors,
+    mistakes, top_confusions, wilson,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -278,6 +280,7 @@ fn a_record_is_read_back_as_it_was_written() {
     let source = Source {
         checkpoint: Some("run/checkpoints/best".into()),
         predictions: None,
+        join: None,
         csv: "ff_test.csv".into(),
         images: Some("images".into()),
         subset: Some("service_test".to_owned()),
@@ -295,6 +298,177 @@ fn a_record_is_read_back_as_it_was_written() {
     fs_err::write(&path, "{").unwrap();
     let message = EvaluationRecord::read(&path).unwrap_err().to_string();
     assert!(message.contains("test.json"), "{message}");
+}
+
+/// The fixture is of commit 3ef4d39: `evaluate --calibrate --group-by gender,race` after one step on the sample, with most
+/// groups, mistakes and suspects taken out, and paths made relative.
+#[test]
+fn a_record_of_version_0_1_is_read_and_written_as_it_was() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/record_0_1.json");
+    let record = EvaluationRecord::read(&path).unwrap();
+    assert_eq!(record.source.checkpoint.as_deref(), Some(Path::new("run/checkpoints/last")));
+    assert_eq!(record.evaluation.tasks["age"].accuracy, 0.2);
+    assert!(record.calibration.is_some() && !record.disparities.is_empty());
+    let written: Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
+    assert_eq!(serde_json::to_value(&record).unwrap(), written);
+}
+
+/// Every second label of gender is not known, no label of race, and the camera of every third sample.
+fn with_holes(predictions: &Predictions) -> Predictions {
+    let mut holes = predictions.clone();
+    holes.targets["gender"].iter_mut().step_by(2).for_each(|target| *target = UNKNOWN);
+    holes.targets["race"].fill(UNKNOWN);
+    let camera = (0..holes.len()).map(|i| [None, Some("phone"), Some("compact")][i % 3]);
+    holes.attributes.push(Attribute::new("camera", camera));
+    holes
+}
+
+fn chosen(predictions: &Predictions, encoders: &Encoders, choose: impl Fn(usize) -> bool) -> Predictions {
+    let places: Vec<usize> = (0..predictions.len()).filter(|&i| choose(i)).collect();
+    let mut some = Predictions::of(encoders);
+    for &i in &places {
+        for (task, encoder) in encoders.iter() {
+            let n = encoder.n_classes();
+            some.probabilities[task].extend(&predictions.probabilities[task][i * n..][..n]);
+            some.targets[task].push(predictions.targets[task][i]);
+        }
+        some.files.push(predictions.files[i].clone());
+    }
+    some
+}
+
+#[test]
+fn samples_without_a_label_count_for_no_figure_of_that_task() {
+    let Golden { predictions, encoders, .. } = golden();
+    let holes = with_holes(&predictions);
+    let settings = Settings {
+        group_by: by(&["gender", "camera"]),
+        bootstrap: Bootstrap { resamples: 20, seed: 1 },
+        n_mistakes: usize::MAX,
+        n_suspects: usize::MAX,
+        ..Settings::default()
+    };
+    let found = EvaluationRecord::new(&holes, &encoders, Source::default(), &settings).unwrap();
+    let of_odd = chosen(&predictions, &encoders, |i| i % 2 == 1);
+    let of_odd = EvaluationRecord::new(
+        &of_odd,
+        &encoders,
+        Source::default(),
+        &Settings { group_by: Vec::new(), ..settings.clone() },
+    );
+    let (of_odd, gender, race) = (of_odd.unwrap(), task("gender"), task("race"));
+    assert_eq!(found.evaluation.tasks["gender"], of_odd.evaluation.tasks["gender"]);
+    assert_eq!(found.evaluation.confusion["gender"], of_odd.evaluation.confusion["gender"]);
+    assert_eq!(found.mistakes["gender"], of_odd.mistakes["gender"]);
+    assert_eq!(found.label_errors["gender"], of_odd.label_errors["gender"]);
+    assert_eq!(found.evaluation.n_unknown(&gender), 120);
+    assert_eq!(found.evaluation.n_unknown(&race), 240);
+    let metrics = &found.evaluation.tasks["race"];
+    assert!(
+        [metrics.accuracy, metrics.balanced_accuracy, metrics.macro_f1, metrics.ece, metrics.nll]
+            .iter()
+            .all(|x| x.is_nan())
+    );
+    assert!(found.mistakes["race"].is_empty() && found.label_errors["race"].suspects.is_empty());
+    let calibration = |p: &Predictions| Calibration::new("val.csv".into(), p, p, &encoders);
+    let odd = calibration(&chosen(&predictions, &encoders, |i| i % 2 == 1));
+    let calibrated = calibration(&holes);
+    assert_eq!(calibrated.tasks["gender"], odd.tasks["gender"]);
+    assert!(calibrated.tasks["race"].temperature.is_nan() && calibrated.tasks["race"].nll.is_nan());
+
+    // Groups: half of the samples have no gender, a third no camera, two thirds of the half both.
+    let not_grouped: Vec<_> =
+        found.evaluation.not_grouped.iter().map(|g| (g.by.to_string(), g.n_unknown)).collect();
+    assert_eq!(not_grouped, [("gender".into(), 120), ("camera".into(), 80), ("gender,camera".into(), 160)]);
+    let phone = found.evaluation.groups.iter().find(|g| g.group == "phone").unwrap();
+    let expected = chosen(&predictions, &encoders, |i| i % 3 == 1).evaluate(&encoders, &[]).unwrap();
+    assert_eq!(phone.n, 80);
+    assert_eq!(phone.tasks["age"].metrics.as_ref(), Some(&expected.tasks["age"]));
+    assert_eq!(phone.tasks["race"].metrics, None);
+    let by_camera = found.disparities.iter().find(|d| d.by.to_string() == "camera").unwrap();
+    assert_eq!((by_camera.n_groups, by_camera.n_unknown), (2, 80));
+    assert!(by_camera.tasks["race"].accuracy_difference.value.is_nan());
+    assert!(by_camera.tasks["age"].parity_and_odds.is_some());
+
+    // What is NaN is null in files, and NaN again.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("holes.json");
+    found.write(&path).unwrap();
+    let read = EvaluationRecord::read(&path).unwrap();
+    assert_eq!(format!("{read:?}"), format!("{found:?}"));
+}
+
+/// A group whose labels of a task are few is small for that task, however many samples it has.
+#[test]
+fn groups_are_as_large_as_their_known_labels() {
+    let Golden { predictions, encoders, .. } = golden();
+    let mut holes = predictions.clone();
+    let camera = (0..holes.len()).map(|i| Some(["phone", "compact", "webcam"][i % 3]));
+    holes.attributes.push(Attribute::new("camera", camera));
+    holes.targets["race"].iter_mut().step_by(3).skip(5).for_each(|target| *target = UNKNOWN);
+    let found = disparities(&holes, &encoders, &by(&["camera"]), &NO_INTERVALS).unwrap();
+    assert_eq!(
+        found.iter().map(|d| (d.over, d.n_groups)).collect::<Vec<_>>(),
+        [(Over::All, 3), (Over::Large, 3)]
+    );
+    let kept = chosen(&predictions, &encoders, |i| i % 3 != 0);
+    let mut kept = kept;
+    kept.attributes
+        .push(Attribute::new("camera", (0..kept.len()).map(|i| Some(["compact", "webcam"][i % 2]))));
+    let expected = disparities(&kept, &encoders, &by(&["camera"]), &NO_INTERVALS).unwrap();
+    assert_eq!(found[1].tasks["race"], expected[0].tasks["race"]);
+    assert_ne!(found[0].tasks["race"], found[1].tasks["race"]);
+    assert_eq!(found[0].tasks["age"], found[1].tasks["age"]);
+}
+
+#[test]
+fn nothing_known_at_all_is_an_error_and_so_is_a_column_that_is_not_there() {
+    let Golden { mut predictions, encoders, .. } = golden();
+    let error = |p: &Predictions, columns: &[&str]| {
+        p.evaluate(&encoders, &by(columns)).map(|_| ()).unwrap_err().to_string()
+    };
+    predictions.attributes.push(Attribute::new("a, b", predictions.files.iter().map(|_| Some("x"))));
+    let ids = predictions.files.clone();
+    for name in ["id", "number"] {
+        predictions.attributes.push(Attribute::new(name, ids.iter().map(|id| Some(id.as_str()))));
+    }
+    assert_eq!(
+        error(&predictions, &["skin"]),
+        "expected columns to group by: age, gender, race, a, b, id or number, found \"skin\""
+    );
+    assert!(error(&predictions, &["a, b"]).contains("without commas"));
+    assert_eq!(
+        error(&predictions, &["id", "number"]),
+        format!("expected at most 20000 groups, found {} by id,number", 241 * 241 - 1)
+    );
+    predictions.targets.values_mut().for_each(|targets| targets.fill(UNKNOWN));
+    assert_eq!(error(&predictions, &[]), "expected samples to evaluate, found 240 without any label");
+}
+
+/// One-hot rows are no probabilities.
+#[test]
+fn labels_without_probabilities_leave_what_needs_them_undefined() {
+    let Golden { predictions, encoders, .. } = golden();
+    let (mut hard, race) = (predictions.clone(), task("race"));
+    for (i, class) in predictions.predicted(&race).into_iter().enumerate() {
+        let row = &mut hard.probabilities["race"][i * 3..][..3];
+        row.fill(0.0);
+        row[class as usize] = 1.0;
+    }
+    hard.labels_only = vec![race.clone()];
+    let settings = Settings { group_by: by(&["gender"]), bootstrap: NO_INTERVALS, ..Settings::default() };
+    let record = |p| EvaluationRecord::new(p, &encoders, Source::default(), &settings).unwrap();
+    let (soft, hard_record) = (record(&predictions), record(&hard));
+    let (a, b) = (&soft.evaluation.tasks["race"], &hard_record.evaluation.tasks["race"]);
+    assert_eq!((a.accuracy, a.balanced_accuracy, a.macro_f1), (b.accuracy, b.balanced_accuracy, b.macro_f1));
+    assert!(b.ece.is_nan() && b.nll.is_nan());
+    assert!(hard_record.evaluation.reliability["race"].iter().all(|bin| bin.n == 0));
+    assert_eq!(soft.disparities, hard_record.disparities);
+    assert!(hard_record.mistakes["race"].iter().all(|mistake| mistake.probability.is_nan()));
+    assert_eq!(hard_record.label_errors["race"].n_suspects, 0);
+    let calibration = Calibration::new("val.csv".into(), &hard, &hard, &encoders);
+    assert!(calibration.tasks["race"].temperature.is_nan() && calibration.tasks["race"].ece.is_nan());
+    assert_eq!(soft.evaluation.tasks["age"], hard_record.evaluation.tasks["age"]);
 }
 
 /// The normal approximation is the independent answer here: 2,000 samples, a share of 0.3.

@@ -4,6 +4,7 @@
 //! ```text
 //! run folder ----------> run::RunReport ---------------> report.html, report.json
 //! EvaluationRecord ----> evaluation::EvaluationPage ---> a page            |
+//! Comparison ----------> comparison::ComparisonPage ---> a page            |
 //! ff_data::audit ------> data::DataAuditPage ----------> a page            |
 //!                          |         |        |                            |
 //!                        page.rs   charts/   thumbnails.rs   numbers.rs <--+-- the command line's tables
@@ -30,6 +31,7 @@
 //! ```
 
 mod charts;
+mod comparison;
 mod data;
 mod error;
 mod evaluation;
@@ -38,6 +40,7 @@ mod page;
 mod run;
 mod thumbnails;
 
+pub use comparison::ComparisonPage;
 pub use data::DataAuditPage;
 pub use error::{Error, Result};
 pub use evaluation::{EvaluationPage, NamedEvaluation};

@@ -1,13 +1,18 @@
 //! `audit`: what is wrong with the data before anything is trained on it.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use anyhow::{Result, ensure};
+use ff_core::text::either;
 use ff_data::Split;
 use ff_data::audit::{Audit, Match, MatchKind, SplitCounts, Stage};
+use ff_eval::Outcome;
 use ff_report::DataAuditPage;
+use serde::Serialize;
 
 use crate::flags::{ComputeFlags, DataFlags, HashFlags, SchemaFlag, recorded_path, sample_config};
+use crate::gates::{self, JunitFlag};
 use crate::output::{self, fixed, grouped, note};
 use crate::output_file::{ForceFlag, Kind, OutputFile};
 use crate::{Context, Ending};
@@ -22,7 +27,8 @@ use crate::{Context, Ending};
 #[command(after_help = "Examples:\n  \
     audit                                                              the bundled sample\n  \
     audit --splits data/fairface/splits --images data/fairface/images --html audit.html\n  \
-    audit --splits mine --images photos --json > audit.json           everything, for machines")]
+    audit --splits mine --images photos --json > audit.json           everything, for machines\n  \
+    audit --splits mine --images photos --fail-on cross_split,unreadable:5       a gate: exit code 3")]
 pub struct Args {
     /// Folder with ff_train.csv, ff_val.csv and ff_test.csv.
     #[arg(long, value_name = "DIR", value_parser = recorded_path())]
@@ -36,6 +42,11 @@ pub struct Args {
     /// Write the findings as a page too, with pictures; one file that needs no other.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Findings that make the command fail with exit code 3, each with how many are allowed: cross_split,unreadable:5.
+    #[arg(long, value_delimiter = ',', value_name = "FINDING[:N]")]
+    fail_on: Vec<Limit>,
+    #[command(flatten)]
+    junit: JunitFlag,
     #[command(flatten)]
     force: ForceFlag,
     #[command(flatten)]
@@ -44,7 +55,106 @@ pub struct Args {
     hashing: HashFlags,
 }
 
+/// How many of a finding are allowed.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    finding: Finding,
+    allowed: usize,
+}
+
+/// What an audit counts and a gate may limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Finding {
+    Unreadable,
+    Misshapen,
+    ExactDuplicates,
+    NearDuplicates,
+    CrossSplit,
+    LabelConflicts,
+    AlikeLabels,
+}
+
+impl Finding {
+    const ALL: [Self; 7] = [
+        Self::Unreadable,
+        Self::Misshapen,
+        Self::ExactDuplicates,
+        Self::NearDuplicates,
+        Self::CrossSplit,
+        Self::LabelConflicts,
+        Self::AlikeLabels,
+    ];
+
+    /// As in the JSON.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::Misshapen => "misshapen",
+            Self::ExactDuplicates => "exact_duplicates",
+            Self::NearDuplicates => "near_duplicates",
+            Self::CrossSplit => "cross_split",
+            Self::LabelConflicts => "label_conflicts",
+            Self::AlikeLabels => "alike_labels",
+        }
+    }
+
+    fn count(self, audit: &Audit) -> usize {
+        match self {
+            Self::Unreadable => audit.unreadable.len(),
+            Self::Misshapen => audit.misshapen.len(),
+            Self::ExactDuplicates => audit.exact_duplicates,
+            Self::NearDuplicates => audit.near_duplicates,
+            Self::CrossSplit => audit.cross_split.len(),
+            Self::LabelConflicts => audit.label_conflicts.len(),
+            Self::AlikeLabels => audit.alike_labels.len(),
+        }
+    }
+}
+
+impl FromStr for Limit {
+    type Err = String;
+
+    /// `unreadable`, or `unreadable:5`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, allowed) = text.split_once(':').unwrap_or((text, "0"));
+        let finding = Finding::ALL.into_iter().find(|finding| finding.name() == name);
+        let names = || Finding::ALL.map(|finding| finding.name().to_owned());
+        let finding = finding.ok_or_else(|| format!("expected {}, found {name:?}", either(&names())))?;
+        let allowed = allowed.parse().map_err(|_| format!("expected a whole number, found {allowed:?}"))?;
+        Ok(Self { finding, allowed })
+    }
+}
+
+impl Limit {
+    fn judge(self, audit: &Audit) -> Outcome {
+        let (found, allowed) = (self.finding.count(audit), self.allowed);
+        Outcome {
+            text: format!("{}<={allowed}", self.finding.name()),
+            value: Some(found as f64),
+            low: None,
+            high: None,
+            n: audit.images as u64,
+            margin: Some(allowed as f64 - found as f64),
+            met: found <= allowed,
+            why: None,
+        }
+    }
+}
+
+/// What is printed with `--json`.
+#[derive(Serialize)]
+struct Printed<'a> {
+    #[serde(flatten)]
+    audit: &'a Audit,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    requirements: &'a [Outcome],
+    /// The findings of which there are too many.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    failed: &'a [&'static str],
+}
+
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
+    let junit = args.junit.claim(args.force)?;
     let page =
         args.html.as_ref().map(|path| OutputFile::claim(path, Kind::AuditPage, args.force)).transpose()?;
     let Args { splits, images, outside_root, .. } = args;
@@ -78,12 +188,17 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         page.write(DataAuditPage::new(&audit, &config.images).html().as_bytes())?;
         note!("page: {}", page.path().display());
     }
+    let requirements: Vec<Outcome> = args.fail_on.iter().map(|limit| limit.judge(&audit)).collect();
+    gates::write_junit(junit.as_ref(), &requirements)?;
     if json {
-        output::print_json(&audit)?;
+        let failed = args.fail_on.iter().zip(&requirements).filter(|(_, outcome)| !outcome.met);
+        let failed: Vec<&str> = failed.map(|(limit, _)| limit.finding.name()).collect();
+        output::print_json(&Printed { audit: &audit, requirements: &requirements, failed: &failed })?;
     } else {
         print(&audit);
+        gates::print(&requirements);
     }
-    Ok(Ending::Success)
+    Ok(gates::ending(&requirements))
 }
 
 /// Lines of a list that are printed.

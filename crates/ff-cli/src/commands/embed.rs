@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use clap::ArgGroup;
 use ff_train::infer::Predictor;
 
 use crate::inference::{ImageFlags, ModelFlags, report};
@@ -17,6 +18,7 @@ use crate::{Context, Ending};
 /// metadata, in the same order. Images are given as to `predict`; one that is missing or broken is named on stderr and
 /// left out, and the exit code is then 1. Without any good image nothing is written.
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("model").args(["run", "weights"]).required(true))]
 #[command(after_help = "Examples:\n  \
     embed --run runs/train-001 faces/ --out faces.safetensors\n  \
     embed --weights fairface.safetensors val.csv --images fairface --out val.safetensors")]

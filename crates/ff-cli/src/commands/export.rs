@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::ValueEnum;
+use clap::{ArgGroup, ValueEnum};
 use ff_model::onnx::{self, BatchNorm, Input, Options, Output};
 use ff_model::weights::{labels_metadata, serialise};
 use ff_model::{Compute, Engine};
@@ -17,6 +17,7 @@ use crate::{Ending, output};
 /// ONNX: opset 17, any batch size, the run's image size (224 of a file), one output a task (as age, gender, race); the labels stand in the
 /// metadata under `labels`, in the order of the outputs. safetensors: the file that `predict --weights` and PyTorch read.
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("model").args(["run", "weights"]).required(true))]
 #[command(after_help = "Examples:\n  \
     export --run runs/train-001 --format onnx --out face.onnx\n  \
     export --run runs/train-001 --format onnx --input bytes --output softmax --fold-bn --out face.onnx\n  \

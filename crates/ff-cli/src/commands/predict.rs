@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use anyhow::Result;
-use clap::ValueEnum;
+use clap::{ArgGroup, ValueEnum};
 use ff_train::infer::{FacePrediction, Failure, Predictor, TaskPrediction, fairface_csv};
 use serde::Serialize;
 
@@ -20,6 +20,7 @@ use crate::{Context, Ending};
 ///
 /// An image that is missing or broken is named on stderr and does not stop the others; the exit code is then 1.
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("model").args(["run", "weights"]).required(true))]
 #[command(after_help = "Examples:\n  \
     predict --run runs/train-001 face.jpg                     one crop\n  \
     predict --run runs/train-001 faces/ 'more/**/*.png'       folders and patterns\n  \

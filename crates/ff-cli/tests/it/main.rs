@@ -8,9 +8,11 @@ mod arguments;
 mod chromium;
 mod commands;
 mod evaluate;
+mod gates;
 mod help;
 #[cfg(target_os = "linux")]
 mod outputs;
+mod predictions;
 mod report;
 #[cfg(unix)]
 mod runs;

@@ -9,20 +9,11 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use ff_core::Schema;
+use ff_core::labels::FAIRFACE_LABELS;
 
 use super::TaskLabels;
 use super::fit::{Values, problem};
 use crate::{Error, Result};
-
-/// Tasks and labels in the order of `fc`'s rows; labels are spelt as in FairFace's CSVs.
-pub const FAIRFACE_LABELS: [(&str, &[&str]); 3] = [
-    (
-        "race",
-        &["White", "Black", "Latino_Hispanic", "East Asian", "Southeast Asian", "Indian", "Middle Eastern"],
-    ),
-    ("gender", &["Male", "Female"]),
-    ("age", &["0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70"]),
-];
 
 /// Rows of `fc`.
 const LOGITS: usize = 18;

@@ -18,7 +18,6 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use ff_core::files::sha256;
 
-pub use fairface::FAIRFACE_LABELS;
 pub use fit::LoadReport;
 pub use labels::{TaskLabels, labels_metadata};
 pub use source::{Kind, WeightFile, read_tensors};

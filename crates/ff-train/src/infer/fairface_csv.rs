@@ -5,8 +5,8 @@
 //! FairFace's classes (see [`FAIRFACE_LABELS`]); classes that FairFace does not have come after them, by id. The columns
 //! of its 4-race model, `race4` and `race_scores_fair_4`, are left out: there is no such model here.
 
+use ff_core::labels::FAIRFACE_LABELS;
 use ff_core::{PerTask, TaskName};
-use ff_model::weights::FAIRFACE_LABELS;
 
 use super::predictor::{FacePrediction, TaskPrediction};
 

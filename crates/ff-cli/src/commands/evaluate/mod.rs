@@ -1,49 +1,80 @@
 //! `evaluate`: how good a trained model is, over all and by group, and where it goes wrong.
 
 mod name;
+mod predictions;
 mod print;
 
+use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use clap::ValueEnum;
 use clap::builder::NonEmptyStringValueParser;
+use clap::{ArgGroup, ValueEnum};
+use ff_core::files::write_atomic;
+use ff_core::{Encoders, Order, Schema, Task, TaskName};
 use ff_data::Split;
 use ff_eval::{
-    Bootstrap, Calibration, EvaluationRecord, Predictions, Settings, Source, TestTimeAugmentation,
+    Bootstrap, Calibration, EvaluationRecord, Outcome, Predictions, Settings, Source, TestTimeAugmentation,
+    per_sample_csv,
 };
 use ff_model::FaceModel;
-use ff_report::RunReport;
+use ff_report::{EvaluationPage, RunReport};
 use ff_train::feed::Feeder;
-use ff_train::infer::{Trained, predict_with};
-use ff_train::run::RunDir;
+use ff_train::infer::{Trained, TrainedSource, open_trained, predict_with};
+use ff_train::run::{CheckpointName, RunDir};
 use ff_train::setup::eval_feeder;
 use ff_train::{ConfigBuilder, Preset};
+use serde::Serialize;
+
+pub use predictions::tell_join;
 
 use crate::flags::{recorded_path, settle};
+use crate::gates::{self, Gates, RequireFlags};
 use crate::inference::{ModelFlags, PaceFlags};
 use crate::output::{self, note};
+use crate::output_file::{ForceFlag, Kind, OutputFile};
 use crate::ranges::{self, whole};
 use crate::{Context, Ending};
 
-/// Evaluate a trained model: metrics for every task and group, how far groups lie apart, and the likely mistakes.
+/// Evaluate a trained model, or anybody's predictions: metrics for every task and group, how far groups lie apart, and
+/// the likely mistakes.
 ///
 /// Every sample counts once; a partial last batch is not dropped. Groups are made by the true labels, each attribute
 /// alone and all of them crossed. What is found is also saved to RUN/evaluation/NAME.json, with the surest mistakes and
 /// suspected labels by file name; the run's report shows it. NAME is the split or the CSV's name with a hash, and every
-/// option that is not the usual one, so that no evaluation replaces another.
+/// option that is not the usual one, so that no evaluation replaces another. NAME.csv beside it has every sample.
+///
+/// With --predictions and --labels no model and no image is needed: two tables are joined by file name. Predictions are a
+/// CSV with probabilities (columns age:LABEL or age_LABEL), or with labels (age_predicted, or age), or what `predict` or
+/// FairFace's predict.py print. Labels are a CSV with a column a task, and any others to group by.
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("judged").args(["run", "weights", "predictions"]).required(true))]
 #[command(after_help = "Examples:\n  \
     evaluate --run runs/train-001                                   best checkpoint, validation split\n  \
     evaluate --run runs/train-001 --split test --group-by race,gender\n  \
     evaluate --run runs/train-001 --split test --calibrate --tta flip\n  \
     evaluate --run runs/train-001 --split test --subset service_test\n  \
     evaluate --run runs/train-001 --csv mine.csv --images photos    any labelled CSV\n  \
-    evaluate --weights fairface.safetensors --csv val.csv --images faces      FairFace's own model, once converted")]
+    evaluate --weights fairface.safetensors --csv val.csv --images faces      FairFace's own model, once converted\n  \
+    evaluate --predictions theirs.csv --labels val.csv --group-by skin_tone,camera --html theirs.html\n  \
+    evaluate --run runs/train-001 --require 'age.accuracy>=0.55' --require 'race.accuracy_gap[gender]<=0.10'")]
 pub struct Args {
     #[command(flatten)]
     model: ModelFlags,
+    /// Predictions to judge instead of a model's: a CSV, JSON lines, or what `predict --json` prints.
+    #[arg(long, value_name = "FILE", requires = "labels", value_parser = recorded_path(),
+          conflicts_with_all = ["split", "csv", "subset", "tta", "calibrate", "calibrate_on", "checkpoint", "no_save"])]
+    predictions: Option<PathBuf>,
+    /// The labels to judge them by: a CSV with the column file and one a task.
+    #[arg(long, value_name = "CSV", requires = "predictions", value_parser = recorded_path())]
+    labels: Option<PathBuf>,
+    /// A TOML file of `[[tasks]]`, and of spellings: `[labels.gender]`, then lines as "F" = "Female".
+    #[arg(long, value_name = "FILE", requires = "predictions")]
+    schema: Option<PathBuf>,
+    /// Rows of predictions or labels that find no other are an error.
+    #[arg(long, requires = "predictions")]
+    strict: bool,
     /// Which split of the run's data; with --weights, of the sample's.
     #[arg(long, value_enum, default_value_t)]
     split: SplitFlag,
@@ -84,15 +115,102 @@ pub struct Args {
     /// Write nothing into the run folder.
     #[arg(long)]
     no_save: bool,
+    /// Write a line a sample: label, prediction, its probability, the columns to group by.
+    #[arg(long, value_name = "FILE")]
+    per_sample: Option<PathBuf>,
+    /// Write what was found as a page of its own.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    #[command(flatten)]
+    force: ForceFlag,
+    #[command(flatten)]
+    require: RequireFlags,
     #[command(flatten)]
     pace: PaceFlags,
+}
+
+/// Files that were asked for beside the run's own.
+struct Wanted {
+    gates: Gates,
+    per_sample: Option<OutputFile>,
+    page: Option<OutputFile>,
+}
+
+/// What is printed with `--json`.
+#[derive(Serialize)]
+struct Printed<'a, J: Serialize> {
+    #[serde(flatten)]
+    record: &'a EvaluationRecord,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    join: Option<J>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    requirements: &'a [Outcome],
+}
+
+impl Args {
+    /// Looks at what is to be written and required, before any work.
+    fn wanted(&self) -> Result<Wanted> {
+        let claim = |path: &Option<PathBuf>, kind| {
+            path.as_deref().map(|path| OutputFile::claim(path, kind, self.force)).transpose()
+        };
+        Ok(Wanted {
+            gates: self.require.read(self.force)?,
+            per_sample: claim(&self.per_sample, Kind::PerSample)?,
+            page: claim(&self.html, Kind::EvaluationPage)?,
+        })
+    }
+
+    fn settings(&self, group_by: &[String]) -> Settings {
+        let bootstrap = Bootstrap { resamples: self.bootstrap, seed: self.seed };
+        Settings { group_by: group_by.to_vec(), bootstrap, ..Settings::default() }
+    }
+
+    /// The columns to group by.
+    fn group_by(&self, encoders: &Encoders) -> Vec<String> {
+        self.group_by.clone().unwrap_or_else(|| usual_groups(encoders))
+    }
+}
+
+impl Wanted {
+    /// Writes what was asked for, and tells what was found. Nothing that is written waits for what is printed.
+    fn tell<J: Serialize>(
+        &self,
+        name: &str,
+        record: &EvaluationRecord,
+        join: Option<J>,
+        samples: &str,
+        json: bool,
+    ) -> Result<Ending> {
+        if let Some(file) = &self.per_sample {
+            file.write(samples.as_bytes())?;
+        }
+        if let Some(file) = &self.page {
+            file.write(EvaluationPage::new(name, record.clone()).html().as_bytes())?;
+            note!("page {}", file.path().display());
+        }
+        let requirements = self.gates.judge(|requirement| requirement.check(record))?;
+        if json {
+            output::print_json(&Printed { record, join, requirements: &requirements })?;
+        } else {
+            print::print(record);
+            gates::print(&requirements);
+        }
+        Ok(gates::ending(&requirements))
+    }
+}
+
+/// What samples are grouped by without being asked: race and gender, as far as they are tasks.
+pub fn usual_groups(encoders: &Encoders) -> Vec<String> {
+    let usual = DEFAULT_GROUPS.iter().filter(|name| encoders.get(name).is_some());
+    usual.map(|&name| name.to_owned()).collect()
 }
 
 /// What `--group-by` is without being given, as far as there are such tasks.
 const DEFAULT_GROUPS: [&str; 2] = ["race", "gender"];
 
+/// A split of a run's data.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum SplitFlag {
+pub enum SplitFlag {
     /// ff_train.csv
     Train,
     /// ff_val.csv
@@ -112,6 +230,10 @@ enum TtaFlag {
 }
 
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
+    let wanted = args.wanted()?;
+    if let Some((predictions, labels)) = args.predictions.as_deref().zip(args.labels.as_deref()) {
+        return predictions::run(args, &wanted, predictions, labels, json);
+    }
     // The sample's validation split is not of the data of a file that comes from elsewhere.
     if args.calibrate && args.calibrate_on.is_none() && args.model.run().is_none() && args.csv.is_some() {
         let message = "with --weights and --csv there is no validation split to fit temperatures on; give labelled images \
@@ -131,10 +253,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         TtaFlag::None => TestTimeAugmentation::None,
         TtaFlag::Flip => TestTimeAugmentation::Flip,
     };
-    let group_by = args.group_by.clone().unwrap_or_else(|| {
-        let usual = DEFAULT_GROUPS.iter().filter(|name| encoders.get(name).is_some());
-        usual.map(|&name| name.to_owned()).collect()
-    });
+    let group_by = args.group_by(&encoders);
     let mut predict = |manifest, images: &Path| {
         let feeder = eval_feeder(&config, manifest, images, &encoders, &model)?;
         predictions(&mut model, feeder, tta, &group_by)
@@ -161,9 +280,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         skipped: n_rows - evaluated.len(),
         ..Source::default()
     };
-    let bootstrap = Bootstrap { resamples: args.bootstrap, seed: args.seed };
-    let settings = Settings { group_by: group_by.clone(), bootstrap, ..Settings::default() };
-    let mut record = EvaluationRecord::new(&evaluated, &encoders, source, &settings)?;
+    let mut record = EvaluationRecord::new(&evaluated, &encoders, source, &args.settings(&group_by))?;
     if args.calibrate || args.calibrate_on.is_some() {
         let (csv, images) = match &args.calibrate_on {
             Some(csv) => (csv.clone(), &images),
@@ -181,18 +298,54 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
 
     // What is found is saved before it is printed, and printed even if it cannot be saved.
     let name = name::name(args, labels.as_deref());
-    let saved = run_dir.filter(|_| !args.no_save).map_or(Ok(()), |run_dir| save(&record, &run_dir, &name));
-    if json {
-        output::print_json(&record)?;
-    } else {
-        print::print(&record);
-    }
-    saved.map(|()| Ending::Success)
+    let samples = per_sample_csv(&evaluated, &encoders, &group_by)?;
+    let saved = run_dir.filter(|_| !args.no_save);
+    let saved = saved.map_or(Ok(()), |run_dir| save(&record, &samples, &run_dir, &name));
+    let ending = wanted.tell(&name, &record, None::<()>, &samples, json)?;
+    saved.map(|()| ending)
 }
 
-fn save(record: &EvaluationRecord, run_dir: &RunDir, name: &str) -> Result<()> {
+/// What a run's best checkpoint predicts for a split of its data, with these columns beside the tasks.
+pub fn of_run(
+    path: &Path,
+    split: SplitFlag,
+    pace: &PaceFlags,
+    columns: &[String],
+) -> Result<(Predictions, Encoders)> {
+    let run_dir = RunDir::open(path)?;
+    let config = settle(pace.over(ConfigBuilder::from_config(&run_dir.config()?)))?;
+    let source = TrainedSource::Run { dir: path.to_owned(), which: CheckpointName::Best };
+    let Trained { mut model, encoders, path: checkpoint, .. } =
+        open_trained(&source, &config.train.compute()?)?;
+    let csv = split.split().path(&config.data.splits);
+    let manifest = config.read_manifest(&csv)?;
+    note!("evaluating {} on {} rows of {}", checkpoint.display(), manifest.len(), csv.display());
+    let feeder = eval_feeder(&config, manifest, &config.data.images, &encoders, &model)?;
+    Ok((predictions(&mut model, feeder, TestTimeAugmentation::None, columns)?, encoders))
+}
+
+/// Whether a file is a record that `evaluate` wrote, by how it begins.
+pub fn is_record(path: &Path) -> Result<bool> {
+    const MARK: &[u8] = b"{\"source\":";
+    let mut head = Vec::new();
+    fs_err::File::open(path)?.take(MARK.len() as u64).read_to_end(&mut head)?;
+    Ok(head == MARK)
+}
+
+/// The tasks of a record, FairFace's for any other file. Orders of classes stand in no record: ages have theirs.
+pub fn tasks_of(path: &Path) -> Result<Schema> {
+    if !is_record(path)? {
+        return Ok(Schema::fairface());
+    }
+    let record = EvaluationRecord::read(path)?;
+    let task = |name: &TaskName| Task { order: Order::of_version_0_1(name), ..Task::new(name.as_str()) };
+    Ok(Schema::new(record.evaluation.labels.names().map(task).collect())?)
+}
+
+fn save(record: &EvaluationRecord, samples: &str, run_dir: &RunDir, name: &str) -> Result<()> {
     let path = EvaluationRecord::path(run_dir.path(), name);
     record.write(&path)?;
+    write_atomic(&path.with_extension("csv"), samples.as_bytes())?;
     note!("mistakes and suspected labels by file name, and all figures: {}", path.display());
     let report = RunReport::read(run_dir)?.write()?;
     note!("report {}", report.path.display());

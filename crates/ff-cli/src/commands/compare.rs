@@ -1,0 +1,199 @@
+//! `compare`: two models, evaluations or files of predictions on the same samples.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::builder::NonEmptyStringValueParser;
+use ff_core::Encoders;
+use ff_eval::{
+    Bootstrap, Comparison, Difference, Outcome, Predictions, SchemaFile, Side, compare, read_predictions,
+};
+use ff_report::ComparisonPage;
+use ff_report::numbers::{figure as number, fixed, points};
+use serde::Serialize;
+
+use super::evaluate::{self, SplitFlag, tell_join, usual_groups};
+use crate::Ending;
+use crate::flags::recorded_path;
+use crate::gates::{self, RequireFlags};
+use crate::inference::PaceFlags;
+use crate::output::{self, note};
+use crate::output_file::{ForceFlag, Kind, OutputFile};
+use crate::ranges::{self, whole};
+
+/// Compare two models, evaluations or files of predictions on the same samples.
+///
+/// Each side is a run's folder, which is evaluated on a split of its data; a record of `evaluate` (RUN/evaluation/NAME.json,
+/// by the samples in NAME.csv beside it); or a file of predictions, judged by --labels or by labels of its own. Samples go
+/// together by file name. Every figure's difference, second less first, has a paired bootstrap interval, and accuracy
+/// McNemar's test, over all samples and in every group.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    compare runs/train-001 runs/train-002 --split test\n  \
+    compare runs/train-001 runs/train-002 --require 'accuracy.diff@lower>=-0.01' --junit gate.xml\n  \
+    compare runs/a/evaluation/test.json runs/b/evaluation/test.json --html compared.html\n  \
+    compare ours.csv theirs.csv --labels labels.csv --group-by skin_tone")]
+pub struct Args {
+    /// The first side.
+    #[arg(value_name = "A", value_parser = recorded_path())]
+    a: PathBuf,
+    /// The second side.
+    #[arg(value_name = "B", value_parser = recorded_path())]
+    b: PathBuf,
+    /// Which split of a run's data.
+    #[arg(long, value_enum, default_value_t)]
+    split: SplitFlag,
+    /// The labels of files of predictions [default: they have labels of their own, as --per-sample writes them].
+    #[arg(long, value_name = "CSV", value_parser = recorded_path())]
+    labels: Option<PathBuf>,
+    /// A TOML file of `[[tasks]]` and spellings for files of predictions, as `evaluate` takes it.
+    #[arg(long, value_name = "FILE")]
+    schema: Option<PathBuf>,
+    /// Columns to group by, tasks or others; their intersections follow [default: race and gender, as far as they are
+    /// tasks].
+    #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = NonEmptyStringValueParser::new())]
+    group_by: Option<Vec<String>>,
+    /// Resamples for the intervals; 0 leaves them out.
+    #[arg(long, value_name = "N", default_value_t = Bootstrap::default().resamples,
+          value_parser = whole::<u32>(ranges::RESAMPLES))]
+    bootstrap: u32,
+    /// Seed of the resamples.
+    #[arg(long, value_name = "S", default_value_t = Bootstrap::default().seed,
+          value_parser = whole::<u64>(ranges::SEED))]
+    seed: u64,
+    /// Write what was found as a page.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    #[command(flatten)]
+    force: ForceFlag,
+    #[command(flatten)]
+    require: RequireFlags,
+    #[command(flatten)]
+    pace: PaceFlags,
+}
+
+/// What a side predicts.
+struct Judged {
+    predictions: Predictions,
+    encoders: Encoders,
+}
+
+impl Judged {
+    fn side<'a>(&'a self, name: &'a str) -> Side<'a> {
+        Side { name, predictions: &self.predictions, encoders: &self.encoders }
+    }
+}
+
+/// What is printed with `--json`.
+#[derive(Serialize)]
+struct Printed<'a> {
+    #[serde(flatten)]
+    comparison: &'a Comparison,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    requirements: &'a [Outcome],
+}
+
+pub fn run(args: &Args, json: bool) -> Result<Ending> {
+    let gates = args.require.read(args.force)?;
+    let page = args.html.as_deref();
+    let page = page.map(|path| OutputFile::claim(path, Kind::EvaluationPage, args.force)).transpose()?;
+    let schema = args.schema.as_deref().map(SchemaFile::read).transpose()?;
+    let columns = args.group_by.clone().unwrap_or_default();
+    let [first, second] = [&args.a, &args.b].map(|path| judge(path, args, schema.as_ref(), &columns));
+    let (first, second) = (first?, second?);
+    let group_by = args.group_by.clone().unwrap_or_else(|| usual_groups(&first.encoders));
+    let [a, b] = [&args.a, &args.b].map(|path| path.display().to_string());
+    let bootstrap = Bootstrap { resamples: args.bootstrap, seed: args.seed };
+    let comparison = compare(first.side(&a), second.side(&b), &group_by, &bootstrap)?;
+
+    if let Some(page) = page {
+        page.write(ComparisonPage::new(&comparison).html().as_bytes())?;
+        note!("page {}", page.path().display());
+    }
+    let requirements = gates.judge(|requirement| requirement.check_comparison(&comparison))?;
+    if json {
+        output::print_json(&Printed { comparison: &comparison, requirements: &requirements })?;
+    } else {
+        print(&comparison);
+        gates::print(&requirements);
+    }
+    Ok(gates::ending(&requirements))
+}
+
+/// What one side says of its samples.
+fn judge(path: &Path, args: &Args, schema: Option<&SchemaFile>, columns: &[String]) -> Result<Judged> {
+    if path.is_dir() {
+        let (predictions, encoders) = evaluate::of_run(path, args.split, &args.pace, columns)?;
+        return Ok(Judged { predictions, encoders });
+    }
+    let samples = samples_of(path)?;
+    let labels = args.labels.as_deref().filter(|_| samples == path).unwrap_or(&samples);
+    let schema = match schema {
+        Some(schema) => schema.clone(),
+        None => SchemaFile { schema: evaluate::tasks_of(path)?, ..SchemaFile::default() },
+    };
+    let found = read_predictions(&samples, labels, &schema)
+        .with_context(|| format!("{}: expected predictions and their labels", path.display()))?;
+    tell_join(&found.join);
+    Ok(Judged { predictions: found.predictions, encoders: found.encoders })
+}
+
+/// The table of samples that a path stands for: that beside a record of an evaluation, or the file itself.
+fn samples_of(path: &Path) -> Result<PathBuf> {
+    if !evaluate::is_record(path)? {
+        return Ok(path.to_owned());
+    }
+    let samples = path.with_extension("csv");
+    if !samples.is_file() {
+        bail!(
+            "{}: expected the evaluation's samples in {}, found no such file; `evaluate` writes it anew",
+            path.display(),
+            samples.display()
+        );
+    }
+    Ok(samples)
+}
+
+fn print(comparison: &Comparison) {
+    let Comparison { a, b, n, only_a, only_b, .. } = comparison;
+    output::say!("{n} samples; {b} less {a}");
+    for (alone, name) in [(only_a, a), (only_b, b)] {
+        if alone.n > 0 {
+            output::say!("{} samples are only in {name} and do not count", alone.n);
+        }
+    }
+    let show = |row: &Difference, value: f64| match row.figure {
+        ff_eval::Figure::Nll => fixed(value, 4),
+        _ => points(value),
+    };
+    let table = |rows: &mut dyn Iterator<Item = &Difference>| {
+        let row = |row: &Difference| {
+            let place = [row.by.as_ref().map(ToString::to_string), row.group.clone()];
+            let name = row.task.as_ref().map_or("all tasks".to_owned(), ToString::to_string);
+            let name: Vec<String> = [Some(name)].into_iter().chain(place).flatten().collect();
+            let interval = row.low.zip(row.high);
+            let interval = interval
+                .map(|(low, high)| format!("{} to {}", show(row, low), show(row, high)))
+                .unwrap_or_default();
+            vec![
+                format!("{} {}", name.join(" "), row.figure),
+                show(row, row.a),
+                show(row, row.b),
+                show(row, row.difference),
+                interval,
+                row.p.map_or(String::new(), number),
+                row.n.to_string(),
+            ]
+        };
+        let rows: Vec<Vec<String>> = rows.map(row).collect();
+        if !rows.is_empty() {
+            let header = ["figure", "first", "second", "difference", "95 % interval", "McNemar p", "n"];
+            output::say!("\n{}", output::table(&header, &rows));
+        }
+    };
+    table(&mut comparison.differences.iter().filter(|row| row.by.is_none()));
+    table(&mut comparison.differences.iter().filter(|row| row.by.is_some() && row.group.is_none()));
+    // A group's own figures but accuracy are for the page.
+    let accuracies = comparison.differences.iter().filter(|row| row.group.is_some() && row.p.is_some());
+    table(&mut accuracies.filter(|row| row.by.as_ref().is_some_and(|by| by.attributes().len() == 1)));
+}

@@ -1,0 +1,143 @@
+//! Predictions of anybody: evaluated and compared without a model and without images.
+
+use fs_err as fs;
+
+use crate::workplace::{Workplace, assert_exit, json, stderr};
+
+/// 80 faces; skin tone is no task. The second model is right wherever the first is, and in ten more.
+fn place() -> Workplace {
+    let place = Workplace::new();
+    let mut labels = "file,gender,skin_tone\n".to_owned();
+    let (mut first, mut second) =
+        ("file,gender:F,gender:M\n".to_owned(), "img_path,gender_pred\n".to_owned());
+    for i in 0..80 {
+        let truth = ["Female", "Male"][i % 2];
+        let tone = ["I", "VI"][usize::from(i >= 40)];
+        let right = if i < 40 { i % 8 != 0 } else { i % 2 == 0 };
+        let f = if (truth == "Female") == right { 0.75 } else { 0.25 };
+        labels += &format!("faces/{i}.jpg,{truth},{tone}\n");
+        first += &format!("{i}.jpg,{f},{}\n", 1.0 - f);
+        let right = right || (i >= 40 && i < 60);
+        second += &format!("./faces/{i}.jpg,{}\n", if (truth == "Female") == right { "F" } else { "M" });
+    }
+    first += "stray.jpg,0.5,0.5\n";
+    for (name, text) in [("labels.csv", labels), ("first.csv", first), ("second.csv", second)] {
+        fs::write(place.path(name), text).unwrap();
+    }
+    let schema = "[[tasks]]\nname = \"gender\"\n[labels.gender]\nF = \"Female\"\nM = \"Male\"\n";
+    fs::write(place.path("schema.toml"), schema).unwrap();
+    place
+}
+
+const FIRST: [&str; 7] =
+    ["evaluate", "--predictions", "first.csv", "--labels", "labels.csv", "--schema", "schema.toml"];
+
+#[test]
+fn somebody_elses_predictions_are_judged_by_any_column() {
+    let place = place();
+    let args = [
+        "--group-by",
+        "skin_tone",
+        "--bootstrap",
+        "50",
+        "--per-sample",
+        "samples.csv",
+        "--html",
+        "page.html",
+    ];
+    let output = place.run(&[&FIRST[..], &args, &["--json"]].concat());
+    assert_exit(&output, 0);
+    assert!(stderr(&output).contains("1 predictions have no labels: stray.jpg"), "{}", stderr(&output));
+    let found = json(&output);
+    assert_eq!((&found["n"], &found["join"]["n_by_base_name"]), (&80.into(), &80.into()));
+    // 5 of the first 40 and 20 of the others are wrong.
+    assert_eq!(found["tasks"]["gender"]["accuracy"], 55.0 / 80.0);
+    let groups: Vec<_> = found["groups"].as_array().unwrap().iter().collect();
+    let of = |tone: &str| {
+        groups.iter().find(|g| g["group"] == tone).unwrap()["tasks"]["gender"]["accuracy"].clone()
+    };
+    assert_eq!((of("I"), of("VI")), ((35.0 / 40.0).into(), 0.5.into()));
+    let samples = fs::read_to_string(place.path("samples.csv")).unwrap();
+    assert!(
+        samples.starts_with("file,gender,gender_predicted,gender_probability,gender_correct,skin_tone\n"),
+        "{samples}"
+    );
+    assert_eq!(samples.lines().nth(1).unwrap(), "faces/0.jpg,Female,Male,0.75,false,I");
+    let page = fs::read_to_string(place.path("page.html")).unwrap();
+    assert!(page.contains("<title>Evaluation: first</title>") && page.contains("skin_tone"));
+
+    assert_exit(&place.run(&[&FIRST[..], &["--strict"]].concat()), 1);
+    // What was written before is replaced, what somebody else wrote is not.
+    assert_exit(&place.run(&[&FIRST[..], &["--per-sample", "samples.csv"]].concat()), 0);
+    let theirs = place.run(&[&FIRST[..], &["--per-sample", "labels.csv"]].concat());
+    assert_exit(&theirs, 1);
+    assert!(stderr(&theirs).contains("--force replaces it"), "{}", stderr(&theirs));
+}
+
+#[test]
+fn two_files_of_predictions_are_compared_sample_by_sample() {
+    let place = place();
+    let args = ["compare", "first.csv", "second.csv", "--labels", "labels.csv", "--schema", "schema.toml"];
+    let more = ["--group-by", "skin_tone", "--html", "compared.html", "--json"];
+    let output = place.run(&[&args[..], &more].concat());
+    assert_exit(&output, 0);
+    let found = json(&output);
+    let rows = found["differences"].as_array().unwrap();
+    let row = |figure: &str, group: Option<&str>| {
+        let same = |row: &&serde_json::Value| {
+            row["figure"] == figure
+                && row["task"] == "gender"
+                && row["group"].as_str() == group
+                && row["by"].is_string() == group.is_some()
+        };
+        rows.iter().find(same).unwrap_or_else(|| panic!("no {figure} of {group:?} in {rows:?}"))
+    };
+    let all = row("accuracy", None);
+    assert_eq!((&all["a"], &all["b"], &all["n"]), (&(55.0 / 80.0).into(), &(65.0 / 80.0).into(), &80.into()));
+    // scipy.stats.binomtest(0, 10).pvalue
+    assert!((all["p"].as_f64().unwrap() - 0.001_953_125).abs() < 1e-12, "{all}");
+    assert!(all["low"].as_f64().unwrap() > 0.0, "{all}");
+    assert_eq!(row("accuracy", Some("I"))["difference"], 0.0);
+    assert!(row("nll", None)["difference"].is_null(), "labels have no likelihood");
+    assert!(
+        fs::read_to_string(place.path("compared.html"))
+            .unwrap()
+            .contains("<title>Comparison: first.csv and second.csv")
+    );
+
+    let gate = |bound: &str| {
+        let requirement = format!("gender.accuracy.diff@lower>={bound}");
+        place.run(&[&args[..], &["--require", &requirement]].concat())
+    };
+    assert_exit(&gate("0"), 0);
+    assert_exit(&gate("0.3"), 3);
+}
+
+#[test]
+fn evaluations_of_runs_are_compared_by_their_samples() {
+    let place = Workplace::new();
+    for (run, seed) in [("a", "1"), ("b", "2")] {
+        let args =
+            ["--init", "random", "--max-steps", "1", "--epochs", "1", "--seed", seed, "--run-dir", run];
+        assert_exit(&place.train(&args), 0);
+    }
+    let runs = place.run(&["compare", "a", "b", "--bootstrap", "20", "--json"]);
+    assert_exit(&runs, 0);
+    for run in ["a", "b"] {
+        assert_exit(&place.run(&["evaluate", "--run", run, "--bootstrap", "20"]), 0);
+    }
+    let records = ["a/evaluation/val.json", "b/evaluation/val.json"];
+    let by_samples = place.run(&["compare", records[0], records[1], "--bootstrap", "20", "--json"]);
+    assert_exit(&by_samples, 0);
+    let (runs, by_samples) = (json(&runs), json(&by_samples));
+    assert_eq!((&runs["n"], &by_samples["n"]), (&5.into(), &5.into()));
+    assert_eq!(runs["mcnemar"][0]["only_a"], by_samples["mcnemar"][0]["only_a"]);
+    fs::remove_file(place.path("b/evaluation/val.csv")).unwrap();
+    let without = place.run(&["compare", records[0], records[1]]);
+    assert_exit(&without, 1);
+    assert!(
+        stderr(&without).contains("expected the evaluation's samples in b/evaluation/val.csv"),
+        "{}",
+        stderr(&without)
+    );
+}
