@@ -55,7 +55,7 @@ impl ImageSize {
             return Ok(ImageSize { width: side, height: side });
         }
         Err(Error::Config(format!(
-            "image_size: expected a multiple of {step} from {least} to {most}, found {side}"
+            "data.image_size: expected a multiple of {step} from {least} to {most}, found {side}"
         )))
     }
 

@@ -12,8 +12,8 @@ impl Dataset {
     /// Past the cache.
     ///
     /// # Errors
-    /// [`Error::Image`], [`Error::ImageInput`] without labels: the file is missing or does not decode, or the face does
-    /// not lie in it.
+    /// [`Error::Image`](crate::Error::Image), without labels [`Error::ImageInput`](crate::Error::ImageInput): the file is
+    /// missing or does not decode, or the face does not lie in it.
     ///
     /// # Panics
     /// There is no such sample.
@@ -92,7 +92,7 @@ impl Dataset {
     /// Writes a sample's image `(3,H,W)` into `out`: decoded, resized, augmented in training, normalised.
     ///
     /// # Errors
-    /// [`Error::Image`]: the file is missing or does not decode.
+    /// [`Error::Image`](crate::Error::Image): the file is missing or does not decode.
     ///
     /// # Panics
     /// There is no such sample, or `out` is not [`Dataset::image_len`] long.

@@ -95,7 +95,7 @@ fn a_disk_cache_is_of_one_size() {
 fn sizes_that_no_network_takes_are_refused() {
     for side in [0, 1, 32, 63, 100, 224 + 1, 512 + 32, usize::MAX] {
         let message = sample_dataset(1, Mode::Eval).with_image_size(side).unwrap_err().to_string();
-        let expected = format!("image_size: expected a multiple of 32 from 64 to 512, found {side}");
+        let expected = format!("data.image_size: expected a multiple of 32 from 64 to 512, found {side}");
         assert_eq!(message, expected);
     }
     for side in [64, 224, 512] {
