@@ -124,14 +124,26 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
     })
 }
 
-/// Whether it is a configuration that cannot be used.
+/// Whether it is a configuration that cannot be used, or a flag that names what there is not.
 fn is_usage(error: &anyhow::Error) -> bool {
-    let of_report = match error.downcast_ref() {
+    let of_training = match error.downcast_ref() {
         Some(ff_report::Error::Train(error)) => Some(error),
-        _ => None,
+        _ => error.downcast_ref(),
     };
-    let of_requirement = matches!(error.downcast_ref(), Some(ff_eval::Error::BadRequirement { .. }));
-    of_requirement || matches!(error.downcast_ref().or(of_report), Some(ff_train::Error::Config { .. }))
+    let of_data = match of_training {
+        Some(ff_train::Error::Config { .. }) => return true,
+        Some(ff_train::Error::Data(error)) => Some(error),
+        _ => error.downcast_ref(),
+    };
+    let of_evaluation = match of_training {
+        Some(ff_train::Error::Eval(error)) => Some(error),
+        _ => error.downcast_ref(),
+    };
+    matches!(of_data, Some(ff_data::Error::Config(_)))
+        || matches!(
+            of_evaluation,
+            Some(ff_eval::Error::BadRequirement { .. } | ff_eval::Error::NoSuchColumn { .. })
+        )
 }
 
 /// The exit code, when all that can be printed is printed: results that did not arrive are a failure.

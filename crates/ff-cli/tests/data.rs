@@ -126,7 +126,7 @@ fn what_cannot_be_done_is_said_with_its_exit_code() {
         (&["split", "--labels", "one.csv"][..], 2, "--out"),
         (&[&SPLIT[..], &["--ratios", "0.5,0.6,0.1"]].concat(), 2, "sum to 1"),
         (&[&SPLIT[..], &["--drop-duplicates"]].concat(), 2, "--images"),
-        (&[&SPLIT[..], &["--stratify", "height"]].concat(), 2, "age, gender or race"),
+        (&[&SPLIT[..], &["--stratify", "height"]].concat(), 2, "columns among age, gender, race"),
         (&["split", "--labels", "one.csv", "one.csv", "--out", "x"], 1, "each file once"),
         (&[&SPLIT[..], &["--images", "nowhere"]].concat(), 1, "images folder not found"),
         (&["audit", "--splits", "nowhere"], 1, "split file not found"),

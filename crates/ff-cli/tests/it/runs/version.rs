@@ -51,16 +51,20 @@ fn place() -> Workplace {
 #[test]
 fn a_run_of_version_0_1_opens_evaluates_and_goes_on() {
     let place = place();
-    let evaluated = place.run(&["evaluate", "--run", "run", "--checkpoint", "last", "--bootstrap", "20", "--json"]);
+    let evaluated =
+        place.run(&["evaluate", "--run", "run", "--checkpoint", "last", "--bootstrap", "20", "--json"]);
     assert_exit(&evaluated, 0);
-    let (found, expected) = (json(&evaluated), serde_json::from_str::<Value>(&read("evaluation/val-last-bootstrap-20.json")));
+    let (found, expected) =
+        (json(&evaluated), serde_json::from_str::<Value>(&read("evaluation/val-last-bootstrap-20.json")));
     let expected = expected.unwrap();
     for key in ["n", "labels", "display_order", "confusion", "bootstrap"] {
         assert_eq!(found[key], expected[key], "{key}");
     }
     let groups = |record: &Value| {
         let groups = record["groups"].as_array().unwrap().iter();
-        groups.map(|group| (group["by"].clone(), group["group"].clone(), group["n"].clone())).collect::<Vec<_>>()
+        groups
+            .map(|group| (group["by"].clone(), group["group"].clone(), group["n"].clone()))
+            .collect::<Vec<_>>()
     };
     assert_eq!(groups(&found), groups(&expected));
 
@@ -70,9 +74,14 @@ fn a_run_of_version_0_1_opens_evaluates_and_goes_on() {
 
     assert_exit(&place.run(&["train", "--resume", "--run-dir", "run"]), 0);
     let losses = |records: &[Value]| -> Vec<f64> {
-        records.iter().filter(|record| record["kind"] == "step").map(|record| record["loss"].as_f64().unwrap()).collect()
+        records
+            .iter()
+            .filter(|record| record["kind"] == "step")
+            .map(|record| record["loss"].as_f64().unwrap())
+            .collect()
     };
-    let expected: Vec<Value> = read("expected.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let expected: Vec<Value> =
+        read("expected.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let (found, expected) = (losses(&records(&place, "run", "step")), losses(&expected));
     assert_eq!(found.len(), expected.len());
     // Other instruction sets add up in another order.
