@@ -8,7 +8,7 @@
 //!
 //! [`config::Config`] says what to do, [`trainer::train`] does it and writes a run folder, [`sanity`] proves that the
 //! pieces work. Nothing here prints or draws: an [`Observer`] may. Modules stand in the order in which they know each
-//! other: [`records`], [`position`], [`loss`], [`optim`], [`config`], [`weights`], [`feed`], [`learner`], [`run`],
+//! other: [`records`], [`position`], [`mixing`], [`loss`], [`optim`], [`config`], [`weights`], [`feed`], [`learner`], [`run`],
 //! [`setup`], [`infer`], [`trainer`], [`sanity`].
 
 pub mod config;
@@ -18,6 +18,7 @@ pub mod infer;
 pub mod learner;
 pub mod loss;
 pub mod machine;
+pub mod mixing;
 pub mod optim;
 pub mod position;
 pub mod records;

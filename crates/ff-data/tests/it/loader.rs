@@ -424,11 +424,12 @@ fn memory_is_the_rings_however_much_streams_through() {
     let dataset = Arc::new(sample_dataset(599, Mode::Eval));
     let mut loader = Loader::new(Arc::clone(&dataset), config).unwrap();
     assert_eq!(loader.epoch(0, 0).map(Result::unwrap).count(), 10);
-    let (slots, before) = (loader.slots_made(), peak());
+    let before = peak();
     for at in 1..4 {
         assert_eq!(loader.epoch(at, 0).map(Result::unwrap).count(), 10);
     }
-    assert!(slots <= 3 && loader.slots_made() == slots, "{slots} slots, then {}", loader.slots_made());
+    // How many an epoch takes depends on who is slow: the ring is the limit.
+    assert!(loader.slots_made() <= 3, "{} slots", loader.slots_made());
     assert!(peak() < before + 100, "peak memory grew from {before} to {} MiB", peak());
     assert!(loader.times().images >= 3 * 599);
 }

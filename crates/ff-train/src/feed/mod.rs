@@ -8,7 +8,6 @@
 #[cfg_attr(not(feature = "cuda"), path = "no_upload.rs")]
 mod upload;
 
-pub mod mixing;
 mod room;
 
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use ff_data::{Batch, BatchImages, Dataset, Epoch, Layout, Loader, LoaderConfig, 
 use ff_model::{FaceModel, Images};
 
 use crate::Result;
-use mixing::Mix;
+use crate::mixing::Mix;
 pub use room::{BatchPlan, Pass, check_room};
 use upload::{Pixels, Upload};
 

@@ -17,9 +17,9 @@ use ff_model::{Dropout, FaceModel};
 
 use crate::Result;
 use crate::config::{Config, OnNonFinite};
-use crate::feed::mixing::Mixing;
 use crate::feed::{Batches, InputBatch};
 use crate::loss::{Objective, StepLosses};
+use crate::mixing::Mixing;
 use crate::optim::average::Average;
 use crate::optim::schedule::Schedule;
 use crate::optim::{Measured, Measures, Optimizer, Step};

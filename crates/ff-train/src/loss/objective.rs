@@ -7,7 +7,7 @@ use ff_core::{Encoders, PerTask, text};
 use serde::{Deserialize, Serialize};
 
 use super::{ClassWeights, MultiTaskLoss, SoftTargets, Uncertainty, weighted_sum};
-use crate::feed::mixing::Mix;
+use crate::mixing::Mix;
 use crate::{Error, Result};
 
 /// `[loss]`

@@ -12,9 +12,8 @@ use ff_kernels::gpu::program::update::{Group as KernelGroup, Scalars};
 use ff_model::Held;
 
 use super::groups::{Group, Rule};
-use super::measure::Measures;
 use crate::Result;
-use crate::loss::{LossValues, StepLosses};
+use crate::loss::StepLosses;
 
 /// Launches the kernels, and owns what they leave between them.
 pub struct Kernels {
@@ -108,11 +107,4 @@ impl Kernels {
 
 fn rules<R>(groups: &[Group], rule: impl Fn(&Group) -> R) -> Vec<KernelGroup<R>> {
     groups.iter().map(|group| KernelGroup { range: group.range.clone(), rule: rule(group) }).collect()
-}
-
-/// The figures that a readback brings.
-pub fn read(readback: &mut Readback, n_losses: usize) -> Result<Measures> {
-    let Scalars { grad_norm, finite, losses, .. } = Scalars::read(readback.wait()?);
-    let losses = LossValues::new(losses.into_iter().take(n_losses).map(f64::from));
-    Ok(Measures { grad_norm: f64::from(grad_norm), losses, finite: finite != 0 })
 }

@@ -59,7 +59,7 @@ impl Measured {
         match &mut self.state {
             State::Known(measures) => Ok(measures.clone()),
             #[cfg(feature = "cuda")]
-            State::OnItsWay { readback, n_losses } => super::kernels::read(readback, *n_losses),
+            State::OnItsWay { readback, n_losses } => read(readback, *n_losses),
         }
     }
 
@@ -71,4 +71,14 @@ impl Measured {
             State::OnItsWay { readback, .. } => Some(readback),
         }
     }
+}
+
+/// The figures that a readback brings.
+#[cfg(feature = "cuda")]
+fn read(readback: &mut ff_kernels::gpu::device::Readback, n_losses: usize) -> Result<Measures> {
+    use ff_kernels::gpu::program::update::Scalars;
+
+    let Scalars { grad_norm, finite, losses, .. } = Scalars::read(readback.wait()?);
+    let losses = LossValues::new(losses.into_iter().take(n_losses).map(f64::from));
+    Ok(Measures { grad_norm: f64::from(grad_norm), losses, finite: finite != 0 })
 }
