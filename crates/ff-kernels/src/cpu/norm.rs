@@ -5,10 +5,13 @@
 //! so either direction is one fused multiply-add an element, which convolutions do as they load (see
 //! [`crate::Source`]), and only the additions of residual branches need passes of their own.
 
-use crate::cpu::base::shape::{MapShape, check_at_least, check_channels, check_len};
+use crate::cpu::base::shape::{MapShape, check_channels, check_len};
 use crate::cpu::base::threads::{SharedMut, ThreadPool, split};
+use crate::cpu::fuse::load::{BnBackwardLoad, Load};
 use crate::cpu::fuse::sums::{ChannelSums, SumRows};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
+
+pub use crate::cpu::fuse::load::Coefficients;
 
 /// What the forward pass leaves for the backward: one value a channel each.
 #[derive(Clone, Debug)]
@@ -23,17 +26,6 @@ pub struct Norm {
     pub shift: Vec<f32>,
 }
 
-/// `dx = on_grad * dy + on_raw * x + constant`, one value a channel each (spare ones at the end are ignored).
-#[derive(Clone, Debug)]
-pub struct Coefficients {
-    /// `a`
-    pub on_grad: Vec<f32>,
-    /// `b`
-    pub on_raw: Vec<f32>,
-    /// `c`
-    pub constant: Vec<f32>,
-}
-
 /// Running statistics and how they follow the batch's.
 pub struct Running<'a> {
     /// Running mean.
@@ -42,14 +34,6 @@ pub struct Running<'a> {
     pub var: &'a mut [f32],
     /// Weight of the new batch.
     pub momentum: f32,
-}
-
-impl Coefficients {
-    /// Zeros for `channels` channels.
-    pub fn new(channels: usize) -> Self {
-        let zeros = vec![0.0; channels];
-        Self { on_grad: zeros.clone(), on_raw: zeros.clone(), constant: zeros }
-    }
 }
 
 impl Norm {
@@ -143,28 +127,31 @@ pub fn add_relu(
     check_len("BatchNorm output", out, shape.len());
     check_len("BatchNorm scale", &norm.scale, shape.channels);
     check_len("BatchNorm shift", &norm.shift, shape.channels);
-    let (other, other_norm) = match residual {
-        Residual::Plain(x) => (x, None),
+    match residual {
+        Residual::Plain(x) => check_len("residual", x, shape.len()),
         Residual::Bn { raw, norm } => {
+            check_len("residual", raw, shape.len());
             check_len("residual scale", &norm.scale, shape.channels);
             check_len("residual shift", &norm.shift, shape.channels);
-            (raw, Some(norm))
         }
-    };
-    check_len("residual", other, shape.len());
+    }
     let out = SharedMut::new(out);
     pool.run(|thread| {
-        let null = std::ptr::null();
-        let (other_scale, other_shift) =
-            other_norm.map_or((null, null), |norm| (norm.scale.as_ptr(), norm.shift.as_ptr()));
-        let kernel = Pass {
-            what: What::AddRelu,
+        let kernel = AddRelu {
             channels: shape.channels,
             pixels: split(shape.pixels(), pool.threads(), thread),
+            raw: raw.as_ptr(),
+            scale: norm.scale.as_ptr(),
+            shift: norm.shift.as_ptr(),
+            residual: match residual {
+                Residual::Plain(x) => CheckedResidual::Plain(x.as_ptr()),
+                Residual::Bn { raw, norm } => CheckedResidual::Bn {
+                    raw: raw.as_ptr(),
+                    scale: norm.scale.as_ptr(),
+                    shift: norm.shift.as_ptr(),
+                },
+            },
             out: out.as_ptr(),
-            x: raw.as_ptr(),
-            other: other.as_ptr(),
-            constants: [norm.scale.as_ptr(), norm.shift.as_ptr(), other_scale, other_shift],
         };
         // SAFETY: the pool's level is available; lengths are checked; pixels are disjoint.
         unsafe { dispatch(pool.level(), kernel) }
@@ -185,20 +172,14 @@ pub fn apply_backward(
     check_channels("BatchNorm", shape.channels);
     check_len("BatchNorm input", raw, shape.len());
     check_len("BatchNorm gradient", grad, shape.len());
-    let Coefficients { on_grad, on_raw, constant } = coefficients;
-    for part in [on_grad, on_raw, constant] {
-        check_at_least("BatchNorm coefficients", part, shape.channels);
-    }
     let grad = SharedMut::new(grad);
     pool.run(|thread| {
-        let kernel = Pass {
-            what: What::ApplyBackward,
+        let (what, to) = ("BatchNorm coefficients", grad.as_ptr());
+        let kernel = ApplyBackward {
             channels: shape.channels,
             pixels: split(shape.pixels(), pool.threads(), thread),
-            out: grad.as_ptr(),
-            x: raw.as_ptr(),
-            other: std::ptr::null(),
-            constants: [on_grad.as_ptr(), on_raw.as_ptr(), constant.as_ptr(), std::ptr::null()],
+            load: BnBackwardLoad::checked(what, shape, to.cast_const(), raw.as_ptr(), coefficients),
+            grad: to,
         };
         // SAFETY: the pool's level is available; lengths are checked; pixels are disjoint.
         unsafe { dispatch(pool.level(), kernel) }
@@ -269,57 +250,77 @@ impl Kernel for Gather<'_> {
                     moment = S::fma(g, x, moment);
                     at += channels;
                 }
-                let (mut sums, mut moments) = ([0.0f32; 16], [0.0f32; 16]);
-                S::store(sums.as_mut_ptr(), sum);
-                S::store(moments.as_mut_ptr(), moment);
-                for lane in 0..S::LANES {
-                    let (sum, moment) = (f64::from(sums[lane]), f64::from(moments[lane]));
-                    self.rows.add(self.thread, channel + lane, sum, moment);
-                }
+                self.rows.add_lanes::<S>(self.thread, channel, sum, moment);
             }
             channel += S::LANES;
         }
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum What {
-    AddRelu,
-    ApplyBackward,
+/// What is added before the ReLU, as pointers.
+#[derive(Clone, Copy)]
+enum CheckedResidual {
+    Plain(*const f32),
+    Bn { raw: *const f32, scale: *const f32, shift: *const f32 },
 }
 
-struct Pass {
-    what: What,
+/// [`add_relu`] of a range of pixels.
+struct AddRelu {
     channels: usize,
     pixels: std::ops::Range<usize>,
+    raw: *const f32,
+    scale: *const f32,
+    shift: *const f32,
+    residual: CheckedResidual,
     out: *mut f32,
-    x: *const f32,
-    other: *const f32,
-    constants: [*const f32; 4],
 }
 
-impl Kernel for Pass {
+impl Kernel for AddRelu {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let [a, b, c, d] = self.constants;
         for pixel in self.pixels {
             let mut channel = 0;
             while channel < self.channels {
                 let at = pixel * self.channels + channel;
-                // SAFETY: the makers of this kernel checked the lengths.
+                // SAFETY: `add_relu` checked the lengths.
                 unsafe {
-                    let x = S::load(self.x.add(at));
-                    let (a, b) = (S::load(a.add(channel)), S::load(b.add(channel)));
-                    let y = if self.what == What::AddRelu {
-                        let mut other = S::load(self.other.add(at));
-                        if !c.is_null() {
-                            other = S::fma(other, S::load(c.add(channel)), S::load(d.add(channel)));
+                    let (scale, shift) = (S::load(self.scale.add(channel)), S::load(self.shift.add(channel)));
+                    let other = match self.residual {
+                        CheckedResidual::Plain(x) => S::load(x.add(at)),
+                        CheckedResidual::Bn { raw, scale, shift } => {
+                            let (scale, shift) = (S::load(scale.add(channel)), S::load(shift.add(channel)));
+                            S::fma(S::load(raw.add(at)), scale, shift)
                         }
-                        S::relu(S::add(S::fma(x, a, b), other))
-                    } else {
-                        S::fma(S::load(self.out.add(at)), a, S::fma(x, b, S::load(c.add(channel))))
                     };
-                    S::store(self.out.add(at), y);
+                    let y = S::fma(S::load(self.raw.add(at)), scale, shift);
+                    S::store(self.out.add(at), S::relu(S::add(y, other)));
+                }
+                channel += S::LANES;
+            }
+        }
+    }
+}
+
+/// [`apply_backward`] of a range of pixels.
+struct ApplyBackward {
+    channels: usize,
+    pixels: std::ops::Range<usize>,
+    /// Reads the old gradient at `grad`.
+    load: BnBackwardLoad,
+    grad: *mut f32,
+}
+
+impl Kernel for ApplyBackward {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        for pixel in self.pixels {
+            let mut channel = 0;
+            while channel < self.channels {
+                let at = pixel * self.channels + channel;
+                // SAFETY: `apply_backward` checked the lengths.
+                unsafe {
+                    let constants = self.load.constants::<S>(channel);
+                    S::store(self.grad.add(at), self.load.load::<S>(at, &constants));
                 }
                 channel += S::LANES;
             }

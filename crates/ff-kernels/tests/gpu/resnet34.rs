@@ -61,7 +61,7 @@ fn put(gpu: &mut Emulator, buffer: Buffer, bytes: &[u8]) {
 
 fn load(gpu: &mut Emulator, program: &Program) {
     gpu.reserve(Buffer::Arena, program.arena_len()).unwrap();
-    gpu.write(program.constants().0, program.constants().1).unwrap();
+    gpu.write(program.constants().place, &program.constants().bytes).unwrap();
     gpu.run(program.from_pixels()).unwrap();
 }
 

@@ -1,11 +1,11 @@
 //! What a convolution reads: an activation as it lies in memory, or one computed on the fly from its parts.
 //!
 //! Fusing BatchNorm into the load saves storing the normalised activation (forward) and the gradient of the
-//! raw convolution output (backward). Invariant: padding is zero *after* the function, so a kernel never calls
+//! raw convolution output (backward). Each kind is a type of its own with the pointers that it needs, so a kernel is
+//! compiled for each ([`with_load`]). Invariant: padding is zero *after* the function, so a kernel never calls
 //! `load` for a pixel outside the map.
 
 use crate::cpu::base::shape::{MapShape, check_at_least, check_len};
-use crate::cpu::norm::Coefficients;
 use crate::cpu::simd::Simd;
 
 /// An NHWC activation, stored or computed on the fly. Per-channel slices have one entry a channel.
@@ -33,87 +33,194 @@ pub enum Source<'a> {
     },
 }
 
-pub(crate) const PLAIN: u8 = 0;
-pub(crate) const BN_RELU: u8 = 1;
-pub(crate) const BN_BACKWARD: u8 = 2;
+/// `dx = on_grad * dy + on_raw * x + constant`, one value a channel each (spare ones at the end are ignored).
+#[derive(Clone, Debug)]
+pub struct Coefficients {
+    /// `a`
+    pub on_grad: Vec<f32>,
+    /// `b`
+    pub on_raw: Vec<f32>,
+    /// `c`
+    pub constant: Vec<f32>,
+}
 
-/// A checked [`Source`] as pointers.
+impl Coefficients {
+    /// Zeros for `channels` channels.
+    pub fn new(channels: usize) -> Self {
+        let zeros = vec![0.0; channels];
+        Self { on_grad: zeros.clone(), on_raw: zeros.clone(), constant: zeros }
+    }
+}
+
+/// A [`Source`] whose lengths fit its shape, as pointers.
 #[derive(Clone, Copy)]
-pub(crate) struct RawSource {
-    pub(crate) kind: u8,
-    data: *const f32,
-    raw: *const f32,
-    channel: [*const f32; 3],
+pub(crate) enum CheckedSource {
+    Plain(PlainLoad),
+    BnRelu(BnReluLoad),
+    BnBackward(BnBackwardLoad),
 }
 
 // SAFETY: only read from, and what it points to outlives the kernel call that made it.
-unsafe impl Sync for RawSource {}
+unsafe impl Sync for CheckedSource {}
 // SAFETY: as above.
-unsafe impl Send for RawSource {}
+unsafe impl Send for CheckedSource {}
+
+/// Evaluates an expression with the load of a [`CheckedSource`], compiled once for each kind.
+macro_rules! with_load {
+    ($source:expr, $load:ident => $body:expr) => {
+        match $source {
+            $crate::cpu::fuse::load::CheckedSource::Plain($load) => $body,
+            $crate::cpu::fuse::load::CheckedSource::BnRelu($load) => $body,
+            $crate::cpu::fuse::load::CheckedSource::BnBackward($load) => $body,
+        }
+    };
+}
+pub(crate) use with_load;
 
 impl Source<'_> {
     /// Checks every length against `shape`.
     #[track_caller]
-    pub(crate) fn checked(&self, what: &str, shape: MapShape) -> RawSource {
-        let null = std::ptr::null();
+    pub(crate) fn checked(&self, what: &str, shape: MapShape) -> CheckedSource {
         match *self {
             Source::Plain(data) => {
                 check_len(what, data, shape.len());
-                RawSource { kind: PLAIN, data: data.as_ptr(), raw: null, channel: [null; 3] }
+                CheckedSource::Plain(PlainLoad { data: data.as_ptr() })
             }
             Source::BnRelu { raw, scale, shift } => {
                 check_len(what, raw, shape.len());
                 check_len(what, scale, shape.channels);
                 check_len(what, shift, shape.channels);
-                let channel = [scale.as_ptr(), shift.as_ptr(), null];
-                RawSource { kind: BN_RELU, data: raw.as_ptr(), raw: null, channel }
+                let (raw, scale, shift) = (raw.as_ptr(), scale.as_ptr(), shift.as_ptr());
+                CheckedSource::BnRelu(BnReluLoad { raw, scale, shift })
             }
             Source::BnBackward { grad, raw, coefficients } => {
                 check_len(what, grad, shape.len());
                 check_len(what, raw, shape.len());
-                let Coefficients { on_grad, on_raw, constant } = coefficients;
-                for part in [on_grad, on_raw, constant] {
-                    check_at_least(what, part, shape.channels);
-                }
-                let channel = [on_grad.as_ptr(), on_raw.as_ptr(), constant.as_ptr()];
-                RawSource { kind: BN_BACKWARD, data: grad.as_ptr(), raw: raw.as_ptr(), channel }
+                CheckedSource::BnBackward(BnBackwardLoad::checked(
+                    what,
+                    shape,
+                    grad.as_ptr(),
+                    raw.as_ptr(),
+                    coefficients,
+                ))
             }
         }
     }
 }
 
-impl RawSource {
-    /// The per-channel constants of the vector that starts at `channel`.
+/// How a kind of source is read, a vector of channels of one pixel at a time.
+pub(crate) trait Load: Copy {
+    /// What it needs of a vector of channels, whatever the pixel.
+    type Constants<S: Simd>: Copy;
+
+    /// The constants of the vector that starts at `channel`.
     ///
     /// # Safety
-    /// `channel + S::LANES` must not exceed the channels, and `KIND` must be `self.kind`.
-    #[inline(always)]
-    pub(crate) unsafe fn constants<S: Simd, const KIND: u8>(&self, channel: usize) -> [S::V; 3] {
-        // SAFETY: checked lengths, the caller's promise on `channel`.
-        unsafe {
-            let [a, b, c] = self.channel;
-            match KIND {
-                BN_RELU => [S::load(a.add(channel)), S::load(b.add(channel)), S::splat(0.0)],
-                BN_BACKWARD => [S::load(a.add(channel)), S::load(b.add(channel)), S::load(c.add(channel))],
-                _ => [S::splat(0.0); 3],
-            }
-        }
-    }
+    /// `channel + S::LANES` must not exceed the channels.
+    unsafe fn constants<S: Simd>(&self, channel: usize) -> Self::Constants<S>;
 
     /// The vector at `offset` floats into the map.
     ///
     /// # Safety
-    /// `offset + S::LANES` must not exceed the map, and `KIND` must be `self.kind`.
+    /// `offset + S::LANES` must not exceed the map.
+    unsafe fn load<S: Simd>(&self, offset: usize, constants: &Self::Constants<S>) -> S::V;
+}
+
+/// [`Source::Plain`]
+#[derive(Clone, Copy)]
+pub(crate) struct PlainLoad {
+    data: *const f32,
+}
+
+impl Load for PlainLoad {
+    type Constants<S: Simd> = ();
+
     #[inline(always)]
-    pub(crate) unsafe fn load<S: Simd, const KIND: u8>(&self, offset: usize, k: &[S::V; 3]) -> S::V {
+    unsafe fn constants<S: Simd>(&self, _channel: usize) {}
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(&self, offset: usize, (): &()) -> S::V {
+        // SAFETY: checked lengths, the caller's promise on `offset`.
+        unsafe { S::load(self.data.add(offset)) }
+    }
+}
+
+/// [`Source::BnRelu`]
+#[derive(Clone, Copy)]
+pub(crate) struct BnReluLoad {
+    raw: *const f32,
+    scale: *const f32,
+    shift: *const f32,
+}
+
+impl Load for BnReluLoad {
+    /// Scale and shift.
+    type Constants<S: Simd> = [S::V; 2];
+
+    #[inline(always)]
+    unsafe fn constants<S: Simd>(&self, channel: usize) -> [S::V; 2] {
+        // SAFETY: checked lengths, the caller's promise on `channel`.
+        unsafe { [S::load(self.scale.add(channel)), S::load(self.shift.add(channel))] }
+    }
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(&self, offset: usize, [scale, shift]: &[S::V; 2]) -> S::V {
+        // SAFETY: checked lengths, the caller's promise on `offset`.
+        unsafe { S::relu(S::fma(S::load(self.raw.add(offset)), *scale, *shift)) }
+    }
+}
+
+/// [`Source::BnBackward`]
+#[derive(Clone, Copy)]
+pub(crate) struct BnBackwardLoad {
+    grad: *const f32,
+    raw: *const f32,
+    on_grad: *const f32,
+    on_raw: *const f32,
+    constant: *const f32,
+}
+
+impl BnBackwardLoad {
+    /// Of two maps of this shape; checks the coefficients.
+    #[track_caller]
+    pub(crate) fn checked(
+        what: &str,
+        shape: MapShape,
+        grad: *const f32,
+        raw: *const f32,
+        coefficients: &Coefficients,
+    ) -> Self {
+        let Coefficients { on_grad, on_raw, constant } = coefficients;
+        for part in [on_grad, on_raw, constant] {
+            check_at_least(what, part, shape.channels);
+        }
+        let (on_grad, on_raw, constant) = (on_grad.as_ptr(), on_raw.as_ptr(), constant.as_ptr());
+        Self { grad, raw, on_grad, on_raw, constant }
+    }
+}
+
+impl Load for BnBackwardLoad {
+    /// Factor of the gradient, factor of the convolution's output, constant.
+    type Constants<S: Simd> = [S::V; 3];
+
+    #[inline(always)]
+    unsafe fn constants<S: Simd>(&self, channel: usize) -> [S::V; 3] {
+        // SAFETY: checked lengths, the caller's promise on `channel`.
+        unsafe {
+            [
+                S::load(self.on_grad.add(channel)),
+                S::load(self.on_raw.add(channel)),
+                S::load(self.constant.add(channel)),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(&self, offset: usize, [on_grad, on_raw, constant]: &[S::V; 3]) -> S::V {
         // SAFETY: checked lengths, the caller's promise on `offset`.
         unsafe {
-            let x = S::load(self.data.add(offset));
-            match KIND {
-                BN_RELU => S::relu(S::fma(x, k[0], k[1])),
-                BN_BACKWARD => S::fma(x, k[0], S::fma(S::load(self.raw.add(offset)), k[1], k[2])),
-                _ => x,
-            }
+            let raw = S::fma(S::load(self.raw.add(offset)), *on_raw, *constant);
+            S::fma(S::load(self.grad.add(offset)), *on_grad, raw)
         }
     }
 }

@@ -3,11 +3,12 @@
 //! Four kinds: store; store and gather BatchNorm's moments; add a bias and a residual, then ReLU (inference);
 //! and, for gradients, add what the output already holds, mask by a ReLU and gather the two sums that the
 //! BatchNorm before that ReLU needs.
+//! Each kind is a type of its own with the pointers that it needs, so a kernel is compiled for each ([`with_store`]).
 //! Invariant: sums of a run (a few hundred values of one channel) are taken in `f32`, squares about the run's
 //! first value, and carried to `f64`; so a large mean does not drown the variance.
 
+use super::sums::{ChannelSums, SumRows};
 use crate::cpu::base::shape::{MapShape, check_len};
-use crate::cpu::fuse::sums::{ChannelSums, SumRows};
 use crate::cpu::simd::Simd;
 
 /// What happens to an output value before it is stored.
@@ -85,207 +86,322 @@ pub struct Moments<'a> {
     pub sums: &'a mut ChannelSums,
 }
 
-pub(crate) const STORE: u8 = 0;
-pub(crate) const STATISTICS: u8 = 1;
-pub(crate) const INFERENCE: u8 = 2;
-pub(crate) const GRADIENT: u8 = 3;
-
-/// A checked [`Epilogue`] as pointers; null where a part is absent.
+/// An [`Epilogue`] whose lengths fit the output's shape, as pointers.
 #[derive(Clone, Copy)]
-pub(crate) struct RawEpilogue {
-    pub(crate) kind: u8,
-    out: *mut f32,
-    relu: bool,
-    accumulate: bool,
-    /// residual, or the mask's tensor
-    other: *const f32,
-    /// bias, or the mask's scale
-    scale: *const f32,
-    shift: *const f32,
-    raw: *const f32,
-    mean: *const f32,
-    sums: SumRows,
+pub(crate) enum CheckedEpilogue {
+    Store(PlainStore),
+    Statistics(StatisticsStore),
+    Inference(InferenceStore),
+    Gradient(GradientStore),
 }
 
 // SAFETY: threads write disjoint outputs and their own rows of sums; everything outlives the kernel call.
-unsafe impl Sync for RawEpilogue {}
+unsafe impl Sync for CheckedEpilogue {}
 // SAFETY: as above.
-unsafe impl Send for RawEpilogue {}
+unsafe impl Send for CheckedEpilogue {}
 
-impl RawEpilogue {
+/// Evaluates an expression with the store of a [`CheckedEpilogue`], compiled once for each kind.
+macro_rules! with_store {
+    ($epilogue:expr, $store:ident => $body:expr) => {
+        match $epilogue {
+            $crate::cpu::fuse::store::CheckedEpilogue::Store($store) => $body,
+            $crate::cpu::fuse::store::CheckedEpilogue::Statistics($store) => $body,
+            $crate::cpu::fuse::store::CheckedEpilogue::Inference($store) => $body,
+            $crate::cpu::fuse::store::CheckedEpilogue::Gradient($store) => $body,
+        }
+    };
+}
+pub(crate) use with_store;
+
+impl Epilogue<'_> {
     /// Checks every length against `shape`, the shape of `out`.
     #[track_caller]
-    pub(crate) fn checked(shape: MapShape, out: &mut [f32], epilogue: Epilogue<'_>, threads: usize) -> Self {
+    pub(crate) fn checked(self, shape: MapShape, out: &mut [f32], threads: usize) -> CheckedEpilogue {
         check_len("output", out, shape.len());
-        let null = std::ptr::null();
-        let mut raw = Self {
-            kind: STORE,
-            out: out.as_mut_ptr(),
-            relu: false,
-            accumulate: false,
-            other: null,
-            scale: null,
-            shift: null,
-            raw: null,
-            mean: null,
-            sums: SumRows::NONE,
-        };
-        match epilogue {
-            Epilogue::Store => {}
+        let out = out.as_mut_ptr();
+        match self {
+            Epilogue::Store => CheckedEpilogue::Store(PlainStore { out }),
             Epilogue::Statistics(sums) => {
-                raw.kind = STATISTICS;
-                raw.sums = sums.rows(shape.channels, threads);
+                let sums = sums.rows(shape.channels, threads);
+                CheckedEpilogue::Statistics(StatisticsStore { out, sums })
             }
             Epilogue::Inference { bias, residual, activation } => {
                 check_len("bias", bias, shape.channels);
-                raw.kind = INFERENCE;
-                raw.scale = bias.as_ptr();
-                raw.relu = activation == Activation::Relu;
                 if let Some(residual) = residual {
                     check_len("residual", residual, shape.len());
-                    raw.other = residual.as_ptr();
                 }
+                let residual = residual.map(|residual| residual.as_ptr());
+                CheckedEpilogue::Inference(InferenceStore { out, bias: bias.as_ptr(), residual, activation })
             }
             Epilogue::Gradient(Gradient { accumulate, mask, moments }) => {
-                raw.kind = GRADIENT;
-                raw.accumulate = accumulate == Accumulate::Yes;
-                match mask {
-                    Mask::None => {}
-                    Mask::Activation(activation) => {
-                        check_len("mask", activation, shape.len());
-                        raw.other = activation.as_ptr();
-                    }
-                    Mask::Bn { raw: x, scale, shift } => {
-                        check_len("mask", x, shape.len());
-                        check_len("mask scale", scale, shape.channels);
-                        check_len("mask shift", shift, shape.channels);
-                        raw.other = x.as_ptr();
-                        raw.scale = scale.as_ptr();
-                        raw.shift = shift.as_ptr();
-                    }
-                }
-                if let Some(Moments { raw: x, mean, sums }) = moments {
-                    check_len("moments' tensor", x, shape.len());
-                    check_len("moments' mean", mean, shape.channels);
-                    raw.raw = x.as_ptr();
-                    raw.mean = mean.as_ptr();
-                    raw.sums = sums.rows(shape.channels, threads);
-                }
+                let mask = mask.checked(shape);
+                let moments = moments.map(|moments| moments.checked(shape, threads));
+                CheckedEpilogue::Gradient(GradientStore { out, accumulate, mask, moments })
             }
         }
-        raw
     }
+}
+
+impl Mask<'_> {
+    #[track_caller]
+    fn checked(self, shape: MapShape) -> CheckedMask {
+        match self {
+            Mask::None => CheckedMask::None,
+            Mask::Activation(activation) => {
+                check_len("mask", activation, shape.len());
+                CheckedMask::Activation(activation.as_ptr())
+            }
+            Mask::Bn { raw, scale, shift } => {
+                check_len("mask", raw, shape.len());
+                check_len("mask scale", scale, shape.channels);
+                check_len("mask shift", shift, shape.channels);
+                CheckedMask::Bn { raw: raw.as_ptr(), scale: scale.as_ptr(), shift: shift.as_ptr() }
+            }
+        }
+    }
+}
+
+impl Moments<'_> {
+    #[track_caller]
+    fn checked(self, shape: MapShape, threads: usize) -> CheckedMoments {
+        let Moments { raw, mean, sums } = self;
+        check_len("moments' tensor", raw, shape.len());
+        check_len("moments' mean", mean, shape.channels);
+        let sums = sums.rows(shape.channels, threads);
+        CheckedMoments { raw: raw.as_ptr(), mean: mean.as_ptr(), sums }
+    }
+}
+
+/// How a kind of epilogue stores, run by run: some values of one vector of channels.
+pub(crate) trait Store: Copy {
+    /// The constants of a vector of channels, and the sums of a run.
+    type Run<S: Simd>;
 
     /// Starts a run of values of the channels from `channel` on.
     ///
     /// # Safety
-    /// `channel + S::LANES` must not exceed the channels, and `KIND` must be `self.kind`.
-    #[inline(always)]
-    pub(crate) unsafe fn begin<S: Simd, const KIND: u8>(&self, channel: usize) -> Run<S> {
-        // SAFETY: checked lengths.
-        unsafe {
-            let zero = S::splat(0.0);
-            Run {
-                scale: load_or_zero::<S>(self.scale, channel),
-                shift: load_or_zero::<S>(self.shift, channel),
-                pivot: load_or_zero::<S>(self.mean, channel),
-                first: zero,
-                second: zero,
-                count: 0,
-            }
-        }
-    }
+    /// `channel + S::LANES` must not exceed the channels.
+    unsafe fn begin<S: Simd>(&self, channel: usize) -> Self::Run<S>;
 
     /// Finishes and stores the vector `v` at `offset` floats into the output.
     ///
     /// # Safety
-    /// `offset + S::LANES` must not exceed the map, `KIND` must be `self.kind`, and the channel that of `run`.
-    #[inline(always)]
-    pub(crate) unsafe fn apply<S: Simd, const KIND: u8>(&self, run: &mut Run<S>, v: S::V, offset: usize) {
-        // SAFETY: checked lengths, the caller's promise on `offset`.
-        unsafe {
-            let mut v = v;
-            match KIND {
-                STATISTICS => {
-                    if run.count == 0 {
-                        run.pivot = v;
-                    }
-                    run.count += 1;
-                    let d = S::sub(v, run.pivot);
-                    run.first = S::add(run.first, d);
-                    run.second = S::fma(d, d, run.second);
-                }
-                INFERENCE => {
-                    v = S::add(v, run.scale);
-                    if !self.other.is_null() {
-                        v = S::add(v, S::load(self.other.add(offset)));
-                    }
-                    if self.relu {
-                        v = S::relu(v);
-                    }
-                }
-                GRADIENT => {
-                    if self.accumulate {
-                        v = S::add(v, S::load(self.out.add(offset)));
-                    }
-                    if !self.other.is_null() {
-                        let mut m = S::load(self.other.add(offset));
-                        if !self.scale.is_null() {
-                            m = S::fma(m, run.scale, run.shift);
-                        }
-                        v = S::keep_positive(v, m);
-                    }
-                    if self.sums.is_some() {
-                        run.first = S::add(run.first, v);
-                        let x = S::sub(S::load(self.raw.add(offset)), run.pivot);
-                        run.second = S::fma(v, x, run.second);
-                    }
-                }
-                _ => {}
-            }
-            S::store(self.out.add(offset), v);
-        }
-    }
+    /// `offset + S::LANES` must not exceed the map, and the channel that of `run`.
+    unsafe fn apply<S: Simd>(&self, run: &mut Self::Run<S>, v: S::V, offset: usize);
 
     /// Carries the sums of a run into the row of `thread`.
     ///
     /// # Safety
     /// As `begin`, with the same `channel`; every thread passes its own index.
+    unsafe fn end<S: Simd>(&self, run: Self::Run<S>, thread: usize, channel: usize);
+}
+
+/// [`Epilogue::Store`]
+#[derive(Clone, Copy)]
+pub(crate) struct PlainStore {
+    out: *mut f32,
+}
+
+impl Store for PlainStore {
+    type Run<S: Simd> = ();
+
     #[inline(always)]
-    pub(crate) unsafe fn end<S: Simd, const KIND: u8>(&self, run: Run<S>, thread: usize, channel: usize) {
-        if (KIND != STATISTICS && KIND != GRADIENT) || !self.sums.is_some() {
-            return;
+    unsafe fn begin<S: Simd>(&self, _channel: usize) {}
+
+    #[inline(always)]
+    unsafe fn apply<S: Simd>(&self, (): &mut (), v: S::V, offset: usize) {
+        // SAFETY: checked lengths, the caller's promise on `offset`.
+        unsafe { S::store(self.out.add(offset), v) }
+    }
+
+    #[inline(always)]
+    unsafe fn end<S: Simd>(&self, (): (), _thread: usize, _channel: usize) {}
+}
+
+/// [`Epilogue::Statistics`]
+#[derive(Clone, Copy)]
+pub(crate) struct StatisticsStore {
+    out: *mut f32,
+    sums: SumRows,
+}
+
+/// Sums of a run about its first value, and how many values there were.
+pub(crate) struct Spread<S: Simd> {
+    pivot: S::V,
+    sum: S::V,
+    squares: S::V,
+    count: usize,
+}
+
+impl Store for StatisticsStore {
+    type Run<S: Simd> = Spread<S>;
+
+    #[inline(always)]
+    unsafe fn begin<S: Simd>(&self, _channel: usize) -> Spread<S> {
+        // SAFETY: `S` is available to whoever names it.
+        let zero = unsafe { S::splat(0.0) };
+        Spread { pivot: zero, sum: zero, squares: zero, count: 0 }
+    }
+
+    #[inline(always)]
+    unsafe fn apply<S: Simd>(&self, run: &mut Spread<S>, v: S::V, offset: usize) {
+        if run.count == 0 {
+            run.pivot = v;
         }
-        let (mut first, mut second, mut pivot) = ([0.0f32; 16], [0.0f32; 16], [0.0f32; 16]);
+        run.count += 1;
+        // SAFETY: checked lengths, the caller's promise on `offset`.
+        unsafe {
+            let d = S::sub(v, run.pivot);
+            run.sum = S::add(run.sum, d);
+            run.squares = S::fma(d, d, run.squares);
+            S::store(self.out.add(offset), v);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn end<S: Simd>(&self, run: Spread<S>, thread: usize, channel: usize) {
+        let (mut sums, mut squares, mut pivots) = ([0.0f32; 16], [0.0f32; 16], [0.0f32; 16]);
+        let n = run.count as f64;
         // SAFETY: the arrays hold a vector of any level; the row of sums is this thread's.
         unsafe {
-            S::store(first.as_mut_ptr(), run.first);
-            S::store(second.as_mut_ptr(), run.second);
-            S::store(pivot.as_mut_ptr(), run.pivot);
-            let n = run.count as f64;
+            S::store(sums.as_mut_ptr(), run.sum);
+            S::store(squares.as_mut_ptr(), run.squares);
+            S::store(pivots.as_mut_ptr(), run.pivot);
             for lane in 0..S::LANES {
-                let (s, q, p) = (f64::from(first[lane]), f64::from(second[lane]), f64::from(pivot[lane]));
-                let (s, q) = if KIND == STATISTICS { (s + n * p, q + p * (2.0 * s + n * p)) } else { (s, q) };
-                self.sums.add(thread, channel + lane, s, q);
+                let (sum, square) = (f64::from(sums[lane]), f64::from(squares[lane]));
+                let pivot = f64::from(pivots[lane]);
+                let (sum, square) = (sum + n * pivot, square + pivot * (2.0 * sum + n * pivot));
+                self.sums.add(thread, channel + lane, sum, square);
             }
         }
     }
 }
 
-/// # Safety
-/// `p`, unless null, must cover `channel + S::LANES` floats.
-#[inline(always)]
-unsafe fn load_or_zero<S: Simd>(p: *const f32, channel: usize) -> S::V {
-    // SAFETY: the caller's promise.
-    unsafe { if p.is_null() { S::splat(0.0) } else { S::load(p.add(channel)) } }
+/// [`Epilogue::Inference`]
+#[derive(Clone, Copy)]
+pub(crate) struct InferenceStore {
+    out: *mut f32,
+    bias: *const f32,
+    residual: Option<*const f32>,
+    activation: Activation,
 }
 
-/// The running sums and constants of one vector of channels.
-pub(crate) struct Run<S: Simd> {
+/// The bias of a vector of channels.
+pub(crate) struct Bias<S: Simd>(S::V);
+
+impl Store for InferenceStore {
+    type Run<S: Simd> = Bias<S>;
+
+    #[inline(always)]
+    unsafe fn begin<S: Simd>(&self, channel: usize) -> Bias<S> {
+        // SAFETY: checked lengths, the caller's promise on `channel`.
+        Bias(unsafe { S::load(self.bias.add(channel)) })
+    }
+
+    #[inline(always)]
+    unsafe fn apply<S: Simd>(&self, run: &mut Bias<S>, v: S::V, offset: usize) {
+        // SAFETY: checked lengths, the caller's promise on `offset`.
+        unsafe {
+            let mut v = S::add(v, run.0);
+            if let Some(residual) = self.residual {
+                v = S::add(v, S::load(residual.add(offset)));
+            }
+            if self.activation == Activation::Relu {
+                v = S::relu(v);
+            }
+            S::store(self.out.add(offset), v);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn end<S: Simd>(&self, _run: Bias<S>, _thread: usize, _channel: usize) {}
+}
+
+/// [`Epilogue::Gradient`]
+#[derive(Clone, Copy)]
+pub(crate) struct GradientStore {
+    out: *mut f32,
+    accumulate: Accumulate,
+    mask: CheckedMask,
+    moments: Option<CheckedMoments>,
+}
+
+#[derive(Clone, Copy)]
+enum CheckedMask {
+    None,
+    Activation(*const f32),
+    Bn { raw: *const f32, scale: *const f32, shift: *const f32 },
+}
+
+#[derive(Clone, Copy)]
+struct CheckedMoments {
+    raw: *const f32,
+    mean: *const f32,
+    sums: SumRows,
+}
+
+/// The constants of mask and moments, zeros where there is no such thing, and the two sums.
+pub(crate) struct Gathered<S: Simd> {
     scale: S::V,
     shift: S::V,
-    pivot: S::V,
-    first: S::V,
-    second: S::V,
-    count: usize,
+    mean: S::V,
+    sum: S::V,
+    moment: S::V,
+}
+
+impl Store for GradientStore {
+    type Run<S: Simd> = Gathered<S>;
+
+    #[inline(always)]
+    unsafe fn begin<S: Simd>(&self, channel: usize) -> Gathered<S> {
+        // SAFETY: checked lengths, the caller's promise on `channel`.
+        unsafe {
+            let zero = S::splat(0.0);
+            let (scale, shift) = match self.mask {
+                CheckedMask::Bn { scale, shift, .. } => {
+                    (S::load(scale.add(channel)), S::load(shift.add(channel)))
+                }
+                CheckedMask::None | CheckedMask::Activation(_) => (zero, zero),
+            };
+            let mean = match self.moments {
+                Some(moments) => S::load(moments.mean.add(channel)),
+                None => zero,
+            };
+            Gathered { scale, shift, mean, sum: zero, moment: zero }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn apply<S: Simd>(&self, run: &mut Gathered<S>, v: S::V, offset: usize) {
+        // SAFETY: checked lengths, the caller's promise on `offset`.
+        unsafe {
+            let mut v = v;
+            if self.accumulate == Accumulate::Yes {
+                v = S::add(v, S::load(self.out.add(offset)));
+            }
+            match self.mask {
+                CheckedMask::None => {}
+                CheckedMask::Activation(activation) => {
+                    v = S::keep_positive(v, S::load(activation.add(offset)));
+                }
+                CheckedMask::Bn { raw, .. } => {
+                    v = S::keep_positive(v, S::fma(S::load(raw.add(offset)), run.scale, run.shift));
+                }
+            }
+            if let Some(moments) = self.moments {
+                run.sum = S::add(run.sum, v);
+                let x = S::sub(S::load(moments.raw.add(offset)), run.mean);
+                run.moment = S::fma(v, x, run.moment);
+            }
+            S::store(self.out.add(offset), v);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn end<S: Simd>(&self, run: Gathered<S>, thread: usize, channel: usize) {
+        if let Some(moments) = self.moments {
+            // SAFETY: the row of sums is this thread's, and holds the channels.
+            unsafe { moments.sums.add_lanes::<S>(thread, channel, run.sum, run.moment) }
+        }
+    }
 }

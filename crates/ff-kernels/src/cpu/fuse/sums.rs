@@ -5,6 +5,7 @@
 //! them here.
 
 use crate::cpu::base::shape::product;
+use crate::cpu::simd::Simd;
 
 /// Per-channel pairs of sums: `(sum x, sum x^2)` or `(sum g, sum g (x - mean))`.
 pub struct ChannelSums {
@@ -69,12 +70,6 @@ unsafe impl Sync for SumRows {}
 unsafe impl Send for SumRows {}
 
 impl SumRows {
-    pub(crate) const NONE: Self = Self { data: std::ptr::null_mut(), capacity: 0 };
-
-    pub(crate) fn is_some(&self) -> bool {
-        !self.data.is_null()
-    }
-
     /// Adds to the sums of `channel` in the row of `thread`.
     ///
     /// # Safety
@@ -86,6 +81,23 @@ impl SumRows {
             let at = self.data.add(thread * 2 * self.capacity + channel);
             *at += first;
             *at.add(self.capacity) += second;
+        }
+    }
+
+    /// Adds a vector to each of the two sums of the channels from `channel` on.
+    ///
+    /// # Safety
+    /// As [`Self::add`], for every lane; `S` available.
+    #[inline(always)]
+    pub(crate) unsafe fn add_lanes<S: Simd>(&self, thread: usize, channel: usize, first: S::V, second: S::V) {
+        let (mut firsts, mut seconds) = ([0.0f32; 16], [0.0f32; 16]);
+        // SAFETY: the arrays hold a vector of any level; the rest is the caller's promise.
+        unsafe {
+            S::store(firsts.as_mut_ptr(), first);
+            S::store(seconds.as_mut_ptr(), second);
+            for lane in 0..S::LANES {
+                self.add(thread, channel + lane, f64::from(firsts[lane]), f64::from(seconds[lane]));
+            }
         }
     }
 }

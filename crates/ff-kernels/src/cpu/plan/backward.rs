@@ -5,7 +5,7 @@
 
 use super::backbone::{Buffers, Plan};
 use super::block::Conv;
-use super::buffers::TrainBlock;
+use super::buffers::{Normed, TrainBlock};
 use super::forward::bn_relu;
 use crate::cpu::base::shape::{MapShape, check_len};
 use crate::cpu::conv::indirect::Branch;
@@ -53,14 +53,15 @@ impl Plan {
         sums.reset(shape.channels);
         let moments = last.map(|last| {
             let block = &train.blocks[last];
-            Moments { raw: &block.raw2[..shape.len()], mean: &block.norm2.mean, sums: &mut *sums }
+            Moments { raw: &block.second.raw[..shape.len()], mean: &block.second.norm.mean, sums: &mut *sums }
         });
         let mask = Mask::Activation(&activation[..shape.len()]);
         let epilogue = Epilogue::Gradient(Gradient { accumulate: Accumulate::No, mask, moments });
         global_average_backward(pool, shape, grad_embedding, &mut grad[..shape.len()], epilogue);
 
         for (i, block) in blocks.iter().enumerate().rev() {
-            let TrainBlock { raw1, norm1, raw2, norm2, branch, .. } = &train.blocks[i];
+            let TrainBlock { first, second, branch, .. } = &train.blocks[i];
+            let (Normed { raw: raw1, norm: norm1 }, Normed { raw: raw2, norm: norm2 }) = (first, second);
             let (len, pixels) = (block.output.len(), block.output.pixels());
             let (raw1, raw2) = (&raw1[..len], &raw2[..len]);
             let g = &mut grad[..len];
@@ -94,7 +95,7 @@ impl Plan {
             let x: &[f32] = if i > 0 { &train.blocks[i - 1].out } else { &train.pooled };
             let x = &x[..block.input.len()];
             let slot = &block.layout.first.conv;
-            if let (Some((raw, norm)), Some(conv), Some(layer)) =
+            if let (Some(Normed { raw, norm }), Some(conv), Some(layer)) =
                 (branch, &block.branch, &block.layout.downsample)
             {
                 let raw = &raw[..len];
@@ -109,8 +110,8 @@ impl Plan {
             sums.reset(block.input.channels);
             let epilogue = |accumulate, sums| {
                 let moments = before.map(|before| Moments {
-                    raw: &before.raw2[..block.input.len()],
-                    mean: &before.norm2.mean,
+                    raw: &before.second.raw[..block.input.len()],
+                    mean: &before.second.norm.mean,
                     sums,
                 });
                 Epilogue::Gradient(Gradient { accumulate, mask: Mask::Activation(x), moments })
@@ -172,8 +173,8 @@ impl Plan {
             }
         }
 
-        let (shape, norm) = (max_pool.output(), &train.stem_norm);
-        let (raw, argmax) = (&train.stem_raw[..stem.output().len()], &argmax[..shape.len()]);
+        let (shape, norm) = (max_pool.output(), &train.stem.norm);
+        let (raw, argmax) = (&train.stem.raw[..stem.output().len()], &argmax[..shape.len()]);
         let g = &grad[..shape.len()];
         sums.reset(shape.channels);
         max_pool.gather_backward(pool, g, argmax, raw, &norm.mean, sums, workspace);

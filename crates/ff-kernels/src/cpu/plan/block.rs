@@ -26,6 +26,19 @@ pub(super) enum Conv {
     Indirect(IndirectConv),
 }
 
+/// Floats that a convolution works in.
+struct Workspace {
+    /// Forward and for the input gradient.
+    both_ways: usize,
+    weight_gradient: usize,
+}
+
+impl Workspace {
+    fn of(conv: &IndirectConv) -> Self {
+        Self { both_ways: conv.workspace_len(), weight_gradient: conv.gradient_workspace_len() }
+    }
+}
+
 impl Conv {
     /// Winograd wherever it applies, save for inference on a handful of pixels.
     fn choose(input: MapShape, outputs: usize, stride: usize, threads: usize, mode: Mode) -> Self {
@@ -53,11 +66,12 @@ impl Conv {
         }
     }
 
-    /// Floats of workspace: forward and input gradient, and weight gradient.
-    fn workspace_len(&self) -> (usize, usize) {
+    fn workspace_len(&self) -> Workspace {
         match self {
-            Self::Winograd(conv) => (conv.workspace_len(), conv.gradient_workspace_len()),
-            Self::Indirect(conv) => (conv.workspace_len(), conv.gradient_workspace_len()),
+            Self::Winograd(conv) => {
+                Workspace { both_ways: conv.workspace_len(), weight_gradient: conv.gradient_workspace_len() }
+            }
+            Self::Indirect(conv) => Workspace::of(conv),
         }
     }
 
@@ -138,12 +152,12 @@ impl Block {
     }
 
     pub(super) fn workspace_len(&self, mode: Mode) -> usize {
-        let branch = self.branch.map_or((0, 0), |conv| (conv.workspace_len(), conv.gradient_workspace_len()));
-        let all = [self.first.workspace_len(), self.second.workspace_len(), branch];
-        let needed = |(forward, gradient): (usize, usize)| match mode {
-            Mode::Infer => forward,
-            Mode::Train => forward.max(gradient),
+        let both = [self.first.workspace_len(), self.second.workspace_len()];
+        let all = both.into_iter().chain(self.branch.as_ref().map(Workspace::of));
+        let needed = |space: Workspace| match mode {
+            Mode::Infer => space.both_ways,
+            Mode::Train => space.both_ways.max(space.weight_gradient),
         };
-        all.into_iter().map(needed).fold(0, usize::max)
+        all.map(needed).fold(0, usize::max)
     }
 }

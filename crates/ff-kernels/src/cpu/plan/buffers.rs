@@ -12,8 +12,7 @@ use crate::cpu::pool::MaxPool;
 
 /// Everything the backward pass reads, and the gradients it passes on.
 pub(super) struct TrainBuffers {
-    pub(super) stem_raw: Buffer,
-    pub(super) stem_norm: Norm,
+    pub(super) stem: Normed,
     pub(super) pooled: Buffer,
     pub(super) blocks: Vec<TrainBlock>,
     /// Gradients: of a block's output, of its first BatchNorm's output, of its input.
@@ -24,12 +23,16 @@ pub(super) struct TrainBuffers {
 
 /// What one block keeps for its backward pass.
 pub(super) struct TrainBlock {
-    pub(super) raw1: Buffer,
-    pub(super) norm1: Norm,
-    pub(super) raw2: Buffer,
-    pub(super) norm2: Norm,
-    pub(super) branch: Option<(Buffer, Norm)>,
+    pub(super) first: Normed,
+    pub(super) second: Normed,
+    pub(super) branch: Option<Normed>,
     pub(super) out: Buffer,
+}
+
+/// A convolution's output and the BatchNorm of it.
+pub(super) struct Normed {
+    pub(super) raw: Buffer,
+    pub(super) norm: Norm,
 }
 
 /// Activations in flight and folded weights.
@@ -37,8 +40,15 @@ pub(super) struct InferBuffers {
     pub(super) stem_out: Buffer,
     pub(super) maps: [Buffer; 3],
     pub(super) stem: Folded,
-    pub(super) blocks: Vec<[Option<Folded>; 3]>,
+    pub(super) blocks: Vec<FoldedBlock>,
     pub(super) fresh: bool,
+}
+
+/// The convolutions of one block.
+pub(super) struct FoldedBlock {
+    pub(super) first: Folded,
+    pub(super) second: Folded,
+    pub(super) branch: Option<Folded>,
 }
 
 /// A convolution with its BatchNorm folded in.
@@ -52,20 +62,16 @@ pub(super) struct Folded {
 impl TrainBuffers {
     pub(super) fn new(stem: &Stem, max_pool: &MaxPool, blocks: &[Block]) -> Self {
         let buffer = |shape: MapShape| Buffer::zeroed(shape.len());
-        let norm = |shape: MapShape| Norm::new(shape.channels);
         let largest = blocks.iter().map(|b| b.output.len()).fold(max_pool.output().len(), usize::max);
         Self {
-            stem_raw: buffer(stem.output()),
-            stem_norm: norm(stem.output()),
+            stem: Normed::new(stem.output()),
             pooled: buffer(max_pool.output()),
             blocks: blocks
                 .iter()
                 .map(|block| TrainBlock {
-                    raw1: buffer(block.output),
-                    norm1: norm(block.output),
-                    raw2: buffer(block.output),
-                    norm2: norm(block.output),
-                    branch: block.branch.map(|_| (buffer(block.output), norm(block.output))),
+                    first: Normed::new(block.output),
+                    second: Normed::new(block.output),
+                    branch: block.branch.map(|_| Normed::new(block.output)),
                     out: buffer(block.output),
                 })
                 .collect(),
@@ -76,12 +82,19 @@ impl TrainBuffers {
 
     pub(super) fn len(&self) -> usize {
         let block = |b: &TrainBlock| {
-            b.raw1.len() + b.raw2.len() + b.out.len() + b.branch.as_ref().map_or(0, |(raw, _)| raw.len())
+            let branch = b.branch.as_ref().map_or(0, |branch| branch.raw.len());
+            b.first.raw.len() + b.second.raw.len() + b.out.len() + branch
         };
-        self.stem_raw.len()
+        self.stem.raw.len()
             + self.pooled.len()
             + self.blocks.iter().map(block).sum::<usize>()
             + self.grads.iter().map(|grad| grad.len()).sum::<usize>()
+    }
+}
+
+impl Normed {
+    fn new(shape: MapShape) -> Self {
+        Self { raw: Buffer::zeroed(shape.len()), norm: Norm::new(shape.channels) }
     }
 }
 
@@ -97,11 +110,11 @@ impl InferBuffers {
             .iter()
             .map(|block| {
                 let channels = block.output.channels;
-                [
-                    Some(folded(channels, block.first.prepared_len())),
-                    Some(folded(channels, block.second.prepared_len())),
-                    block.branch.map(|conv| folded(channels, Some(conv.packed_len()))),
-                ]
+                FoldedBlock {
+                    first: folded(channels, block.first.prepared_len()),
+                    second: folded(channels, block.second.prepared_len()),
+                    branch: block.branch.map(|conv| folded(channels, Some(conv.packed_len()))),
+                }
             })
             .collect();
         Self {
@@ -117,8 +130,7 @@ impl InferBuffers {
         let filters: usize = self
             .blocks
             .iter()
-            .flatten()
-            .flatten()
+            .flat_map(|block| [&block.first, &block.second].into_iter().chain(&block.branch))
             .map(|folded| folded.filters.as_ref().map_or(0, |filters| filters.len()))
             .sum();
         self.stem_out.len() + self.maps.iter().map(|map| map.len()).sum::<usize>() + filters

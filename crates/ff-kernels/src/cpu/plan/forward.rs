@@ -1,7 +1,7 @@
 //! The training forward pass: raw convolution outputs and block outputs are kept, normalised ones are not.
 
 use super::backbone::{Buffers, Plan};
-use super::buffers::TrainBlock;
+use super::buffers::{Normed, TrainBlock};
 use crate::cpu::base::shape::{MapShape, check_len};
 use crate::cpu::conv::winograd::Filters;
 use crate::cpu::fuse::load::Source;
@@ -44,21 +44,22 @@ impl Plan {
 
         let packed = &mut packed_images[..stem.packed_len()];
         stem.pack_images(pool, images, packed);
-        let raw = &mut train.stem_raw[..stem.output().len()];
+        let raw = &mut train.stem.raw[..stem.output().len()];
         let ConvNorm { conv, norm: bn } = &layout.stem;
         sums.reset(stem.output().channels);
         let epilogue = Epilogue::Statistics(sums);
         stem.forward(pool, packed, &params[conv.range()], None, raw, epilogue, workspace);
-        normalise(&mut train.stem_norm, sums, stem.output(), bn, params, running);
+        normalise(&mut train.stem.norm, sums, stem.output(), bn, params, running);
         let pooled = &mut train.pooled[..max_pool.output().len()];
         let argmax = &mut argmax[..pooled.len()];
-        max_pool.forward(pool, bn_relu(raw, &train.stem_norm), pooled, argmax);
+        max_pool.forward(pool, bn_relu(raw, &train.stem.norm), pooled, argmax);
 
         for (i, block) in blocks.iter().enumerate() {
             let (done, rest) = train.blocks.split_at_mut(i);
             let x: &[f32] = done.last().map_or(&train.pooled, |last| &last.out);
             let x = &x[..block.input.len()];
-            let TrainBlock { raw1, norm1, raw2, norm2, branch, out } = &mut rest[0];
+            let TrainBlock { first, second, branch, out } = &mut rest[0];
+            let (Normed { raw: raw1, norm: norm1 }, Normed { raw: raw2, norm: norm2 }) = (first, second);
             let len = block.output.len();
             let (raw1, raw2, out) = (&mut raw1[..len], &mut raw2[..len], &mut out[..len]);
 
@@ -74,7 +75,7 @@ impl Plan {
             normalise(norm2, sums, block.output, &block.layout.second.norm, params, running);
 
             let residual = match (branch, &block.branch, &block.layout.downsample) {
-                (Some((raw, norm)), Some(conv), Some(layer)) => {
+                (Some(Normed { raw, norm }), Some(conv), Some(layer)) => {
                     let raw = &mut raw[..len];
                     sums.reset(block.output.channels);
                     conv.forward(

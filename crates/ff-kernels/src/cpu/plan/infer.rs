@@ -1,7 +1,7 @@
 //! Inference: every BatchNorm folded into the convolution before it, the residual and ReLU into its epilogue.
 
 use super::backbone::{Buffers, Plan};
-use super::buffers::Folded;
+use super::buffers::{Folded, FoldedBlock};
 use crate::cpu::base::shape::check_len;
 use crate::cpu::conv::winograd::Filters;
 use crate::cpu::fuse::load::Source;
@@ -38,9 +38,7 @@ impl Plan {
 
         let mut shape = max_pool.output();
         for (block, folded) in blocks.iter().zip(&infer.blocks) {
-            let [Some(first), Some(second), branch] = folded else {
-                unreachable!("two convolutions a block")
-            };
+            let FoldedBlock { first, second, branch } = folded;
             shape = block.output;
             let len = shape.len();
             let (input, middle) = (&mut x[..block.input.len()], &mut middle[..len]);
@@ -84,27 +82,21 @@ impl Plan {
         }
         infer.stem.take(&layout.stem.norm, params, running);
         for (block, folded) in blocks.iter().zip(&mut infer.blocks) {
-            let layers =
-                [Some(&block.layout.first), Some(&block.layout.second), block.layout.downsample.as_ref()];
-            for (layer, folded) in layers.into_iter().zip(folded.iter_mut()) {
-                if let (Some(layer), Some(folded)) = (layer, folded) {
-                    folded.take(&layer.norm, params, running);
-                }
-            }
-            let [Some(first), Some(second), branch] = folded else {
-                unreachable!("two convolutions a block")
-            };
+            let FoldedBlock { first, second, branch } = folded;
             for (folded, conv, layer) in
                 [(first, &block.first, &block.layout.first), (second, &block.second, &block.layout.second)]
             {
+                folded.take(&layer.norm, params, running);
                 if let Some(filters) = &mut folded.filters {
                     conv.prepare(pool, &params[layer.conv.range()], &folded.scale, filters);
                 }
             }
-            if let (Some(branch), Some(conv), Some(layer)) = (branch, &block.branch, &block.layout.downsample)
-                && let Some(filters) = &mut branch.filters
+            if let (Some(folded), Some(conv), Some(layer)) = (branch, &block.branch, &block.layout.downsample)
             {
-                conv.pack(pool, &params[layer.conv.range()], Some(&branch.scale), filters);
+                folded.take(&layer.norm, params, running);
+                if let Some(filters) = &mut folded.filters {
+                    conv.pack(pool, &params[layer.conv.range()], Some(&folded.scale), filters);
+                }
             }
         }
         infer.fresh = true;

@@ -2,7 +2,7 @@
 
 use crate::cpu::base::shape::{MapShape, check_channels, check_len, product};
 use crate::cpu::base::threads::{ThreadPool, split};
-use crate::cpu::fuse::store::{Epilogue, GRADIENT, INFERENCE, RawEpilogue, STATISTICS, STORE};
+use crate::cpu::fuse::store::{CheckedEpilogue, Epilogue, Store, with_store};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 
 /// `out (B,C) = mean over pixels of x`.
@@ -38,7 +38,7 @@ pub fn global_average_backward(
     check_channels("average pool", shape.channels);
     let outputs = product("average pool", &[shape.batch, shape.channels]);
     check_len("average pool output gradient", grad_out, outputs);
-    let epilogue = RawEpilogue::checked(shape, grad_in, epilogue, pool.threads());
+    let epilogue = epilogue.checked(shape, grad_in, pool.threads());
     pool.run(|thread| {
         let images = split(shape.batch, pool.threads(), thread);
         let kernel = AverageBackward { shape, grad: grad_out.as_ptr(), epilogue, images, thread };
@@ -50,7 +50,7 @@ pub fn global_average_backward(
 struct AverageBackward {
     shape: MapShape,
     grad: *const f32,
-    epilogue: RawEpilogue,
+    epilogue: CheckedEpilogue,
     images: std::ops::Range<usize>,
     thread: usize,
 }
@@ -59,14 +59,7 @@ impl Kernel for AverageBackward {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: the maker of this kernel checked the lengths.
-        unsafe {
-            match self.epilogue.kind {
-                STATISTICS => self.go::<S, STATISTICS>(),
-                INFERENCE => self.go::<S, INFERENCE>(),
-                GRADIENT => self.go::<S, GRADIENT>(),
-                _ => self.go::<S, STORE>(),
-            }
-        }
+        unsafe { with_store!(self.epilogue, store => self.go::<S, _>(store)) }
     }
 }
 
@@ -74,7 +67,7 @@ impl AverageBackward {
     /// # Safety
     /// `S` available, lengths checked.
     #[inline(always)]
-    unsafe fn go<S: Simd, const KIND: u8>(&self) {
+    unsafe fn go<S: Simd, E: Store>(&self, store: E) {
         let (pixels, channels) = (self.shape.height * self.shape.width, self.shape.channels);
         for image in self.images.clone() {
             let mut channel = 0;
@@ -83,12 +76,12 @@ impl AverageBackward {
                 unsafe {
                     let factor = S::splat(1.0 / pixels as f32);
                     let v = S::mul(S::load(self.grad.add(image * channels + channel)), factor);
-                    let mut run = self.epilogue.begin::<S, KIND>(channel);
+                    let mut run = store.begin::<S>(channel);
                     for pixel in 0..pixels {
                         let offset = (image * pixels + pixel) * channels + channel;
-                        self.epilogue.apply::<S, KIND>(&mut run, v, offset);
+                        store.apply::<S>(&mut run, v, offset);
                     }
-                    self.epilogue.end::<S, KIND>(run, self.thread, channel);
+                    store.end::<S>(run, self.thread, channel);
                 }
                 channel += S::LANES;
             }

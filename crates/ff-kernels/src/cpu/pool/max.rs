@@ -5,7 +5,7 @@
 
 use crate::cpu::base::shape::{MapShape, check_channels, check_len};
 use crate::cpu::base::threads::{SharedMut, ThreadPool, split};
-use crate::cpu::fuse::load::{BN_BACKWARD, BN_RELU, PLAIN, RawSource, Source};
+use crate::cpu::fuse::load::{CheckedSource, Load, Source, with_load};
 use crate::cpu::fuse::sums::ChannelSums;
 use crate::cpu::norm::Gather;
 use crate::cpu::simd::{Kernel, Level, Simd, dispatch};
@@ -98,7 +98,7 @@ impl MaxPool {
 
 struct Forward {
     pool: MaxPool,
-    source: RawSource,
+    source: CheckedSource,
     out: *mut f32,
     argmax: *mut u8,
     rows: std::ops::Range<usize>,
@@ -108,13 +108,7 @@ impl Kernel for Forward {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: the maker of this kernel checked the lengths.
-        unsafe {
-            match self.source.kind {
-                BN_RELU => self.go::<S, BN_RELU>(),
-                BN_BACKWARD => self.go::<S, BN_BACKWARD>(),
-                _ => self.go::<S, PLAIN>(),
-            }
-        }
+        unsafe { with_load!(self.source, load => self.go::<S, _>(load)) }
     }
 }
 
@@ -122,7 +116,7 @@ impl Forward {
     /// # Safety
     /// `S` available, lengths checked.
     #[inline(always)]
-    unsafe fn go<S: Simd, const KIND: u8>(&self) {
+    unsafe fn go<S: Simd, L: Load>(&self, load: L) {
         let MapShape { height, width, channels, .. } = self.pool.input;
         let output = self.pool.output;
         for at in self.rows.clone() {
@@ -132,7 +126,7 @@ impl Forward {
                 while channel < channels {
                     // SAFETY: only pixels inside the map are read, and only outputs inside it written.
                     unsafe {
-                        let k = self.source.constants::<S, KIND>(channel);
+                        let k = load.constants::<S>(channel);
                         let first_row = usize::from(oy == 0);
                         let first_column = usize::from(ox == 0);
                         let last_row = 2.min(height - oy * 2);
@@ -144,7 +138,7 @@ impl Forward {
                             let row = (image * height + oy * 2 + r - 1) * width;
                             for s in first_column..=last_column {
                                 let offset = (row + ox * 2 + s - 1) * channels + channel;
-                                let v = self.source.load::<S, KIND>(offset, &k);
+                                let v = load.load::<S>(offset, &k);
                                 place = S::pick(v, best, S::splat((r * 3 + s) as f32), place);
                                 best = S::pick(v, best, v, best);
                             }

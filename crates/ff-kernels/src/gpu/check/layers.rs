@@ -2,7 +2,7 @@
 
 use super::{Bench, Workbench, noise, rounded, stored_noise, wide};
 use crate::cpu::base::shape::MapShape;
-use crate::gpu::program::command::{Buffer, Element, Operation, Place};
+use crate::gpu::program::command::{Buffer, Constants, Element, Operation, Place};
 use crate::gpu::program::convs::{Conv, Convs, pooled};
 use crate::gpu::program::layers::{Mask, Residual, Writer};
 use crate::network::{Config, EPS, Layout, MOMENTUM, Stage};
@@ -36,7 +36,7 @@ pub(super) fn check<W: Workbench>(bench: &mut Bench<'_, W>, element: Element) ->
 
 fn start<W: Workbench>(bench: &mut Bench<'_, W>, writer: &Writer) -> Result<(), W::Error> {
     bench.machine.reserve(Buffer::Arena, writer.arena.len())?;
-    let (place, bytes) = writer.constants();
+    let Constants { place, bytes } = writer.constants();
     bench.machine.write(place, &bytes)
 }
 

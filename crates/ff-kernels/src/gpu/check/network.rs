@@ -39,7 +39,7 @@ pub(super) fn check<W: Workbench>(bench: &mut Bench<'_, W>, element: Element) ->
     bench.machine.reserve(Buffer::Gradient, 4 * parameters.len())?;
     let program = Program::train(&config, element, BATCH, height, width);
     bench.machine.reserve(Buffer::Arena, program.arena_len)?;
-    bench.machine.write(program.constants.0, &program.constants.1)?;
+    bench.machine.write(program.constants.place, &program.constants.bytes)?;
     bench.machine.run(&program.from_planes)?;
     bench.machine.run(&program.forward)?;
     bench.write_f32(program.grad_embedding.expect("a training program"), &grad)?;
@@ -59,7 +59,7 @@ pub(super) fn check<W: Workbench>(bench: &mut Bench<'_, W>, element: Element) ->
     bench.fill(Buffer::Statistics, &moved)?;
     let program = Program::infer(&config, element, BATCH, height, width);
     bench.machine.reserve(Buffer::Arena, program.arena_len)?;
-    bench.machine.write(program.constants.0, &program.constants.1)?;
+    bench.machine.write(program.constants.place, &program.constants.bytes)?;
     bench.machine.run(&program.prepare)?;
     bench.machine.run(&program.from_planes)?;
     bench.machine.run(&program.forward)?;

@@ -15,7 +15,7 @@ use super::driver::{During, Gpu};
 use super::memory::DeviceBytes;
 use super::span::{Memory, Span};
 use crate::gpu::error::{Error, Result};
-use crate::gpu::{Bases, Buffer, Command, Convolve, Launch, Machine, Place, Program, buffers_of};
+use crate::gpu::{Bases, Buffer, Command, Constants, Convolve, Launch, Machine, Place, Program, buffers_of};
 
 /// A list of a program's commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,7 +229,7 @@ impl Engine {
     }
 
     fn write_constants(&self) -> Result<()> {
-        let (place, bytes) = &self.program.constants;
+        let Constants { place, bytes } = &self.program.constants;
         let doing = || "writing a program's constants".to_owned();
         self.gpu.bind()?;
         // SAFETY: the program's constants lie within its arena; the host's bytes stay until the stream has passed.

@@ -12,9 +12,22 @@ const ALIGNMENT: usize = 256;
 /// Free ranges of an allocation that grows as needed.
 #[derive(Debug, Default)]
 pub(in crate::gpu) struct Arena {
-    /// Offset and length, in order, never touching each other.
-    free: Vec<(usize, usize)>,
+    /// In order, never touching each other.
+    free: Vec<Gap>,
     len: usize,
+}
+
+/// Bytes that are free.
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    offset: usize,
+    len: usize,
+}
+
+impl Gap {
+    fn end(self) -> usize {
+        self.offset + self.len
+    }
 }
 
 /// A place that can be given back.
@@ -44,15 +57,15 @@ impl Arena {
     /// A place of `len` bytes until it is given back: the tightest gap, or the end.
     pub(in crate::gpu) fn take(&mut self, len: usize) -> Block {
         let len = len.next_multiple_of(ALIGNMENT);
-        let gaps = self.free.iter().enumerate().filter(|(_, gap)| gap.1 >= len);
-        let offset = match gaps.min_by_key(|(_, gap)| gap.1).map(|(i, _)| i) {
+        let gaps = self.free.iter().enumerate().filter(|(_, gap)| gap.len >= len);
+        let offset = match gaps.min_by_key(|(_, gap)| gap.len).map(|(i, _)| i) {
             Some(i) => {
-                let (offset, gap) = self.free[i];
-                match gap - len {
+                let gap = self.free[i];
+                match gap.len - len {
                     0 => drop(self.free.remove(i)),
-                    rest => self.free[i] = (offset + len, rest),
+                    rest => self.free[i] = Gap { offset: gap.offset + len, len: rest },
                 }
-                offset
+                gap.offset
             }
             None => self.grow(len),
         };
@@ -62,11 +75,11 @@ impl Arena {
     /// Takes a place back.
     pub(in crate::gpu) fn give(&mut self, block: Block) {
         let offset = block.place.offset;
-        let i = self.free.partition_point(|&(other, _)| other < offset);
-        self.free.insert(i, (offset, block.len));
+        let i = self.free.partition_point(|gap| gap.offset < offset);
+        self.free.insert(i, Gap { offset, len: block.len });
         for i in (i.saturating_sub(1)..=i).rev() {
-            if i + 1 < self.free.len() && self.free[i].0 + self.free[i].1 == self.free[i + 1].0 {
-                self.free[i].1 += self.free.remove(i + 1).1;
+            if i + 1 < self.free.len() && self.free[i].end() == self.free[i + 1].offset {
+                self.free[i].len += self.free.remove(i + 1).len;
             }
         }
     }
@@ -74,9 +87,9 @@ impl Arena {
     /// Room at the end, on top of a last gap if there is one.
     fn grow(&mut self, len: usize) -> usize {
         let offset = match self.free.last() {
-            Some(&(offset, gap)) if offset + gap == self.len => {
+            Some(&gap) if gap.end() == self.len => {
                 self.free.pop();
-                offset
+                gap.offset
             }
             _ => self.len,
         };
@@ -103,7 +116,7 @@ mod tests {
                     used.push(arena.take(len));
                 }
                 let mut ranges: Vec<_> = used.iter().map(|b| (b.place.offset, b.len)).collect();
-                ranges.extend(&arena.free);
+                ranges.extend(arena.free.iter().map(|gap| (gap.offset, gap.len)));
                 ranges.sort_unstable();
                 // Used and free ranges tile the allocation.
                 let mut end = 0;

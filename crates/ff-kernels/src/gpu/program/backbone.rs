@@ -1,7 +1,7 @@
 //! A program: the backbone for one batch size, every byte of its memory placed.
 
 use super::batch::RECIPE_LEN;
-use super::command::{Buffer, Command, Element, Place};
+use super::command::{Buffer, Command, Constants, Element, Place};
 use crate::network::Layout;
 
 /// The backbone's work on a GPU for batches of exactly `batch` images of `height` x `width`.
@@ -25,7 +25,7 @@ pub struct Program {
     /// Bytes of the arena, beside what convolutions need to work in.
     pub(crate) arena_len: usize,
     /// Bytes to write into the arena before the first command.
-    pub(crate) constants: (Place, Vec<u8>),
+    pub(crate) constants: Constants,
     /// Where images are expected: (B,H,W,[`batch::CHANNELS`](super::batch::CHANNELS)) of `element`.
     pub(crate) images: Place,
     /// Where the embedding (B,E) f32 is left.
@@ -75,9 +75,9 @@ impl Program {
         self.arena_len
     }
 
-    /// Bytes to write into the arena before the first command, and where.
-    pub fn constants(&self) -> (Place, &[u8]) {
-        (self.constants.0, &self.constants.1)
+    /// What to write into the arena before the first command.
+    pub fn constants(&self) -> &Constants {
+        &self.constants
     }
 
     /// Where the embedding (B,E) f32 is left.

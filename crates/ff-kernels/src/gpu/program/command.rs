@@ -332,6 +332,15 @@ pub fn buffers_of(commands: &[Command]) -> Vec<Buffer> {
     Buffer::ALL.into_iter().filter(|&buffer| named[buffer as usize]).collect()
 }
 
+/// Bytes that commands read and none writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Constants {
+    /// Where they belong.
+    pub place: Place,
+    /// What they are.
+    pub bytes: Vec<u8>,
+}
+
 /// What carries commands out, one after the other.
 pub trait Machine {
     /// What can go wrong.

@@ -1,7 +1,7 @@
 //! The commands of one layer each. Arguments are in the order of the kernels' parameters.
 
 use super::arena::{Arena, Block};
-use super::command::{Arg, BLOCK, Buffer, Command, Convolve, Element, Launch, Operation, Place};
+use super::command::{Arg, BLOCK, Buffer, Command, Constants, Convolve, Element, Launch, Operation, Place};
 use super::convs::{Conv, Convs, pooled};
 use crate::cpu::base::shape::MapShape;
 use crate::network::{EPS, MOMENTUM, NormSlot};
@@ -67,7 +67,7 @@ pub(in crate::gpu) struct Writer {
     /// Room for the partial sums of a map.
     partial: Place,
     coefficients: Place,
-    table: (Place, Vec<u8>),
+    table: Constants,
 }
 
 impl Writer {
@@ -76,13 +76,13 @@ impl Writer {
         let mut arena = Arena::default();
         let partial = arena.keep(4 * 2 * widest * MOST_SUM_BLOCKS);
         let coefficients = arena.keep(4 * 3 * widest);
-        let table = convs.table();
-        let table = (arena.keep(table.len()), table);
+        let bytes = convs.table();
+        let table = Constants { place: arena.keep(bytes.len()), bytes };
         Self { arena, element, commands: Vec::new(), partial, coefficients, table }
     }
 
     /// What must be in the arena before the first command.
-    pub(in crate::gpu) fn constants(&self) -> (Place, Vec<u8>) {
+    pub(in crate::gpu) fn constants(&self) -> Constants {
         self.table.clone()
     }
 
@@ -94,7 +94,7 @@ impl Writer {
     /// Room for filters, or gradients, of all convolutions.
     pub(in crate::gpu) fn filters(&mut self, convs: &Convs) -> Filters {
         let at = self.arena.keep(convs.packed_len * self.element.bytes());
-        Filters { at, biases: None, table: self.table.0 }
+        Filters { at, biases: None, table: self.table.place }
     }
 
     /// Room for filters and biases that include the BatchNorms.

@@ -6,7 +6,7 @@ use super::product::{self, Grid, Tap};
 use crate::cpu::base::buffer::Buffer;
 use crate::cpu::base::shape::check_len;
 use crate::cpu::base::threads::ThreadPool;
-use crate::cpu::fuse::store::{Epilogue, RawEpilogue};
+use crate::cpu::fuse::store::Epilogue;
 
 impl IndirectConv {
     /// Packs weights for [`Self::forward_packed`], each output channel times its scale if given.
@@ -62,7 +62,7 @@ impl IndirectConv {
     ) {
         check_len("convolution input", x, self.input.len());
         zeros.fill(0.0);
-        let epilogue = RawEpilogue::checked(self.output, out, epilogue, pool.threads());
+        let epilogue = epilogue.checked(self.output, out, pool.threads());
         let pad = (self.kernel / 2) as isize;
         let mut grid = Grid::new(self.output.height, self.output.width, self.stride);
         for tap in 0..self.taps() {

@@ -6,7 +6,7 @@ use super::product::{self, Grid, Tap};
 use crate::cpu::base::buffer::Buffer;
 use crate::cpu::base::shape::check_len;
 use crate::cpu::base::threads::ThreadPool;
-use crate::cpu::fuse::store::{Epilogue, RawEpilogue};
+use crate::cpu::fuse::store::Epilogue;
 
 /// A 1x1 convolution of the same stride whose input gradient is added: the branch beside a strided block.
 #[derive(Clone, Copy)]
@@ -48,7 +48,7 @@ impl IndirectConv {
             let layout = Layout::transposed(inner, outer, 1);
             packing::pack(pool, branch.weights, layout, None, taps, self.taps(), packed);
         }
-        let epilogue = RawEpilogue::checked(self.input, grad_in, epilogue, pool.threads());
+        let epilogue = epilogue.checked(self.input, grad_in, pool.threads());
         // Input pixels of one parity of row and column see the same taps.
         let pad = self.kernel / 2;
         for phase in 0..self.stride * self.stride {

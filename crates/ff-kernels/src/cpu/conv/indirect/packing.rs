@@ -47,7 +47,7 @@ pub(crate) fn pack(
         let kernel = Pack {
             weights: weights.as_ptr(),
             layout,
-            scale: scale.map_or(std::ptr::null(), <[f32]>::as_ptr),
+            scale: scale.map(<[f32]>::as_ptr),
             all_taps,
             first_tap,
             out: out.as_ptr(),
@@ -62,7 +62,7 @@ pub(crate) fn pack(
 struct Pack {
     weights: *const f32,
     layout: Layout,
-    scale: *const f32,
+    scale: Option<*const f32>,
     all_taps: usize,
     first_tap: usize,
     out: *mut f32,
@@ -90,8 +90,10 @@ impl Pack {
                 // SAFETY: inside the weights and `out`, as `pack` checked.
                 unsafe {
                     let from = self.weights.add(lane * lane_stride + channel * inner_stride);
-                    let scale =
-                        if self.scale.is_null() { O::splat(1.0) } else { O::load(self.scale.add(lane)) };
+                    let scale = match self.scale {
+                        Some(scale) => O::load(scale.add(lane)),
+                        None => O::splat(1.0),
+                    };
                     let first = block * self.all_taps + self.first_tap;
                     let to = self.out.add((first * inner + channel) * 16 + half);
                     if taps == 9 {

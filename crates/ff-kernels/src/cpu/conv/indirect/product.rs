@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::cpu::base::shape::MapShape;
 use crate::cpu::base::threads::{ThreadPool, split};
-use crate::cpu::fuse::store::{GRADIENT, INFERENCE, RawEpilogue, STATISTICS, STORE};
+use crate::cpu::fuse::store::{CheckedEpilogue, Store, with_store};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 
 /// Taps of the largest kernel, and one for a second source.
@@ -67,7 +67,7 @@ pub(crate) fn run(
     packed: &[f32],
     packed_taps: usize,
     zeros: &[f32],
-    epilogue: RawEpilogue,
+    epilogue: CheckedEpilogue,
 ) {
     let (threads, pixels) = (pool.threads(), source.batch * grid.rows * grid.columns);
     let blocks = output.channels / 16;
@@ -105,7 +105,7 @@ struct Indirect<'a> {
     packed: *const f32,
     packed_taps: usize,
     zeros: *const f32,
-    epilogue: RawEpilogue,
+    epilogue: CheckedEpilogue,
     pixels: Range<usize>,
     blocks: Range<usize>,
     thread: usize,
@@ -115,14 +115,7 @@ impl Kernel for Indirect<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: `run` above checked the lengths.
-        unsafe {
-            match self.epilogue.kind {
-                STATISTICS => self.go::<S, STATISTICS>(),
-                INFERENCE => self.go::<S, INFERENCE>(),
-                GRADIENT => self.go::<S, GRADIENT>(),
-                _ => self.go::<S, STORE>(),
-            }
-        }
+        unsafe { with_store!(self.epilogue, store => self.go::<S, _>(store)) }
     }
 }
 
@@ -130,7 +123,7 @@ impl Indirect<'_> {
     /// # Safety
     /// `S` available, lengths checked.
     #[inline(always)]
-    unsafe fn go<S: Simd, const KIND: u8>(&self) {
+    unsafe fn go<S: Simd, E: Store>(&self, store: E) {
         let inner = self.source.channels;
         let mut pointers = [[self.zeros; PIXELS]; MAX_TAPS];
         let mut offsets = [0usize; PIXELS];
@@ -165,12 +158,12 @@ impl Indirect<'_> {
                     let mut half = 0;
                     while half < 16 {
                         let channel = block * 16 + half;
-                        let mut run = self.epilogue.begin::<S, KIND>(channel);
+                        let mut run = store.begin::<S>(channel);
                         for i in 0..count {
                             let v = S::load(products.as_ptr().add(i * 16 + half));
-                            self.epilogue.apply::<S, KIND>(&mut run, v, offsets[i] + channel);
+                            store.apply::<S>(&mut run, v, offsets[i] + channel);
                         }
-                        self.epilogue.end::<S, KIND>(run, self.thread, channel);
+                        store.end::<S>(run, self.thread, channel);
                         half += S::LANES;
                     }
                 }

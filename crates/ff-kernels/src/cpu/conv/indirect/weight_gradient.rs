@@ -12,7 +12,7 @@ use crate::cpu::base::threads::{SharedMut, ThreadPool, split};
 use crate::cpu::conv::outer::multiply_outer;
 use crate::cpu::conv::taps::store_taps;
 use crate::cpu::fuse::load::Source;
-use crate::cpu::fuse::load::{BN_BACKWARD, BN_RELU, PLAIN, RawSource};
+use crate::cpu::fuse::load::{CheckedSource, Load, with_load};
 use crate::cpu::simd::{Kernel, Octet, Simd, dispatch};
 
 /// Pixels packed at once.
@@ -71,7 +71,7 @@ fn workspace(input: MapShape, output: MapShape, taps: usize, threads: usize) -> 
     by_pixels * products_len(input, output, taps) + threads * packed_len(input, output)
 }
 
-fn run(pool: &ThreadPool, shape: Shape, x: &[f32], dy: RawSource, grad: &mut [f32], space: &mut Buffer) {
+fn run(pool: &ThreadPool, shape: Shape, x: &[f32], dy: CheckedSource, grad: &mut [f32], space: &mut Buffer) {
     let Shape { input, output, kernel, .. } = shape;
     let threads = pool.threads();
     let needed = workspace(input, output, kernel * kernel, threads);
@@ -110,7 +110,7 @@ fn run(pool: &ThreadPool, shape: Shape, x: &[f32], dy: RawSource, grad: &mut [f3
 struct WeightGradient {
     shape: Shape,
     x: *const f32,
-    dy: RawSource,
+    dy: CheckedSource,
     grad: *mut f32,
     products: *mut f32,
     packed: *mut f32,
@@ -129,11 +129,7 @@ impl Kernel for WeightGradient {
             if self.merge {
                 self.merge::<S::Octet>();
             } else {
-                match self.dy.kind {
-                    BN_RELU => self.multiply::<S, BN_RELU>(),
-                    BN_BACKWARD => self.multiply::<S, BN_BACKWARD>(),
-                    _ => self.multiply::<S, PLAIN>(),
-                }
+                with_load!(self.dy, load => self.multiply::<S, _>(load))
             }
         }
     }
@@ -143,7 +139,7 @@ impl WeightGradient {
     /// # Safety
     /// `S` available, lengths checked.
     #[inline(always)]
-    unsafe fn multiply<S: Simd, const KIND: u8>(&self) {
+    unsafe fn multiply<S: Simd, L: Load>(&self, load: L) {
         let Shape { input, output, kernel, .. } = self.shape;
         let (part, piece) = (self.thread % self.by_channels, self.thread / self.by_channels);
         let blocks = split(output.channels / 16, self.by_channels, part);
@@ -156,7 +152,7 @@ impl WeightGradient {
             let mut first = pixels.start;
             loop {
                 let count = PIXELS.min(pixels.end - first);
-                self.pack_dy::<S, KIND>(first, count, blocks.clone(), packed_dy);
+                self.pack_dy::<S, L>(load, first, count, blocks.clone(), packed_dy);
                 for tap in 0..taps {
                     self.pack_x::<S>(first, count, tap);
                     for channels in 0..input.channels / 16 {
@@ -187,8 +183,9 @@ impl WeightGradient {
     /// # Safety
     /// As `multiply`.
     #[inline(always)]
-    unsafe fn pack_dy<S: Simd, const KIND: u8>(
+    unsafe fn pack_dy<S: Simd, L: Load>(
         &self,
+        load: L,
         first: usize,
         count: usize,
         blocks: Range<usize>,
@@ -199,10 +196,10 @@ impl WeightGradient {
         while channel < blocks.end * 16 {
             // SAFETY: the caller's promises.
             unsafe {
-                let k = self.dy.constants::<S, KIND>(channel);
+                let k = load.constants::<S>(channel);
                 let to = to.add(channel / 16 * PIXELS * 16 + channel % 16);
                 for i in 0..count {
-                    S::store(to.add(i * 16), self.dy.load::<S, KIND>((first + i) * channels + channel, &k));
+                    S::store(to.add(i * 16), load.load::<S>((first + i) * channels + channel, &k));
                 }
             }
             channel += S::LANES;

@@ -6,7 +6,7 @@ use super::geometry::{COLORS, PAD, Stem, TAP_ROWS, TAPS};
 use crate::cpu::base::buffer::Buffer;
 use crate::cpu::base::shape::check_len;
 use crate::cpu::base::threads::{ThreadPool, split};
-use crate::cpu::fuse::store::{Epilogue, GRADIENT, INFERENCE, RawEpilogue, STATISTICS, STORE};
+use crate::cpu::fuse::store::{CheckedEpilogue, Epilogue, Store, with_store};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 
 impl Stem {
@@ -56,7 +56,7 @@ impl Stem {
                 panels[((k / 16) * TAPS + tap) * 16 + k % 16] = w * factor;
             }
         }
-        let epilogue = RawEpilogue::checked(self.output, out, epilogue, pool.threads());
+        let epilogue = epilogue.checked(self.output, out, pool.threads());
         let panels = &*panels;
         pool.run(|thread| {
             let rows = split(self.batch * self.output.height, pool.threads(), thread);
@@ -78,7 +78,7 @@ struct Forward {
     stem: Stem,
     packed: *const f32,
     panels: *const f32,
-    epilogue: RawEpilogue,
+    epilogue: CheckedEpilogue,
     rows: Range<usize>,
     thread: usize,
 }
@@ -87,14 +87,7 @@ impl Kernel for Forward {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: the maker of this kernel checked the lengths.
-        unsafe {
-            match self.epilogue.kind {
-                STATISTICS => self.go::<S, STATISTICS>(),
-                INFERENCE => self.go::<S, INFERENCE>(),
-                GRADIENT => self.go::<S, GRADIENT>(),
-                _ => self.go::<S, STORE>(),
-            }
-        }
+        unsafe { with_store!(self.epilogue, store => self.go::<S, _>(store)) }
     }
 }
 
@@ -102,7 +95,7 @@ impl Forward {
     /// # Safety
     /// `S` available, lengths checked.
     #[inline(always)]
-    unsafe fn go<S: Simd, const KIND: u8>(&self) {
+    unsafe fn go<S: Simd, E: Store>(&self, store: E) {
         let stem = &self.stem;
         let (offsets, channels, width) = (stem.offsets(), stem.output.channels, stem.output.width);
         let mut products = [0.0f32; 12 * 16];
@@ -114,8 +107,8 @@ impl Forward {
                 for block in 0..channels / 16 {
                     let weights = self.panels.add(block * TAPS * 16);
                     let channel = block * 16;
-                    let mut low = self.epilogue.begin::<S, KIND>(channel);
-                    let mut high = self.epilogue.begin::<S, KIND>(channel + 16 - S::LANES);
+                    let mut low = store.begin::<S>(channel);
+                    let mut high = store.begin::<S>(channel + 16 - S::LANES);
                     let mut x = 0;
                     while x < width {
                         let step = if S::GROUPS == 2 {
@@ -128,20 +121,16 @@ impl Forward {
                         for i in 0..step.min(width - x) {
                             let offset = (at * width + x + i) * channels + channel;
                             let product = products.as_ptr().add(i * 16);
-                            self.epilogue.apply::<S, KIND>(&mut low, S::load(product), offset);
+                            store.apply::<S>(&mut low, S::load(product), offset);
                             if S::LANES == 8 {
-                                self.epilogue.apply::<S, KIND>(
-                                    &mut high,
-                                    S::load(product.add(8)),
-                                    offset + 8,
-                                );
+                                store.apply::<S>(&mut high, S::load(product.add(8)), offset + 8);
                             }
                         }
                         x += step;
                     }
-                    self.epilogue.end::<S, KIND>(low, self.thread, channel);
+                    store.end::<S>(low, self.thread, channel);
                     if S::LANES == 8 {
-                        self.epilogue.end::<S, KIND>(high, self.thread, channel + 8);
+                        store.end::<S>(high, self.thread, channel + 8);
                     }
                 }
             }

@@ -21,8 +21,8 @@ pub(crate) struct FilterView {
     pub(crate) inner_stride: usize,
     /// Whether taps are rotated by 180 degrees.
     pub(crate) rotated: bool,
-    /// One factor a lane channel, or null.
-    pub(crate) scale: *const f32,
+    /// One factor a lane channel.
+    pub(crate) scale: Option<*const f32>,
 }
 
 // SAFETY: only read from, and what it points to outlives the kernel call that made it.
@@ -66,8 +66,8 @@ pub(crate) unsafe fn transform_panel<O: Octet>(
                         g[i][j] = if view.rotated { taps[8 - i * 3 - j] } else { taps[i * 3 + j] };
                     }
                 }
-                if !view.scale.is_null() {
-                    let scale = O::load(view.scale.add(lane));
+                if let Some(scale) = view.scale {
+                    let scale = O::load(scale.add(lane));
                     for i in 0..3 {
                         for j in 0..3 {
                             g[i][j] = O::mul(g[i][j], scale);

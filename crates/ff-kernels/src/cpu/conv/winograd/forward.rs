@@ -7,7 +7,7 @@ use crate::cpu::base::buffer::Buffer;
 use crate::cpu::base::shape::check_len;
 use crate::cpu::base::threads::ThreadPool;
 use crate::cpu::fuse::load::Source;
-use crate::cpu::fuse::store::{Epilogue, RawEpilogue};
+use crate::cpu::fuse::store::Epilogue;
 
 /// The filters of a forward convolution.
 #[derive(Clone, Copy)]
@@ -57,7 +57,7 @@ impl Conv3x3 {
             }
         };
         let source = source.checked("conv3x3 input", self.input);
-        let epilogue = RawEpilogue::checked(self.output, out, epilogue, pool.threads());
+        let epilogue = epilogue.checked(self.output, out, pool.threads());
         product::run(
             pool,
             &self.forward,
@@ -80,7 +80,7 @@ impl Conv3x3 {
             lane_stride: self.input.channels * 9,
             inner_stride: 9,
             rotated: false,
-            scale: scale.map_or(std::ptr::null(), <[f32]>::as_ptr),
+            scale: scale.map(<[f32]>::as_ptr),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::cpu::base::buffer::Buffer;
 use crate::cpu::base::shape::check_len;
 use crate::cpu::base::threads::ThreadPool;
 use crate::cpu::fuse::load::Source;
-use crate::cpu::fuse::store::{Epilogue, RawEpilogue};
+use crate::cpu::fuse::store::Epilogue;
 
 impl Conv3x3 {
     /// `grad_in = epilogue(conv(grad_out, rotated and transposed weights))`
@@ -26,10 +26,10 @@ impl Conv3x3 {
             lane_stride: 9,
             inner_stride: self.input.channels * 9,
             rotated: true,
-            scale: std::ptr::null(),
+            scale: None,
         };
         let source = grad_out.checked("conv3x3 output gradient", self.output);
-        let epilogue = RawEpilogue::checked(self.input, grad_in, epilogue, pool.threads());
+        let epilogue = epilogue.checked(self.input, grad_in, pool.threads());
         let filters = FilterSource::View(view);
         product::run(
             pool,

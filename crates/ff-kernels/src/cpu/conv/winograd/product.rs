@@ -10,8 +10,8 @@ use super::transforms::XI;
 use crate::cpu::base::buffer::Buffer;
 use crate::cpu::base::shape::MapShape;
 use crate::cpu::base::threads::{SharedMut, ThreadPool, split};
-use crate::cpu::fuse::load::{BN_BACKWARD, BN_RELU, PLAIN, RawSource};
-use crate::cpu::fuse::store::{GRADIENT, INFERENCE, RawEpilogue, STATISTICS, STORE};
+use crate::cpu::fuse::load::{CheckedSource, with_load};
+use crate::cpu::fuse::store::{CheckedEpilogue, with_store};
 use crate::cpu::simd::{Kernel, Simd, dispatch};
 
 /// Filters as they come, or as panels transformed beforehand.
@@ -68,9 +68,9 @@ pub(crate) fn run(
     blocking: &Blocking,
     input: MapShape,
     outer: usize,
-    source: RawSource,
+    source: CheckedSource,
     filters: FilterSource,
-    epilogue: RawEpilogue,
+    epilogue: CheckedEpilogue,
     workspace: &mut Buffer,
 ) {
     let (inner, threads) = (input.channels, pool.threads());
@@ -158,9 +158,9 @@ struct Convolve {
     tiling: Tiling,
     inner: usize,
     outer: usize,
-    source: RawSource,
+    source: CheckedSource,
     filters: FilterSource,
-    epilogue: RawEpilogue,
+    epilogue: CheckedEpilogue,
     filter_space: *mut f32,
     tile_space: *mut f32,
     product_space: *mut f32,
@@ -231,40 +231,10 @@ impl Convolve {
     #[inline(always)]
     unsafe fn pack<S: Simd>(&self, items: Items) {
         let stride = self.blocking.tile_stride(self.inner);
-        let (source, tiling, packing) = (&self.source, &self.tiling, Packing::Grouped);
+        let (tiling, inner, packing, to) = (&self.tiling, self.inner, Packing::Grouped, self.tile_space);
         // SAFETY: the caller's promises.
         unsafe {
-            match source.kind {
-                BN_RELU => pack_inputs::<S, BN_RELU>(
-                    source,
-                    tiling,
-                    self.inner,
-                    items,
-                    packing,
-                    self.tile_space,
-                    stride,
-                ),
-                BN_BACKWARD => {
-                    pack_inputs::<S, BN_BACKWARD>(
-                        source,
-                        tiling,
-                        self.inner,
-                        items,
-                        packing,
-                        self.tile_space,
-                        stride,
-                    );
-                }
-                _ => pack_inputs::<S, PLAIN>(
-                    source,
-                    tiling,
-                    self.inner,
-                    items,
-                    packing,
-                    self.tile_space,
-                    stride,
-                ),
-            }
+            with_load!(self.source, load => pack_inputs::<S, _>(load, tiling, inner, items, packing, to, stride));
         }
     }
 
@@ -327,29 +297,13 @@ impl Convolve {
     /// As `pack`.
     #[inline(always)]
     unsafe fn unpack<S: Simd>(&self, tiles: Range<usize>, panel: usize, products: *const f32, stride: usize) {
-        let (epilogue, tiling, outer, thread) = (&self.epilogue, &self.tiling, self.outer, self.thread);
+        let (tiling, outer, thread) = (&self.tiling, self.outer, self.thread);
         // SAFETY: the caller's promises.
         unsafe {
-            match epilogue.kind {
-                STATISTICS => {
-                    unpack_outputs::<S, STATISTICS>(
-                        epilogue, tiling, outer, tiles, panel, products, stride, thread,
-                    );
-                }
-                INFERENCE => {
-                    unpack_outputs::<S, INFERENCE>(
-                        epilogue, tiling, outer, tiles, panel, products, stride, thread,
-                    );
-                }
-                GRADIENT => {
-                    unpack_outputs::<S, GRADIENT>(
-                        epilogue, tiling, outer, tiles, panel, products, stride, thread,
-                    );
-                }
-                _ => unpack_outputs::<S, STORE>(
-                    epilogue, tiling, outer, tiles, panel, products, stride, thread,
-                ),
-            }
+            with_store!(
+                self.epilogue,
+                store => unpack_outputs::<S, _>(store, tiling, outer, tiles, panel, products, stride, thread)
+            );
         }
     }
 }

@@ -9,8 +9,8 @@ use std::ops::Range;
 
 use super::transforms::{XI, filter_tile4, input_tile, output_tile4};
 use crate::cpu::base::shape::MapShape;
-use crate::cpu::fuse::load::RawSource;
-use crate::cpu::fuse::store::RawEpilogue;
+use crate::cpu::fuse::load::Load;
+use crate::cpu::fuse::store::Store;
 use crate::cpu::simd::Simd;
 
 /// Rows and columns of outputs a tile makes.
@@ -85,8 +85,8 @@ pub(crate) struct Items {
 /// # Safety
 /// `S` available; `items` inside the map; `packed` must hold the packing of all of them, `XI * stride` floats.
 #[inline(always)]
-pub(crate) unsafe fn pack_inputs<S: Simd, const KIND: u8>(
-    source: &RawSource,
+pub(crate) unsafe fn pack_inputs<S: Simd, L: Load>(
+    source: L,
     tiling: &Tiling,
     channels: usize,
     items: Items,
@@ -109,13 +109,13 @@ pub(crate) unsafe fn pack_inputs<S: Simd, const KIND: u8>(
         while channel < to {
             // SAFETY: the source covers the map; only pixels inside it are loaded.
             unsafe {
-                let k = source.constants::<S, KIND>(channel);
+                let k = source.constants::<S>(channel);
                 let mut d = [[S::splat(0.0); 6]; 6];
                 if inner {
                     for i in 0..6 {
                         let row = (corner + i * tiling.width) * channels + channel;
                         for j in 0..6 {
-                            d[i][j] = source.load::<S, KIND>(row + j * channels, &k);
+                            d[i][j] = source.load::<S>(row + j * channels, &k);
                         }
                     }
                 } else {
@@ -123,7 +123,7 @@ pub(crate) unsafe fn pack_inputs<S: Simd, const KIND: u8>(
                         for j in 0..6 {
                             if y + i >= 1 && y + i <= tiling.height && x + j >= 1 && x + j <= tiling.width {
                                 let pixel = corner.wrapping_add(i * tiling.width + j);
-                                d[i][j] = source.load::<S, KIND>(pixel * channels + channel, &k);
+                                d[i][j] = source.load::<S>(pixel * channels + channel, &k);
                             }
                         }
                     }
@@ -146,8 +146,8 @@ pub(crate) unsafe fn pack_inputs<S: Simd, const KIND: u8>(
 /// # Safety
 /// As [`pack_inputs`].
 #[inline(always)]
-pub(crate) unsafe fn pack_gradients<S: Simd, const KIND: u8>(
-    source: &RawSource,
+pub(crate) unsafe fn pack_gradients<S: Simd, L: Load>(
+    source: L,
     tiling: &Tiling,
     channels: usize,
     items: Items,
@@ -170,13 +170,13 @@ pub(crate) unsafe fn pack_gradients<S: Simd, const KIND: u8>(
         while channel < to {
             // SAFETY: the source covers the map; only pixels inside it are loaded.
             unsafe {
-                let k = source.constants::<S, KIND>(channel);
+                let k = source.constants::<S>(channel);
                 let mut d = [[S::splat(0.0); 4]; 4];
                 if rows == TILE && columns == TILE {
                     for i in 0..4 {
                         let row = (corner + i * tiling.width) * channels + channel;
                         for j in 0..4 {
-                            d[i][j] = source.load::<S, KIND>(row + j * channels, &k);
+                            d[i][j] = source.load::<S>(row + j * channels, &k);
                         }
                     }
                 } else {
@@ -184,7 +184,7 @@ pub(crate) unsafe fn pack_gradients<S: Simd, const KIND: u8>(
                         for j in 0..4 {
                             if i < rows && j < columns {
                                 let pixel = corner + i * tiling.width + j;
-                                d[i][j] = source.load::<S, KIND>(pixel * channels + channel, &k);
+                                d[i][j] = source.load::<S>(pixel * channels + channel, &k);
                             }
                         }
                     }
@@ -207,8 +207,8 @@ pub(crate) unsafe fn pack_gradients<S: Simd, const KIND: u8>(
 /// # Safety
 /// `S` available; `tiles` inside the map; `products` must hold `XI * stride` floats.
 #[inline(always)]
-pub(crate) unsafe fn unpack_outputs<S: Simd, const KIND: u8>(
-    epilogue: &RawEpilogue,
+pub(crate) unsafe fn unpack_outputs<S: Simd, E: Store>(
+    epilogue: E,
     tiling: &Tiling,
     channels: usize,
     tiles: Range<usize>,
@@ -225,7 +225,7 @@ pub(crate) unsafe fn unpack_outputs<S: Simd, const KIND: u8>(
             let last = tiles.end.min(first + RUN);
             // SAFETY: the caller's promises; the epilogue covers the map.
             unsafe {
-                let mut run = epilogue.begin::<S, KIND>(channel);
+                let mut run = epilogue.begin::<S>(channel);
                 for tile in first..last {
                     let from = products.add((tile - tiles.start) * 16 + half);
                     let mut m = [[S::splat(0.0); 6]; 6];
@@ -243,19 +243,19 @@ pub(crate) unsafe fn unpack_outputs<S: Simd, const KIND: u8>(
                         for i in 0..4 {
                             for j in 0..4 {
                                 let offset = (corner + i * tiling.width + j) * channels + channel;
-                                epilogue.apply::<S, KIND>(&mut run, y[i][j], offset);
+                                epilogue.apply::<S>(&mut run, y[i][j], offset);
                             }
                         }
                     } else {
                         for i in 0..rows {
                             for j in 0..columns {
                                 let offset = (corner + i * tiling.width + j) * channels + channel;
-                                epilogue.apply::<S, KIND>(&mut run, y[i][j], offset);
+                                epilogue.apply::<S>(&mut run, y[i][j], offset);
                             }
                         }
                     }
                 }
-                epilogue.end::<S, KIND>(run, thread, channel);
+                epilogue.end::<S>(run, thread, channel);
             }
             first = last;
         }

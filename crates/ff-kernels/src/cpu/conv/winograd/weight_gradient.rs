@@ -15,7 +15,7 @@ use crate::cpu::base::threads::{SharedMut, ThreadPool, split};
 use crate::cpu::conv::outer::multiply_outer;
 use crate::cpu::conv::taps::store_taps;
 use crate::cpu::fuse::load::Source;
-use crate::cpu::fuse::load::{BN_BACKWARD, BN_RELU, PLAIN, RawSource};
+use crate::cpu::fuse::load::{CheckedSource, with_load};
 use crate::cpu::simd::{Kernel, Octet, Simd, dispatch};
 
 impl Conv3x3 {
@@ -41,8 +41,8 @@ fn run(
     blocking: &GradientBlocking,
     input: MapShape,
     outer: usize,
-    x: RawSource,
-    dy: RawSource,
+    x: CheckedSource,
+    dy: CheckedSource,
     grad: &mut [f32],
     workspace: &mut Buffer,
 ) {
@@ -112,8 +112,8 @@ struct WeightGradient {
     tiling: Tiling,
     inner: usize,
     outer: usize,
-    x: RawSource,
-    dy: RawSource,
+    x: CheckedSource,
+    dy: CheckedSource,
     grad: *mut f32,
     tile_space: *mut f32,
     products: *mut f32,
@@ -195,24 +195,10 @@ impl WeightGradient {
         // SAFETY: the caller's promises.
         unsafe {
             let to = self.tile_space;
-            match self.x.kind {
-                BN_RELU => pack_inputs::<S, BN_RELU>(&self.x, tiling, inner, items, packing, to, x_stride),
-                BN_BACKWARD => {
-                    pack_inputs::<S, BN_BACKWARD>(&self.x, tiling, inner, items, packing, to, x_stride)
-                }
-                _ => pack_inputs::<S, PLAIN>(&self.x, tiling, inner, items, packing, to, x_stride),
-            }
+            with_load!(self.x, load => pack_inputs::<S, _>(load, tiling, inner, items, packing, to, x_stride));
             let to = to.add(XI * x_stride);
             let items = Items { first_tile, from: dy.start, to: dy.end };
-            match self.dy.kind {
-                BN_RELU => {
-                    pack_gradients::<S, BN_RELU>(&self.dy, tiling, outer, items, packing, to, dy_stride)
-                }
-                BN_BACKWARD => {
-                    pack_gradients::<S, BN_BACKWARD>(&self.dy, tiling, outer, items, packing, to, dy_stride);
-                }
-                _ => pack_gradients::<S, PLAIN>(&self.dy, tiling, outer, items, packing, to, dy_stride),
-            }
+            with_load!(self.dy, load => pack_gradients::<S, _>(load, tiling, outer, items, packing, to, dy_stride));
         }
     }
 
