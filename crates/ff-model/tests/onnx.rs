@@ -60,7 +60,7 @@ fn texts(message: &[u8], field: u64) -> Vec<String> {
 #[test]
 fn every_name_is_defined_before_it_is_used_and_no_parameter_is_missing() {
     let task = |task: &str, n: usize| TaskLabels {
-        task: ff_core::Task::new(task),
+        task: ff_core::Schema::fairface().task(task).unwrap().clone(),
         labels: (0..n).map(|i| i.to_string()).collect(),
     };
     let tasks = [task("age", 9), task("gender", 2), task("race", 7)];

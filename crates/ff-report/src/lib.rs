@@ -19,7 +19,7 @@
 //! use std::path::Path;
 //!
 //! use ff_report::{EvaluationPage, RunReport};
-//! use ff_train::run_dir::RunDir;
+//! use ff_train::run::RunDir;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let report = RunReport::read(&RunDir::open(Path::new("runs/train-001"))?)?;
