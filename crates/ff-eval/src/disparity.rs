@@ -16,7 +16,7 @@ use ff_core::json::null_as_nan;
 use ff_core::{Encoders, PerTask, TaskName};
 use serde::{Deserialize, Serialize};
 
-use crate::groups::{Members, Relation, SMALL_GROUP, check_group_by};
+use crate::groups::{MOST_GROUPS, Members, Relation, SMALL_GROUP, check_group_by};
 use crate::{Bootstrap, ClassCounts, Grouping, Interval, Predictions, Result};
 
 /// How far the groups of one grouping lie apart.
@@ -120,7 +120,7 @@ pub fn disparities(
     group_by: &[String],
     bootstrap: &Bootstrap,
 ) -> Result<Vec<Disparities>> {
-    check_group_by(predictions, encoders, group_by)?;
+    check_group_by(predictions, encoders, group_by, MOST_GROUPS)?;
     let groupings = Grouping::with_intersections(group_by);
     let crossings: Vec<Crossing> =
         groupings.iter().map(|by| Crossing::new(predictions, encoders, by)).collect::<Result<_>>()?;

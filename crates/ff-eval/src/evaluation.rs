@@ -3,7 +3,7 @@
 use ff_core::{Encoders, PerTask, TaskName};
 use serde::{Deserialize, Serialize};
 
-use crate::groups::{Members, check_group_by, group_metrics};
+use crate::groups::{MOST_GROUPS, Members, check_group_by, group_metrics};
 use crate::{
     ConfusionMatrix, Error, GroupMetrics, Grouping, Predictions, ReliabilityBin, Result, TaskMetrics,
 };
@@ -57,7 +57,7 @@ impl Predictions {
         if self.is_empty() {
             return no_samples("none".to_owned());
         }
-        check_group_by(self, encoders, group_by)?;
+        check_group_by(self, encoders, group_by, MOST_GROUPS)?;
         let all = encoders.each(|task, _| {
             let mut tally = self.empty_tally(encoders, task);
             self.known(task).for_each(|known| tally.add(known.row, known.target));

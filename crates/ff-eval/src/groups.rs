@@ -238,11 +238,12 @@ impl Members {
     }
 }
 
-/// Whether `group_by` names columns that there are, whose intersections make no more than [`MOST_GROUPS`] groups.
+/// Whether `group_by` names columns that there are, whose intersections make no more than `most` groups.
 pub(crate) fn check_group_by(
     predictions: &Predictions,
     encoders: &Encoders,
     group_by: &[String],
+    most: usize,
 ) -> crate::Result<()> {
     let mut distinct = group_by.to_vec();
     distinct.sort_unstable();
@@ -261,8 +262,8 @@ pub(crate) fn check_group_by(
         }
         n_groups = n_groups.saturating_mul(known()?.labels.len().max(1) + 1);
     }
-    if n_groups - 1 > MOST_GROUPS {
-        return Err(Error::TooManyGroups { most: MOST_GROUPS, found: n_groups - 1, by: group_by.join(",") });
+    if n_groups - 1 > most {
+        return Err(Error::TooManyGroups { most, found: n_groups - 1, by: group_by.join(",") });
     }
     Ok(())
 }

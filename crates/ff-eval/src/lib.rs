@@ -2,14 +2,49 @@
 //! any column. No tensors, no images.
 //!
 //! ```text
-//! Predictions --evaluate--> Evaluation        metrics, counts, groups: what training needs
-//!             --record----> EvaluationRecord  and gaps with intervals, calibration, mistakes, suspected labels
+//! predictions.csv + labels.csv --read_predictions--+
+//! a model over a split (ff-train) -----------------+--> Predictions (and Encoders)
+//! Predictions --evaluate--> Evaluation              metrics, counts, groups: what training needs
+//!             --EvaluationRecord::new--> a record   and gaps with intervals, calibration, mistakes, suspected labels
+//! two of them --compare--> Comparison               every figure's difference with its interval, McNemar's test
+//! a record or a comparison --Requirement--> Outcome met or not, by how much; junit() for CI
 //! ```
 //!
 //! Every sample counts once. A sample whose label is not known ([`ff_core::UNKNOWN`]) does not count for that task,
 //! and one whose group is not known is in no group of that grouping; how many those are is said beside the figures. A
 //! figure without samples to compute it from is NaN or `None`, never zero. Whatever is indexed by class is in the order
 //! of class ids; [`Evaluation::display_order`] says how to show it.
+//!
+//! Definitions followed, each checked against the software beside it by a script in `tests/`:
+//!
+//! | what | as in | checked against |
+//! |---|---|---|
+//! | accuracy, balanced accuracy, macro F1, log-loss | scikit-learn | scikit-learn |
+//! | calibration error, temperature | Guo et al., "On calibration of modern neural networks", 2017 | SciPy |
+//! | interval of an accuracy | Wilson, "Probable inference, the law of succession, and statistical inference", 1927 | SciPy |
+//! | gaps, demographic parity, equalized odds | Hardt et al., "Equality of opportunity in supervised learning", 2016; Fairlearn's `MetricFrame` | Fairlearn |
+//! | intervals of gaps and differences | percentile bootstrap: Efron, "Nonparametric standard errors and confidence intervals", 1981 | SciPy |
+//! | suspected labels | Northcutt et al., "Confident learning", 2021 | cleanlab |
+//! | whether two models differ | McNemar, "Note on the sampling error of the difference between correlated proportions or percentages", 1947 | statsmodels |
+//!
+//! ```
+//! use ff_core::{Encoders, LabelEncoder, Task};
+//! use ff_eval::{Attribute, Predictions};
+//!
+//! let glasses = LabelEncoder::fit(Task::new("glasses"), ["no", "yes"])?;
+//! let name = glasses.task().name.clone();
+//! let encoders = Encoders::new([(name, glasses)].into_iter().collect())?;
+//! let mut predictions = Predictions::of(&encoders);
+//! predictions.probabilities["glasses"] = vec![0.9, 0.1, 0.3, 0.7, 0.6, 0.4];
+//! predictions.targets["glasses"] = vec![0, 1, 1];
+//! predictions.files = ["a.jpg", "b.jpg", "c.jpg"].map(str::to_owned).to_vec();
+//! predictions.attributes = vec![Attribute::new("camera", [Some("phone"), Some("phone"), None])];
+//!
+//! let evaluation = predictions.evaluate(&encoders, &["camera".to_owned()])?;
+//! assert_eq!(evaluation.tasks["glasses"].accuracy, 2.0 / 3.0);
+//! assert_eq!((evaluation.groups[0].n, evaluation.not_grouped[0].n_unknown), (2, 1));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod attribute;
 mod bootstrap;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use ff_core::{TaskName, UNKNOWN};
 use ff_eval::{Bootstrap, FilePredictions, Over, SchemaFile, disparities, per_sample_csv, read_predictions};
+use proptest::prelude::*;
 use serde_json::Value;
 
 /// One task, `gender`, spelled in letters.
@@ -229,6 +230,41 @@ fn predictions_of_a_file_equal_fairlearns_metric_frame_by_a_column_that_is_no_ta
                     assert_close(rates.true_positive_rate[class], &expected["true_positive_rate"], &what);
                     assert_close(rates.false_positive_rate[class], &expected["false_positive_rate"], &what);
                 }
+            }
+        }
+    }
+}
+
+proptest! {
+    /// Whatever the bytes are, there is an answer or an error.
+    #[test]
+    fn no_file_makes_it_panic(
+        which in 0usize..4,
+        place in 0usize..400,
+        bytes in prop::collection::vec(prop::sample::select(b"\",:{}[]\n-0.9eF_\xff".to_vec()), 0..6),
+    ) {
+        let csv = "file,gender:F,gender:M\na,0.5,0.5\nb,0.25,0.75\n".to_owned();
+        let json = r#"{"file":"a","gender":{"label":"F","probabilities":{"F":1.0,"M":0.0}}} {"file":"b","gender":"F"}"#;
+        let scores = "file,gender,gender_scores_fair\na,Male,[0.75 0.25]\nb,Female,[0.25 0.75]\n".to_owned();
+        let labels = "file,gender,x\na,Male,1\nb,Female,2\n".to_owned();
+        let mut files = [csv, json.to_owned(), scores, labels].map(String::into_bytes);
+        let file = &mut files[which];
+        let place = place % file.len();
+        let end = (place + bytes.len() / 2).min(file.len());
+        file.splice(place..end, bytes);
+        let dir = tempfile::tempdir().unwrap();
+        let paths = [0, 1, 2, 3].map(|i| dir.path().join(i.to_string()));
+        for (path, bytes) in paths.iter().zip(&files) {
+            fs_err::write(path, bytes).unwrap();
+        }
+        let schema = dir.path().join("schema.toml");
+        fs_err::write(&schema, GENDER).unwrap();
+        let schema = SchemaFile::read(&schema).unwrap();
+        for path in &paths[..3] {
+            if let Ok(found) = read_predictions(path, &paths[3], &schema) {
+                let n = found.join.n;
+                prop_assert!(n > 0 && found.predictions.len() == n);
+                let _ = found.predictions.evaluate(&found.encoders, &["gender".to_owned()]);
             }
         }
     }

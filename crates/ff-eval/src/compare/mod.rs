@@ -12,6 +12,7 @@ mod align;
 mod mcnemar;
 mod measure;
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use ff_core::files::write_atomic;
@@ -21,9 +22,12 @@ use serde::{Deserialize, Serialize};
 
 pub use mcnemar::McNemar;
 
-use crate::groups::check_group_by;
-use crate::{Bootstrap, Error, Figure, Grouping, NotGrouped, Predictions, Result, Unmatched};
+use crate::groups::{MOST_GROUPS, check_group_by};
+use crate::{Bootstrap, Error, Figure, Grouping, Interval, NotGrouped, Predictions, Result, Unmatched};
 use measure::{Measure, Row};
+
+/// Figures of groups in all resamples together: 800 MB of them.
+const MOST_RESAMPLED: usize = 50_000_000;
 
 /// One side of a comparison.
 #[derive(Debug, Clone, Copy)]
@@ -105,7 +109,8 @@ pub fn compare(a: Side, b: Side, group_by: &[String], bootstrap: &Bootstrap) -> 
     let aligned = align::align(&a, &b)?;
     let [first, second] = &aligned.predictions;
     let encoders = &aligned.encoders;
-    check_group_by(first, encoders, group_by)?;
+    let n_of_group = encoders.len() * Figure::OF_SAMPLES.len() * bootstrap.resamples.max(1) as usize;
+    check_group_by(first, encoders, group_by, MOST_GROUPS.min(MOST_RESAMPLED / n_of_group))?;
     let measure = Measure::new([first, second], encoders, group_by)?;
 
     let n = first.len();
@@ -123,15 +128,13 @@ pub fn compare(a: Side, b: Side, group_by: &[String], bootstrap: &Bootstrap) -> 
     let intervals = bootstrap.intervals(n, differences);
 
     let mcnemar = measure.mcnemar();
-    let difference = |(row, interval): (&Row, Option<crate::Interval>)| {
-        let p = || {
-            let same = mcnemar.iter().find(|test| {
-                row.task == Some(&test.task)
-                    && row.by == test.by.as_ref()
-                    && row.group.map(String::as_str) == test.group.as_deref()
-            });
-            same.map(|test| test.exact_p)
-        };
+    let tested: HashMap<_, f64> = mcnemar
+        .iter()
+        .map(|test| ((Some(&test.task), test.by.as_ref(), test.group.as_ref()), test.exact_p))
+        .collect();
+    let difference = |(row, interval): (&Row, Option<Interval>)| {
+        let interval = interval.filter(|_| row.difference().is_some());
+        let p = || tested.get(&(row.task, row.by, row.group)).copied();
         let number = |value: Option<f64>| value.unwrap_or(f64::NAN);
         Difference {
             figure: row.figure,
@@ -141,8 +144,8 @@ pub fn compare(a: Side, b: Side, group_by: &[String], bootstrap: &Bootstrap) -> 
             a: number(row.values[0]),
             b: number(row.values[1]),
             difference: number(row.difference()),
-            low: interval.filter(|_| row.difference().is_some()).map(|interval| interval.low),
-            high: interval.filter(|_| row.difference().is_some()).map(|interval| interval.high),
+            low: interval.map(|interval| interval.low),
+            high: interval.map(|interval| interval.high),
             p: if row.figure == Figure::Accuracy { p() } else { None },
             n: row.n,
         }
