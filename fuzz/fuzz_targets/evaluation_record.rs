@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fairface_fuzz::train::evaluation_record(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fairface_fuzz::eval::evaluation_record(bytes));

@@ -5,5 +5,6 @@
 //! `crates/*/tests/*/fuzz.rs`.
 
 pub mod data;
+pub mod eval;
 pub mod model;
 pub mod train;

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use ff_eval::EvaluationRecord;
 use ff_train::run::checkpoint::Checkpoint;
 use ff_train::{ConfigBuilder, Preset};
 
@@ -30,13 +29,6 @@ pub fn config(bytes: &[u8]) {
             }
             Err(error) => has_cause(error),
         }
-    });
-}
-
-/// The record of an evaluation.
-pub fn evaluation_record(bytes: &[u8]) {
-    in_file("val.json", bytes, |path| {
-        let _ = EvaluationRecord::read(path).map_err(has_cause);
     });
 }
 

@@ -5,7 +5,7 @@
 //! ```
 
 use ff_eval::{
-    EvaluationRecord, FilePredictions, Requirement, SchemaFile, Settings, Source, per_sample_csv,
+    EvaluationRecord, EvaluationSource, FilePredictions, Requirement, SchemaFile, Settings, per_sample_csv,
     read_predictions,
 };
 
@@ -42,8 +42,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         read_predictions(&predictions, &labels, &schema)?;
     println!("{} samples, {} of them joined by base name", join.n, join.n_by_base_name);
     let settings = Settings { group_by: vec!["camera".to_owned()], ..Settings::default() };
-    let source =
-        Source { predictions: Some(predictions), csv: labels, join: Some(join), ..Source::default() };
+    let source = EvaluationSource {
+        predictions: Some(predictions),
+        csv: labels,
+        join: Some(join),
+        ..EvaluationSource::default()
+    };
     let record = EvaluationRecord::new(&found, &encoders, source, &settings)?;
     for group in &record.evaluation.groups {
         let glasses = group.tasks["glasses"].metrics.as_ref().ok_or("a group without samples")?;

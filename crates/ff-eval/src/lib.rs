@@ -80,6 +80,6 @@ pub use mistakes::{Confusion, Mistake, mistakes, top_confusions};
 pub use per_sample::per_sample_csv;
 pub use predictions::Predictions;
 pub use rates::{ClassCounts, Interval, Rates, wilson};
-pub use record::{EvaluationRecord, Settings, Source, TestTimeAugmentation};
+pub use record::{EvaluationRecord, EvaluationSource, Settings, TestTimeAugmentation};
 pub use requirement::{Outcome, Requirement, junit};
 pub use temperature::{Calibrated, Calibration, Temperature};

@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationRecord {
     /// Whose predictions, of which samples.
-    pub source: Source,
+    pub source: EvaluationSource,
     /// Metrics, counts and groups.
     #[serde(flatten)]
     pub evaluation: Evaluation,
@@ -36,7 +36,7 @@ pub struct EvaluationRecord {
 
 /// What a record is about.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Source {
+pub struct EvaluationSource {
     /// The folder of the checkpoint that predicted, if one of ours did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<PathBuf>,
@@ -102,7 +102,7 @@ impl EvaluationRecord {
     pub fn new(
         predictions: &Predictions,
         encoders: &Encoders,
-        source: Source,
+        source: EvaluationSource,
         settings: &Settings,
     ) -> Result<Self> {
         let Settings { group_by, bootstrap, n_confusions, n_mistakes, n_suspects } = settings;

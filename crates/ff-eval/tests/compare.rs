@@ -5,8 +5,8 @@
 
 use ff_core::{Encoders, LabelEncoder, Order, PerTask, Schema, Task, TaskName, UNKNOWN};
 use ff_eval::{
-    Attribute, Bootstrap, Comparison, Difference, EvaluationRecord, Figure, Outcome, Predictions,
-    Requirement, SMALL_GROUP, Settings, Side, Source, compare,
+    Attribute, Bootstrap, Comparison, Difference, EvaluationRecord, EvaluationSource, Figure, Outcome,
+    Predictions, Requirement, SMALL_GROUP, Settings, Side, compare,
 };
 use serde_json::Value;
 
@@ -240,7 +240,7 @@ fn requirements_on_an_evaluation_are_met_or_not_or_undefined() {
         bootstrap: Bootstrap { resamples: 50, seed: 1 },
         ..Settings::default()
     };
-    let record = EvaluationRecord::new(&a, &encoders, Source::default(), &settings).unwrap();
+    let record = EvaluationRecord::new(&a, &encoders, EvaluationSource::default(), &settings).unwrap();
     let age = &record.evaluation.tasks["age"];
 
     let outcome = check(&record, "age.accuracy>=0.4");
@@ -313,7 +313,7 @@ fn a_task_without_labels_and_labels_without_probabilities_meet_nothing() {
     a.targets["race"].fill(UNKNOWN);
     a.labels_only.push(TaskName::new("age").unwrap());
     let settings = Settings { group_by: by(&["gender"]), bootstrap: NO_INTERVALS, ..Settings::default() };
-    let record = EvaluationRecord::new(&a, &encoders, Source::default(), &settings).unwrap();
+    let record = EvaluationRecord::new(&a, &encoders, EvaluationSource::default(), &settings).unwrap();
     for (text, why) in [
         ("race.accuracy>=0", "no label of race is known"),
         ("accuracy>=0", "a task has no known labels"),

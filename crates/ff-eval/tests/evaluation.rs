@@ -7,9 +7,9 @@ use std::path::Path;
 
 use ff_core::{Encoders, LabelEncoder, PerTask, Schema, TaskName, UNKNOWN};
 use ff_eval::{
-    Attribute, Bootstrap, Calibration, Disparities, EvaluationRecord, GroupMetrics, Grouping, Over,
-    Predictions, SMALL_GROUP, Settings, Source, Temperature, TestTimeAugmentation, disparities, label_errors,
-    mistakes, top_confusions, wilson,
+    Attribute, Bootstrap, Calibration, Disparities, EvaluationRecord, EvaluationSource, GroupMetrics,
+    Grouping, Over, Predictions, SMALL_GROUP, Settings, Temperature, TestTimeAugmentation, disparities,
+    label_errors, mistakes, top_confusions, wilson,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -277,7 +277,7 @@ fn the_surest_mistakes_come_first() {
 #[test]
 fn a_record_is_read_back_as_it_was_written() {
     let Golden { predictions, encoders, .. } = golden();
-    let source = Source {
+    let source = EvaluationSource {
         checkpoint: Some("run/checkpoints/best".into()),
         predictions: None,
         join: None,
@@ -348,12 +348,12 @@ fn samples_without_a_label_count_for_no_figure_of_that_task() {
         n_suspects: usize::MAX,
         ..Settings::default()
     };
-    let found = EvaluationRecord::new(&holes, &encoders, Source::default(), &settings).unwrap();
+    let found = EvaluationRecord::new(&holes, &encoders, EvaluationSource::default(), &settings).unwrap();
     let of_odd = chosen(&predictions, &encoders, |i| i % 2 == 1);
     let of_odd = EvaluationRecord::new(
         &of_odd,
         &encoders,
-        Source::default(),
+        EvaluationSource::default(),
         &Settings { group_by: Vec::new(), ..settings.clone() },
     );
     let (of_odd, gender, race) = (of_odd.unwrap(), task("gender"), task("race"));
@@ -457,7 +457,7 @@ fn labels_without_probabilities_leave_what_needs_them_undefined() {
     }
     hard.labels_only = vec![race.clone()];
     let settings = Settings { group_by: by(&["gender"]), bootstrap: NO_INTERVALS, ..Settings::default() };
-    let record = |p| EvaluationRecord::new(p, &encoders, Source::default(), &settings).unwrap();
+    let record = |p| EvaluationRecord::new(p, &encoders, EvaluationSource::default(), &settings).unwrap();
     let (soft, hard_record) = (record(&predictions), record(&hard));
     let (a, b) = (&soft.evaluation.tasks["race"], &hard_record.evaluation.tasks["race"]);
     assert_eq!((a.accuracy, a.balanced_accuracy, a.macro_f1), (b.accuracy, b.balanced_accuracy, b.macro_f1));

@@ -6,8 +6,7 @@ mod mutate;
 mod train;
 
 #[test]
-fn checkpoints_configurations_and_records_of_any_bytes_are_read_or_refused() {
+fn checkpoints_and_configurations_of_any_bytes_are_read_or_refused() {
     mutate::run("checkpoint_state", train::checkpoint_state);
     mutate::run("config", train::config);
-    mutate::run("evaluation_record", train::evaluation_record);
 }

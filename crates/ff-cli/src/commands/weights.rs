@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use ff_model::weights::Kind;
 use ff_train::weights::hub::DEFAULT_REPOSITORY;
-use ff_train::weights::pretrained::{Installed, Source, install};
+use ff_train::weights::pretrained::{Installed, WeightsSource, install};
 
 use crate::Ending;
 use crate::output::{self, grouped, note};
@@ -44,8 +44,8 @@ pub struct Args {
 
 pub fn run(args: &Args, json: bool) -> Result<Ending> {
     let source = match &args.file {
-        Some(file) => Source::File(file.clone()),
-        None => Source::Hub(args.source.clone()),
+        Some(file) => WeightsSource::File(file.clone()),
+        None => WeightsSource::Hub(args.source.clone()),
     };
     let bar = output::progress(0, "[{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} eta {eta}");
     let installed =

@@ -49,7 +49,7 @@ fn somebody_elses_predictions_are_judged_by_any_column() {
     assert_exit(&output, 0);
     assert!(stderr(&output).contains("1 predictions have no labels: stray.jpg"), "{}", stderr(&output));
     let found = json(&output);
-    assert_eq!((&found["n"], &found["join"]["n_by_base_name"]), (&80.into(), &80.into()));
+    assert_eq!((&found["n"], &found["source"]["join"]["n_by_base_name"]), (&80.into(), &80.into()));
     // 5 of the first 40 and 20 of the others are wrong.
     assert_eq!(found["tasks"]["gender"]["accuracy"], 55.0 / 80.0);
     let groups: Vec<_> = found["groups"].as_array().unwrap().iter().collect();
@@ -124,7 +124,7 @@ fn evaluations_of_runs_are_compared_by_their_samples() {
     let runs = place.run(&["compare", "a", "b", "--bootstrap", "20", "--json"]);
     assert_exit(&runs, 0);
     for run in ["a", "b"] {
-        assert_exit(&place.run(&["evaluate", "--run", run, "--bootstrap", "20"]), 0);
+        assert_exit(&place.run(&["evaluate", "--run", run]), 0);
     }
     let records = ["a/evaluation/val.json", "b/evaluation/val.json"];
     let by_samples = place.run(&["compare", records[0], records[1], "--bootstrap", "20", "--json"]);

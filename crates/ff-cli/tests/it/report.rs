@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use ff_core::{Encoders, LabelEncoder, PerTask, Schema, Task};
-use ff_eval::{Bootstrap, ConfusionMatrix, EvaluationRecord, Predictions, Settings, Source, TaskMetrics};
+use ff_eval::{
+    Bootstrap, ConfusionMatrix, EvaluationRecord, EvaluationSource, Predictions, Settings, TaskMetrics,
+};
 use ff_report::{EvaluationPage, RunReport};
 use ff_train::machine::Machine;
 use ff_train::records::{EpochRecord, Record, Seconds, StepRecord};
@@ -119,11 +121,11 @@ fn evaluate(run: &RunDir, name: &str) {
         (0..n).flat_map(row).collect()
     });
     let predictions = Predictions { probabilities, targets, files, ..Predictions::default() };
-    let source = Source {
+    let source = EvaluationSource {
         checkpoint: Some(run.checkpoint(CheckpointName::Best)),
         csv: "splits/ff_val.csv".into(),
         images: Some(sample().join("images")),
-        ..Source::default()
+        ..EvaluationSource::default()
     };
     let bootstrap = Bootstrap { resamples: 20, seed: 1 };
     let group_by = encoders.names().map(ToString::to_string).collect();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ff_core::{Encoders, LabelEncoder, Schema, Task};
-use ff_eval::{Bootstrap, Calibration, Predictions, Settings, Source};
+use ff_eval::{Bootstrap, Calibration, EvaluationSource, Predictions, Settings};
 
 use super::*;
 
@@ -42,14 +42,14 @@ fn record() -> EvaluationRecord {
         (0..n).flat_map(row).collect()
     });
     let predictions = Predictions { probabilities, targets, files, ..Predictions::default() };
-    let source = Source {
+    let source = EvaluationSource {
         checkpoint: Some("theirs.safetensors".into()),
         csv: "photos/labels.csv".into(),
         images: Some(sample.join("images")),
         subset: Some("service_test".to_owned()),
         tta: TestTimeAugmentation::Flip,
         skipped: 2,
-        ..Source::default()
+        ..EvaluationSource::default()
     };
     let bootstrap = Bootstrap { resamples: 20, seed: 1 };
     let settings = Settings {

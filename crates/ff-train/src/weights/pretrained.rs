@@ -13,7 +13,7 @@ use crate::{Error, Result};
 
 /// Where weights come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum WeightsSource {
     /// A repository on the hub, as [`hub::DEFAULT_REPOSITORY`].
     Hub(String),
     /// A file: safetensors or a PyTorch state dict, of torchvision, timm, FairFace or this project.
@@ -52,22 +52,22 @@ pub struct Installed {
 /// # Errors
 /// They cannot be had, or do not fit; `out` is the original itself.
 pub fn install(
-    source: &Source,
+    source: &WeightsSource,
     out: Option<&Path>,
     timeout: Duration,
     progress: &mut dyn FnMut(Transfer),
 ) -> Result<Installed> {
     let (original, fetched) = match source {
-        Source::Hub(repository) => {
+        WeightsSource::Hub(repository) => {
             let fetched = hub::fetch(repository, timeout, progress)?;
             (fetched.path.clone(), Some(fetched))
         }
-        Source::File(path) => (path.clone(), None),
+        WeightsSource::File(path) => (path.clone(), None),
     };
     let converted = weights::convert(&original)?;
     let is_known = converted.backbone_sha256 == IMAGENET.backbone_sha256
         || fetched.as_ref().is_some_and(|fetched| fetched.sha256 == IMAGENET.file_sha256);
-    if let (Some(fetched), Source::Hub(repository)) = (&fetched, source)
+    if let (Some(fetched), WeightsSource::Hub(repository)) = (&fetched, source)
         && repository == DEFAULT_REPOSITORY
         && !is_known
     {

@@ -15,8 +15,8 @@ use ff_core::files::write_atomic;
 use ff_core::{Encoders, Order, Schema, Task, TaskName};
 use ff_data::Split;
 use ff_eval::{
-    Bootstrap, Calibration, EvaluationRecord, Outcome, Predictions, Settings, Source, TestTimeAugmentation,
-    per_sample_csv,
+    Bootstrap, Calibration, EvaluationRecord, EvaluationSource, Outcome, Predictions, Settings,
+    TestTimeAugmentation, per_sample_csv,
 };
 use ff_model::FaceModel;
 use ff_report::{EvaluationPage, RunReport};
@@ -138,11 +138,9 @@ struct Wanted {
 
 /// What is printed with `--json`.
 #[derive(Serialize)]
-struct Printed<'a, J: Serialize> {
+struct Printed<'a> {
     #[serde(flatten)]
     record: &'a EvaluationRecord,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    join: Option<J>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     requirements: &'a [Outcome],
 }
@@ -173,14 +171,7 @@ impl Args {
 
 impl Wanted {
     /// Writes what was asked for, and tells what was found. Nothing that is written waits for what is printed.
-    fn tell<J: Serialize>(
-        &self,
-        name: &str,
-        record: &EvaluationRecord,
-        join: Option<J>,
-        samples: &str,
-        json: bool,
-    ) -> Result<Ending> {
+    fn tell(&self, name: &str, record: &EvaluationRecord, samples: &str, json: bool) -> Result<Ending> {
         if let Some(file) = &self.per_sample {
             file.write(samples.as_bytes())?;
         }
@@ -190,7 +181,7 @@ impl Wanted {
         }
         let requirements = self.gates.judge(|requirement| requirement.check(record))?;
         if json {
-            output::print_json(&Printed { record, join, requirements: &requirements })?;
+            output::print_json(&Printed { record, requirements: &requirements })?;
         } else {
             print::print(record);
             gates::print(&requirements);
@@ -271,14 +262,14 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let images = args.images.clone().unwrap_or_else(|| config.data.images.clone());
     let evaluated = predict(manifest, &images)?;
 
-    let source = Source {
+    let source = EvaluationSource {
         checkpoint: Some(checkpoint),
         csv,
         images: Some(images.clone()),
         subset: args.subset.clone(),
         tta,
         skipped: n_rows - evaluated.len(),
-        ..Source::default()
+        ..EvaluationSource::default()
     };
     let mut record = EvaluationRecord::new(&evaluated, &encoders, source, &args.settings(&group_by))?;
     if args.calibrate || args.calibrate_on.is_some() {
@@ -301,7 +292,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let samples = per_sample_csv(&evaluated, &encoders, &group_by)?;
     let saved = run_dir.filter(|_| !args.no_save);
     let saved = saved.map_or(Ok(()), |run_dir| save(&record, &samples, &run_dir, &name));
-    let ending = wanted.tell(&name, &record, None::<()>, &samples, json)?;
+    let ending = wanted.tell(&name, &record, &samples, json)?;
     saved.map(|()| ending)
 }
 

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use ff_eval::{
-    EvaluationRecord, FilePredictions, Join, SchemaFile, Source, Unmatched, per_sample_csv, read_predictions,
+    EvaluationRecord, EvaluationSource, FilePredictions, Join, SchemaFile, Unmatched, per_sample_csv,
+    read_predictions,
 };
 
 use super::{Args, Wanted};
@@ -20,16 +21,17 @@ pub fn run(args: &Args, wanted: &Wanted, predictions: &Path, labels: &Path, json
     }
     tell_join(&join);
     let group_by = args.group_by(&encoders);
-    let source = Source {
+    let source = EvaluationSource {
         predictions: Some(predictions.to_owned()),
         csv: labels.to_owned(),
         images: args.images.clone(),
-        ..Source::default()
+        join: Some(join),
+        ..EvaluationSource::default()
     };
     let record = EvaluationRecord::new(&judged, &encoders, source, &args.settings(&group_by))?;
     let samples = per_sample_csv(&judged, &encoders, &group_by)?;
     let name = predictions.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    wanted.tell(&name, &record, Some(&join), &samples, json)
+    wanted.tell(&name, &record, &samples, json)
 }
 
 /// Says how many rows went together, and which did not.
