@@ -2,7 +2,7 @@
 //!
 //! Counts are those of the definition (direct convolution); what an engine really multiplies is its own affair.
 
-use ff_kernels::network::ConvNorm;
+use ff_kernels::network::{ConvNorm, max_pool_size};
 use serde::Serialize;
 
 use crate::images::checked_shape;
@@ -56,7 +56,7 @@ pub fn summarise(
     walk.group("backbone", architecture.title(), |walk| {
         walk.conv_norm("backbone", &layout.stem);
         let [c, h, w] = [walk.shape[1], walk.shape[2], walk.shape[3]];
-        walk.leaf("backbone.maxpool", "MaxPool 3x3 s2", &[b, c, h.div_ceil(2), w.div_ceil(2)], 0, 0);
+        walk.leaf("backbone.maxpool", "MaxPool 3x3 s2", &[b, c, max_pool_size(h), max_pool_size(w)], 0, 0);
         for stage in layout.blocks.chunk_by(|a, b| a.stage == b.stage) {
             walk.group(&format!("backbone.layer{}", stage[0].stage), "Stage", |walk| {
                 for block in stage {

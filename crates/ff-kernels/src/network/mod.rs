@@ -29,6 +29,11 @@ pub const EPS: f64 = 1e-5;
 /// Height and width below this leave nothing for a fourth stage.
 pub const MIN_IMAGE_SIZE: usize = 32;
 
+/// Rows or columns behind the stem's 3x3 stride-2 max-pool (padding 1), for `n` before it.
+pub const fn max_pool_size(n: usize) -> usize {
+    (n - 1) / 2 + 1
+}
+
 /// What a network is made ready for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {

@@ -5,6 +5,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 use ff_kernels::cpu::pool::nchw;
+use ff_kernels::network::max_pool_size;
 
 use crate::Result;
 
@@ -17,7 +18,7 @@ pub fn max_pool(x: &Tensor) -> Result<Tensor> {
 /// whose gradient the ReLU drops.
 fn composed(x: &Tensor) -> Result<Tensor> {
     let (b, c, h, w) = x.dims4()?;
-    let (oh, ow) = (nchw::output_size(h), nchw::output_size(w));
+    let (oh, ow) = (max_pool_size(h), max_pool_size(w));
     let padded = x.pad_with_zeros(2, 1, 2 * oh + 1 - h)?.pad_with_zeros(3, 1, 2 * ow + 1 - w)?;
     let mut result: Option<Tensor> = None;
     for dy in 0..3 {
@@ -43,7 +44,7 @@ impl CustomOp1 for MaxPool {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let (b, c, h, w) = layout.shape().dims4()?;
-        let shape = (b, c, nchw::output_size(h), nchw::output_size(w));
+        let shape = (b, c, max_pool_size(h), max_pool_size(w));
         let mut output = vec![0.0; b * c * shape.2 * shape.3];
         nchw::forward(contiguous(storage, layout)?, (h, w), &mut output);
         Ok((CpuStorage::F32(output), shape.into()))

@@ -2,7 +2,7 @@
 //!
 //! Fusing BatchNorm into the load saves storing the normalised activation (forward) and the gradient of the
 //! raw convolution output (backward). Each kind is a type of its own with the pointers that it needs, so a kernel is
-//! compiled for each ([`with_load`]). Invariant: padding is zero *after* the function, so a kernel never calls
+//! compiled for each (`with_load!`). Invariant: padding is zero *after* the function, so a kernel never calls
 //! `load` for a pixel outside the map.
 
 use crate::cpu::base::shape::{MapShape, check_at_least, check_len};

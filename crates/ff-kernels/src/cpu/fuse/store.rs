@@ -3,7 +3,7 @@
 //! Four kinds: store; store and gather BatchNorm's moments; add a bias and a residual, then ReLU (inference);
 //! and, for gradients, add what the output already holds, mask by a ReLU and gather the two sums that the
 //! BatchNorm before that ReLU needs.
-//! Each kind is a type of its own with the pointers that it needs, so a kernel is compiled for each ([`with_store`]).
+//! Each kind is a type of its own with the pointers that it needs, so a kernel is compiled for each (`with_store!`).
 //! Invariant: sums of a run (a few hundred values of one channel) are taken in `f32`, squares about the run's
 //! first value, and carried to `f64`; so a large mean does not drown the variance.
 

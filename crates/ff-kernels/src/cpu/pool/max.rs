@@ -9,6 +9,7 @@ use crate::cpu::fuse::load::{CheckedSource, Load, Source, with_load};
 use crate::cpu::fuse::sums::ChannelSums;
 use crate::cpu::norm::Gather;
 use crate::cpu::simd::{Kernel, Level, Simd, dispatch};
+use crate::network::max_pool_size;
 
 /// A 3x3 stride-2 pad-1 max-pool of one shape.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +23,8 @@ impl MaxPool {
     pub fn new(input: MapShape) -> Self {
         check_channels("max-pool", input.channels);
         assert!(!input.is_empty(), "a pool needs at least one pixel, found {input:?}");
-        let out = |n: usize| (n - 1) / 2 + 1;
-        Self { input, output: MapShape { height: out(input.height), width: out(input.width), ..input } }
+        let (height, width) = (max_pool_size(input.height), max_pool_size(input.width));
+        Self { input, output: MapShape { height, width, ..input } }
     }
 
     /// Shape of the input.

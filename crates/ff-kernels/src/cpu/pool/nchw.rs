@@ -4,15 +4,12 @@
 //! the whole gradient, NaN propagates. The backward pass finds the winner again from the input, so the forward pass
 //! stores no indices. This is the reference path's kernel; it knows nothing of batches or channels, only planes.
 
-/// Output height or width for an input of `n`: `floor((n + 2 - 3) / 2) + 1`.
-pub const fn output_size(n: usize) -> usize {
-    (n - 1) / 2 + 1
-}
+use crate::network::max_pool_size;
 
-/// `input` (planes, h, w) -> `output` (planes, [`output_size`]`(h)`, [`output_size`]`(w)`).
+/// `input` (planes, h, w) -> `output` (planes, [`max_pool_size`]`(h)`, [`max_pool_size`]`(w)`).
 pub fn forward(input: &[f32], (h, w): (usize, usize), output: &mut [f32]) {
     for (x, y) in
-        planes(input, output.len(), h, w).zip(output.chunks_exact_mut(output_size(h) * output_size(w)))
+        planes(input, output.len(), h, w).zip(output.chunks_exact_mut(max_pool_size(h) * max_pool_size(w)))
     {
         for_each_window(x, h, w, |out_idx, winner| y[out_idx] = x[winner]);
     }
@@ -23,7 +20,7 @@ pub fn backward(input: &[f32], grad_output: &[f32], (h, w): (usize, usize), grad
     assert_eq!(input.len(), grad_input.len(), "gradient of the input has the input's length");
     grad_input.fill(0.0);
     let grads =
-        grad_output.chunks_exact(output_size(h) * output_size(w)).zip(grad_input.chunks_exact_mut(h * w));
+        grad_output.chunks_exact(max_pool_size(h) * max_pool_size(w)).zip(grad_input.chunks_exact_mut(h * w));
     for (x, (dy, dx)) in planes(input, grad_output.len(), h, w).zip(grads) {
         for_each_window(x, h, w, |out_idx, winner| dx[winner] += dy[out_idx]);
     }
@@ -35,7 +32,7 @@ fn planes(input: &[f32], output_len: usize, h: usize, w: usize) -> std::slice::C
     let n_planes = input.len() / (h * w);
     assert_eq!(
         output_len,
-        n_planes * output_size(h) * output_size(w),
+        n_planes * max_pool_size(h) * max_pool_size(w),
         "output length for {n_planes} planes of {h}x{w}"
     );
     input.chunks_exact(h * w)
@@ -43,7 +40,7 @@ fn planes(input: &[f32], output_len: usize, h: usize, w: usize) -> std::slice::C
 
 /// Calls `visit(output index, index of the winning input)` for every window of one plane.
 fn for_each_window(x: &[f32], h: usize, w: usize, mut visit: impl FnMut(usize, usize)) {
-    let (oh, ow) = (output_size(h), output_size(w));
+    let (oh, ow) = (max_pool_size(h), max_pool_size(w));
     for oy in 0..oh {
         let rows = (2 * oy).saturating_sub(1)..(2 * oy + 2).min(h);
         for ox in 0..ow {
@@ -74,8 +71,8 @@ mod tests {
             if inside { x[y as usize * w + x_ as usize] } else { f32::NEG_INFINITY }
         };
         let mut out = Vec::new();
-        for oy in 0..output_size(h) as isize {
-            for ox in 0..output_size(w) as isize {
+        for oy in 0..max_pool_size(h) as isize {
+            for ox in 0..max_pool_size(w) as isize {
                 let window = (-1..=1).flat_map(|dy| (-1..=1).map(move |dx| (2 * oy + dy, 2 * ox + dx)));
                 out.push(window.map(|(y, x)| at(y, x)).fold(f32::NEG_INFINITY, f32::max));
             }
@@ -88,7 +85,7 @@ mod tests {
         fn forward_is_the_windows_maximum((h, w, x) in (1usize..12, 1usize..12).prop_flat_map(|(h, w)|
             (Just(h), Just(w), prop::collection::vec(-9.0f32..9.0, h * w))))
         {
-            let mut y = vec![0.0; output_size(h) * output_size(w)];
+            let mut y = vec![0.0; max_pool_size(h) * max_pool_size(w)];
             forward(&x, (h, w), &mut y);
             prop_assert_eq!(y, by_definition(&x, h, w));
         }
@@ -100,7 +97,7 @@ mod tests {
             (Just(h), Just(w), Just((0..h * w).collect::<Vec<_>>()).prop_shuffle())))
         {
             let x: Vec<f32> = order.iter().map(|&i| i as f32).collect();
-            let n_out = output_size(h) * output_size(w);
+            let n_out = max_pool_size(h) * max_pool_size(w);
             let g: Vec<f32> = (0..n_out).map(|i| 1.0 + i as f32 * 0.5).collect();
             let objective = |x: &[f32]| {
                 let mut y = vec![0.0; n_out];

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::batch::CHANNELS;
 use super::command::Geometry;
 use crate::cpu::base::shape::MapShape;
-use crate::network::{ConvNorm, Layout};
+use crate::network::{ConvNorm, Layout, max_pool_size};
 
 /// A convolution with the BatchNorm behind it: its shapes, and its entry in the table that packing goes by.
 #[derive(Clone, Debug)]
@@ -125,6 +125,5 @@ impl Convs {
 
 /// Shape behind the max-pool.
 pub(in crate::gpu) fn pooled(input: MapShape) -> MapShape {
-    let out = |n: usize| (n - 1) / 2 + 1;
-    MapShape { height: out(input.height), width: out(input.width), ..input }
+    MapShape { height: max_pool_size(input.height), width: max_pool_size(input.width), ..input }
 }

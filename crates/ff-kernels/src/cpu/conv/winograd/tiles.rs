@@ -80,6 +80,43 @@ pub(crate) struct Items {
     pub(crate) to: usize,
 }
 
+/// The channels of one tile that a thread transforms.
+struct Part {
+    /// The tile, counted from the first of the items.
+    local: usize,
+    /// The first channel.
+    from: usize,
+    /// The one after the last.
+    to: usize,
+}
+
+impl Items {
+    /// The items tile by tile, of maps of this many channels.
+    #[inline(always)]
+    fn parts(self, channels: usize) -> impl Iterator<Item = Part> {
+        let blocks = channels / 16;
+        let tiles = if self.from < self.to { self.from / blocks..self.to.div_ceil(blocks) } else { 0..0 };
+        tiles.map(move |local| {
+            let (first, last) = (self.from.max(local * blocks), self.to.min((local + 1) * blocks));
+            Part { local, from: (first - local * blocks) * 16, to: (last - local * blocks) * 16 }
+        })
+    }
+}
+
+/// Stores the points of one tile and vector of channels, `stride` floats apart.
+///
+/// # Safety
+/// `S` available; `out` must cover the points.
+#[inline(always)]
+unsafe fn store_points<S: Simd>(points: &[[S::V; 6]; 6], out: *mut f32, stride: usize) {
+    for i in 0..6 {
+        for j in 0..6 {
+            // SAFETY: the caller's promise.
+            unsafe { S::store(out.add((i * 6 + j) * stride), points[i][j]) }
+        }
+    }
+}
+
 /// Transforms the 6x6 inputs around each tile (its 4x4 outputs and one pixel on every side).
 ///
 /// # Safety
@@ -94,13 +131,7 @@ pub(crate) unsafe fn pack_inputs<S: Simd, L: Load>(
     packed: *mut f32,
     stride: usize,
 ) {
-    let blocks = channels / 16;
-    let mut item = items.from;
-    while item < items.to {
-        let local = item / blocks;
-        let end = items.to.min((local + 1) * blocks);
-        let (from, to) = ((item - local * blocks) * 16, (end - local * blocks) * 16);
-        item = end;
+    for Part { local, from, to } in items.parts(channels) {
         let (image, y, x) = tiling.place(items.first_tile + local);
         let inner = y > 0 && x > 0 && y + 5 <= tiling.height && x + 5 <= tiling.width;
         // Offset of the tile's pixel (-1, -1); it may lie before the map, where nothing is read.
@@ -128,13 +159,8 @@ pub(crate) unsafe fn pack_inputs<S: Simd, L: Load>(
                         }
                     }
                 }
-                let points = input_tile::<S>(&d);
                 let out = packed.add(packing.offset(local, channel, channels));
-                for i in 0..6 {
-                    for j in 0..6 {
-                        S::store(out.add((i * 6 + j) * stride), points[i][j]);
-                    }
-                }
+                store_points::<S>(&input_tile::<S>(&d), out, stride);
             }
             channel += S::LANES;
         }
@@ -155,13 +181,7 @@ pub(crate) unsafe fn pack_gradients<S: Simd, L: Load>(
     packed: *mut f32,
     stride: usize,
 ) {
-    let blocks = channels / 16;
-    let mut item = items.from;
-    while item < items.to {
-        let local = item / blocks;
-        let end = items.to.min((local + 1) * blocks);
-        let (from, to) = ((item - local * blocks) * 16, (end - local * blocks) * 16);
-        item = end;
+    for Part { local, from, to } in items.parts(channels) {
         let (image, y, x) = tiling.place(items.first_tile + local);
         let rows = TILE.min(tiling.height - y);
         let columns = TILE.min(tiling.width - x);
@@ -189,13 +209,8 @@ pub(crate) unsafe fn pack_gradients<S: Simd, L: Load>(
                         }
                     }
                 }
-                let points = filter_tile4::<S>(&d);
                 let out = packed.add(packing.offset(local, channel, channels));
-                for i in 0..6 {
-                    for j in 0..6 {
-                        S::store(out.add((i * 6 + j) * stride), points[i][j]);
-                    }
-                }
+                store_points::<S>(&filter_tile4::<S>(&d), out, stride);
             }
             channel += S::LANES;
         }
