@@ -6,7 +6,7 @@
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use ff_kernels::cpu::conv::winograd::{Conv3x3, Filters};
-use ff_kernels::{Buffer, Epilogue, MapShape, Source, ThreadPool};
+use ff_kernels::{Buffer, Epilogue, FusedLoad, MapShape, ThreadPool};
 
 fn main() {
     divan::main();
@@ -49,7 +49,7 @@ fn forward(bencher: Bencher, layer: (usize, usize)) {
     let mut s = Setup::new(layer);
     bencher.counter(s.flop()).bench_local(|| {
         let filters = Filters::Weights { weights: &s.weights, scale: None };
-        s.conv.forward(&s.pool, Source::Plain(&s.x), filters, &mut s.y, Epilogue::Store, &mut s.workspace);
+        s.conv.forward(&s.pool, FusedLoad::Plain(&s.x), filters, &mut s.y, Epilogue::Store, &mut s.workspace);
     });
 }
 
@@ -57,7 +57,7 @@ fn forward(bencher: Bencher, layer: (usize, usize)) {
 fn input_gradient(bencher: Bencher, layer: (usize, usize)) {
     let mut s = Setup::new(layer);
     bencher.counter(s.flop()).bench_local(|| {
-        let grad_out = Source::Plain(&s.x);
+        let grad_out = FusedLoad::Plain(&s.x);
         s.conv.input_gradient(&s.pool, grad_out, &s.weights, &mut s.y, Epilogue::Store, &mut s.workspace);
     });
 }
@@ -66,7 +66,7 @@ fn input_gradient(bencher: Bencher, layer: (usize, usize)) {
 fn weight_gradient(bencher: Bencher, layer: (usize, usize)) {
     let mut s = Setup::new(layer);
     bencher.counter(s.flop()).bench_local(|| {
-        let (x, grad_out) = (Source::Plain(&s.x), Source::Plain(&s.y));
+        let (x, grad_out) = (FusedLoad::Plain(&s.x), FusedLoad::Plain(&s.y));
         s.conv.weight_gradient(&s.pool, x, grad_out, &mut s.weights, &mut s.workspace);
     });
 }

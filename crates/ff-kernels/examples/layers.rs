@@ -13,7 +13,7 @@ use ff_kernels::cpu::conv::indirect::IndirectConv;
 use ff_kernels::cpu::conv::winograd::{Conv3x3, Filters};
 use ff_kernels::cpu::plan::Plan;
 use ff_kernels::network::{Config, Layout, Mode};
-use ff_kernels::{Buffer, Epilogue, MapShape, Source, ThreadPool};
+use ff_kernels::{Buffer, Epilogue, FusedLoad, MapShape, ThreadPool};
 
 fn main() {
     let mut args = std::env::args().skip(1);
@@ -44,13 +44,13 @@ fn layers(pool: &ThreadPool, batch: usize) {
         let weights = noise(channels * channels * 9);
         let mut grad = noise(weights.len());
         let mut space = Buffer::zeroed(conv.workspace_len().max(conv.gradient_workspace_len()));
-        let source = Source::Plain(&x);
+        let source = FusedLoad::Plain(&x);
         let forward = time(|| {
             let filters = Filters::Weights { weights: &weights, scale: None };
             conv.forward(pool, source, filters, &mut y, Epilogue::Store, &mut space);
         });
         let input = time(|| conv.input_gradient(pool, source, &weights, &mut y, Epilogue::Store, &mut space));
-        let weight = time(|| conv.weight_gradient(pool, source, Source::Plain(&y), &mut grad, &mut space));
+        let weight = time(|| conv.weight_gradient(pool, source, FusedLoad::Plain(&y), &mut grad, &mut space));
         let name = format!("3x3 {channels}->{channels} {size}x{size}");
         row(&name, conv.macs(), peak, [forward, input, weight]);
     }
@@ -64,7 +64,7 @@ fn layers(pool: &ThreadPool, batch: usize) {
         let mut grad = noise(weights.len());
         let mut space = Buffer::zeroed(conv.workspace_len().max(conv.gradient_workspace_len()));
         let forward = time(|| conv.forward(pool, &x, &weights, &mut y, Epilogue::Store, &mut space));
-        let weight = time(|| conv.weight_gradient(pool, &x, Source::Plain(&y), &mut grad, &mut space));
+        let weight = time(|| conv.weight_gradient(pool, &x, FusedLoad::Plain(&y), &mut grad, &mut space));
         let input =
             time(|| conv.input_gradient(pool, &y, &weights, None, &mut x, Epilogue::Store, &mut space));
         let name = format!("{kernel}x{kernel}/2 {inputs}->{} {size}x{size}", 2 * inputs);

@@ -11,7 +11,7 @@ mod common;
 use common::{Direct, error, noise, wide};
 use ff_kernels::cpu::conv::indirect::IndirectConv;
 use ff_kernels::cpu::conv::winograd::{Conv3x3, Filters};
-use ff_kernels::{Buffer, Epilogue, MapShape, Source, ThreadPool};
+use ff_kernels::{Buffer, Epilogue, FusedLoad, MapShape, ThreadPool};
 
 fn main() {
     let pool = ThreadPool::new(2);
@@ -38,9 +38,9 @@ fn main() {
         let mut space = Buffer::zeroed(conv.workspace_len().max(conv.gradient_workspace_len()));
         let [mut y, mut dx, mut dw] = [vec![0.0; input.len()], vec![0.0; input.len()], vec![0.0; w.len()]];
         let filters = Filters::Weights { weights: &w, scale: None };
-        conv.forward(&pool, Source::Plain(&x), filters, &mut y, Epilogue::Store, &mut space);
-        conv.input_gradient(&pool, Source::Plain(&dy), &w, &mut dx, Epilogue::Store, &mut space);
-        conv.weight_gradient(&pool, Source::Plain(&x), Source::Plain(&dy), &mut dw, &mut space);
+        conv.forward(&pool, FusedLoad::Plain(&x), filters, &mut y, Epilogue::Store, &mut space);
+        conv.input_gradient(&pool, FusedLoad::Plain(&dy), &w, &mut dx, Epilogue::Store, &mut space);
+        conv.weight_gradient(&pool, FusedLoad::Plain(&x), FusedLoad::Plain(&dy), &mut dw, &mut space);
         print!("| {channels} channels, {size}x{size} |");
         for (found, expected) in [&y, &dx, &dw].into_iter().zip(&expected) {
             print!(" {:.1e} |", error(found, expected));
@@ -50,7 +50,7 @@ fn main() {
         let mut space = Buffer::zeroed(conv.workspace_len().max(conv.gradient_workspace_len()));
         conv.forward(&pool, &x, &w, &mut y, Epilogue::Store, &mut space);
         conv.input_gradient(&pool, &dy, &w, None, &mut dx, Epilogue::Store, &mut space);
-        conv.weight_gradient(&pool, &x, Source::Plain(&dy), &mut dw, &mut space);
+        conv.weight_gradient(&pool, &x, FusedLoad::Plain(&dy), &mut dw, &mut space);
         for (found, expected) in [&y, &dx, &dw].into_iter().zip(&expected) {
             print!(" {:.1e} |", error(found, expected));
         }

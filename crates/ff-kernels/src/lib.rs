@@ -36,7 +36,7 @@ pub mod network;
 pub use cpu::base::buffer::Buffer;
 pub use cpu::base::shape::MapShape;
 pub use cpu::base::threads::ThreadPool;
-pub use cpu::fuse::load::Source;
+pub use cpu::fuse::load::FusedLoad;
 pub use cpu::fuse::store::{Epilogue, Gradient, Mask, Moments};
 pub use cpu::fuse::sums::ChannelSums;
 pub use cpu::simd::Level;

@@ -8,7 +8,7 @@ use ff_kernels::cpu::conv::winograd::{Conv3x3, Filters};
 use ff_kernels::cpu::fuse::store::{Accumulate, Activation};
 use ff_kernels::cpu::norm::Coefficients;
 use ff_kernels::{
-    Buffer, ChannelSums, Epilogue, Gradient, Level, MapShape, Mask, Moments, Source, ThreadPool,
+    Buffer, ChannelSums, Epilogue, FusedLoad, Gradient, Level, MapShape, Mask, Moments, ThreadPool,
 };
 use proptest::prelude::*;
 
@@ -101,7 +101,7 @@ fn winograd_case(pool: &ThreadPool, input: MapShape, outputs: usize, seed: u64) 
     let expected = direct.forward(&activation, &wide(&w));
     let mut y = vec![f32::NAN; output.len()];
     let mut sums = ChannelSums::new(k, pool.threads());
-    let source = Source::BnRelu { raw: &x, scale: &scale, shift: &shift };
+    let source = FusedLoad::BnRelu { raw: &x, scale: &scale, shift: &shift };
     conv.forward(pool, source, raw_filters, &mut y, Epilogue::Statistics(&mut sums), &mut space);
     assert_close("forward", &y, &expected, WINOGRAD);
     check_moments(&sums, &y);
@@ -124,7 +124,7 @@ fn winograd_case(pool: &ThreadPool, input: MapShape, outputs: usize, seed: u64) 
     };
     let epilogue =
         Epilogue::Inference { bias: &bias, residual: Some(&residual), activation: Activation::Relu };
-    conv.forward(pool, Source::Plain(&x), filters, &mut y, epilogue, &mut space);
+    conv.forward(pool, FusedLoad::Plain(&x), filters, &mut y, epilogue, &mut space);
     assert_close("inference", &y, &expected, WINOGRAD);
 
     // Input gradient, with BatchNorm's backward on the way in; accumulated, masked and summed on the way out.
@@ -155,7 +155,7 @@ fn winograd_case(pool: &ThreadPool, input: MapShape, outputs: usize, seed: u64) 
         mask: Mask::Bn { raw: &x, scale: &scale, shift: &shift },
         moments: Some(Moments { raw: &x, mean: &mean, sums: &mut sums }),
     });
-    let grad_source = Source::BnBackward { grad: &dy, raw: &raw, coefficients: &coefficients };
+    let grad_source = FusedLoad::BnBackward { grad: &dy, raw: &raw, coefficients: &coefficients };
     conv.input_gradient(pool, grad_source, &w, &mut dx, epilogue, &mut space);
     assert_close("input gradient", &dx, &expected, WINOGRAD);
     check_gradient_moments(&sums, &dx, &x, &mean);
@@ -207,7 +207,7 @@ fn gemm_case(pool: &ThreadPool, input: MapShape, outputs: usize, kernel: usize, 
     check_gradient_moments(&sums, &dx, &x, &mean);
 
     let mut dw = vec![f32::NAN; w.len()];
-    conv.weight_gradient(pool, &x, Source::Plain(&dy), &mut dw, &mut space);
+    conv.weight_gradient(pool, &x, FusedLoad::Plain(&dy), &mut dw, &mut space);
     assert_close("weight gradient", &dw, &direct.weight_gradient(&wide(&x), &wide(&dy)), DIRECT);
 }
 

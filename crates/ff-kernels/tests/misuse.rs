@@ -15,7 +15,7 @@ use ff_kernels::cpu::pool::{MaxPool, global_average, global_average_backward, nc
 use ff_kernels::host::claims::Claims;
 use ff_kernels::image::{IMAGENET_MEAN, IMAGENET_STD, Recipe, Rgb, augment};
 use ff_kernels::{
-    Buffer, ChannelSums, Epilogue, Gradient, Level, MapShape, Mask, Moments, Source, ThreadPool,
+    Buffer, ChannelSums, Epilogue, FusedLoad, Gradient, Level, MapShape, Mask, Moments, ThreadPool,
 };
 
 /// The smallest and the best instruction set, on more threads than one.
@@ -98,11 +98,12 @@ fn convolutions_refuse_wrong_lengths() {
         let mut space = Buffer::zeroed(conv.workspace_len().max(conv.gradient_workspace_len()));
         let mut small = Buffer::zeroed(16);
         let weights = |weights| Filters::Weights { weights, scale: None };
-        let forward = |x: Source, filters: Filters, y: &mut [f32], epilogue: Epilogue, space: &mut Buffer| {
-            refused("", || conv.forward(&pool, x, filters, y, epilogue, space));
-        };
-        let plain = Source::Plain(&x);
-        forward(Source::Plain(&x[1..]), weights(&w), &mut y, Epilogue::Store, &mut space);
+        let forward =
+            |x: FusedLoad, filters: Filters, y: &mut [f32], epilogue: Epilogue, space: &mut Buffer| {
+                refused("", || conv.forward(&pool, x, filters, y, epilogue, space));
+            };
+        let plain = FusedLoad::Plain(&x);
+        forward(FusedLoad::Plain(&x[1..]), weights(&w), &mut y, Epilogue::Store, &mut space);
         forward(plain, weights(&w[1..]), &mut y, Epilogue::Store, &mut space);
         forward(plain, Filters::Transformed(&w), &mut y, Epilogue::Store, &mut space);
         forward(plain, weights(&w), &mut y[1..], Epilogue::Store, &mut space);
@@ -110,7 +111,7 @@ fn convolutions_refuse_wrong_lengths() {
         let scaled = Filters::Weights { weights: &w, scale: Some(&x[..k - 1]) };
         forward(plain, scaled, &mut y, Epilogue::Store, &mut space);
         let few = &x[..15];
-        let shifted = Source::BnRelu { raw: &x, scale: few, shift: &x[..16] };
+        let shifted = FusedLoad::BnRelu { raw: &x, scale: few, shift: &x[..16] };
         forward(shifted, weights(&w), &mut y, Epilogue::Store, &mut space);
         let bias = |bias, residual| Epilogue::Inference { bias, residual, activation: Activation::Relu };
         forward(plain, weights(&w), &mut y, bias(few, None), &mut space);
@@ -126,7 +127,7 @@ fn convolutions_refuse_wrong_lengths() {
         forward(plain, weights(&w), &mut y, Epilogue::Gradient(gradient), &mut space);
 
         let mut dw = vec![0.0; w.len()];
-        let grad = Source::Plain(&dy);
+        let grad = FusedLoad::Plain(&dy);
         refused("", || conv.weight_gradient(&pool, plain, grad, &mut dw[1..], &mut space));
         refused("", || conv.weight_gradient(&pool, grad, grad, &mut dw, &mut space));
         refused("", || conv.weight_gradient(&pool, plain, grad, &mut dw, &mut small));
@@ -153,9 +154,9 @@ fn convolutions_refuse_wrong_lengths() {
         back(dy, &w, None, &mut dx, &mut small);
         back(dy, &w, Some(Branch { grad_out: &dy[1..], weights: &w[..16 * k] }), &mut dx, &mut space);
         back(dy, &w, Some(Branch { grad_out: dy, weights: &w[1..16 * k] }), &mut dx, &mut space);
-        let grad = Source::Plain(dy);
+        let grad = FusedLoad::Plain(dy);
         refused("", || gemm.weight_gradient(&pool, &x[1..], grad, &mut dw, &mut space));
-        refused("", || gemm.weight_gradient(&pool, &x, Source::Plain(&dy[1..]), &mut dw, &mut space));
+        refused("", || gemm.weight_gradient(&pool, &x, FusedLoad::Plain(&dy[1..]), &mut dw, &mut space));
         refused("", || gemm.weight_gradient(&pool, &x, grad, &mut dw[1..], &mut space));
         refused("", || gemm.weight_gradient(&pool, &x, grad, &mut dw, &mut small));
         refused("", || gemm.pack(&pool, &w, Some(&x[..k - 1]), &mut dw));
@@ -200,9 +201,9 @@ fn stems_and_pools_refuse_wrong_lengths() {
         back(whole, &mut dw, &mut Buffer::zeroed(1));
 
         let (mut pooled, mut places) = (grad.clone(), argmax.clone());
-        refused("", || max_pool.forward(&pool, Source::Plain(&dy[1..]), &mut pooled, &mut places));
-        refused("", || max_pool.forward(&pool, Source::Plain(&dy), &mut pooled[1..], &mut places));
-        refused("", || max_pool.forward(&pool, Source::Plain(&dy), &mut pooled, &mut places[1..]));
+        refused("", || max_pool.forward(&pool, FusedLoad::Plain(&dy[1..]), &mut pooled, &mut places));
+        refused("", || max_pool.forward(&pool, FusedLoad::Plain(&dy), &mut pooled[1..], &mut places));
+        refused("", || max_pool.forward(&pool, FusedLoad::Plain(&dy), &mut pooled, &mut places[1..]));
         refused("", || max_pool.backward(&pool, &grad[1..], &argmax, &mut y));
         refused("", || max_pool.backward(&pool, &grad, &argmax[1..], &mut y));
         refused("", || max_pool.backward(&pool, &grad, &argmax, &mut y[1..]));

@@ -7,7 +7,7 @@ use ff_kernels::cpu::conv::stem::{Stem, StemGradient};
 use ff_kernels::cpu::fuse::store::{Accumulate, Gradient, Mask};
 use ff_kernels::cpu::norm::Coefficients;
 use ff_kernels::cpu::pool::{MaxPool, global_average, global_average_backward};
-use ff_kernels::{Buffer, ChannelSums, Epilogue, Level, MapShape, Source, ThreadPool};
+use ff_kernels::{Buffer, ChannelSums, Epilogue, FusedLoad, Level, MapShape, ThreadPool};
 use proptest::prelude::*;
 
 proptest! {
@@ -49,7 +49,7 @@ fn max_pool_case(pool: &ThreadPool, input: MapShape, seed: u64) {
     let x: Vec<f32> = noise(input.len(), seed).iter().map(|x| (x * 2.0).round()).collect();
     let c = input.channels;
     let (mut y, mut argmax) = (vec![f32::NAN; output.len()], vec![99u8; output.len()]);
-    max_pool.forward(pool, Source::Plain(&x), &mut y, &mut argmax);
+    max_pool.forward(pool, FusedLoad::Plain(&x), &mut y, &mut argmax);
     let dy = noise(output.len(), seed ^ 1);
     let mut expected_dx = vec![0.0f64; input.len()];
     for b in 0..input.batch {
@@ -100,7 +100,7 @@ fn max_pool_passes_nan_on() {
         let mut x = noise(9 * 16, 1);
         x[16 * 4..16 * 5].fill(f32::NAN);
         let (mut y, mut argmax) = (vec![0.0; 4 * 16], vec![0; 4 * 16]);
-        max_pool.forward(&pool, Source::Plain(&x), &mut y, &mut argmax);
+        max_pool.forward(&pool, FusedLoad::Plain(&x), &mut y, &mut argmax);
         assert!(y.iter().all(|y| y.is_nan()));
         assert_eq!(argmax[0], 8, "window 0 sees the centre at its last place");
     }
@@ -114,7 +114,12 @@ fn max_pool_passes_nan_through_relu() {
         let max_pool = MaxPool::new(MapShape { batch: 1, height: 1, width: 1, channels: 16 });
         let (x, one, zero) = ([f32::NAN; 16], [1.0; 16], [0.0; 16]);
         let (mut y, mut argmax) = (vec![0.0; 16], vec![0; 16]);
-        max_pool.forward(&pool, Source::BnRelu { raw: &x, scale: &one, shift: &zero }, &mut y, &mut argmax);
+        max_pool.forward(
+            &pool,
+            FusedLoad::BnRelu { raw: &x, scale: &one, shift: &zero },
+            &mut y,
+            &mut argmax,
+        );
         assert!(y.iter().all(|y| y.is_nan()));
     }
 }
@@ -154,7 +159,7 @@ fn stem_case(pool: &ThreadPool, [batch, height, width]: [usize; 3], outputs: usi
     let (mut pooled, mut argmax) = (vec![0.0; max_pool.output().len()], vec![0; max_pool.output().len()]);
     max_pool.forward(
         pool,
-        Source::BnRelu { raw: &y, scale: &scale, shift: &shift },
+        FusedLoad::BnRelu { raw: &y, scale: &scale, shift: &shift },
         &mut pooled,
         &mut argmax,
     );

@@ -11,7 +11,7 @@ use ff_report::RunReport;
 use ff_train::optim::schedule::ScheduleKind;
 use ff_train::records::{EpochRecord, StepRecord};
 use ff_train::run::RunDir;
-use ff_train::trainer::{Found, Observer};
+use ff_train::trainer::{Observer, RunStart};
 use ff_train::weights::Init;
 use ff_train::{ConfigBuilder, Start};
 use indicatif::ProgressBar;
@@ -165,8 +165,8 @@ const EVALUATION_BAR: &str = "validating [{bar:30}] {pos}/{len}";
 const SECONDS_BETWEEN_LINES: f64 = 10.0;
 
 impl Observer for Display {
-    fn started(&mut self, found: &Found) {
-        let Found { machine, config, encoders, .. } = found;
+    fn started(&mut self, found: &RunStart) {
+        let RunStart { machine, config, encoders, .. } = found;
         let (total, trainable) = found.parameters;
         let classes: Vec<_> = encoders.iter().map(|(task, e)| format!("{task} {}", e.n_classes())).collect();
         note!(

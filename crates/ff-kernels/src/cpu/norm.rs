@@ -3,7 +3,7 @@
 //! Forward `y = scale * x + shift` with `scale = gamma / sqrt(var + eps)`, `shift = beta - mean * scale`.
 //! Backward `dx = a * dy + b * x + c` per channel, where `a`, `b`, `c` come from `sum dy` and `sum dy (x - mean)`:
 //! so either direction is one fused multiply-add an element, which convolutions do as they load (see
-//! [`crate::Source`]), and only the additions of residual branches need passes of their own.
+//! [`crate::FusedLoad`]), and only the additions of residual branches need passes of their own.
 
 use crate::cpu::base::shape::{MapShape, check_channels, check_len};
 use crate::cpu::base::threads::{SharedMut, ThreadPool, split};

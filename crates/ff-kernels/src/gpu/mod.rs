@@ -21,6 +21,6 @@ pub mod error;
 pub mod program;
 
 pub use program::{
-    Arg, BLOCK, Bases, Buffer, Command, Constants, Convolve, Element, Geometry, Launch, Machine, Operation,
-    Place, Program, buffers_of,
+    Arg, BLOCK, Bases, Buffer, BufferPlace, Command, Constants, Convolve, Element, Geometry, Launch, Machine,
+    Operation, Program, buffers_of,
 };

@@ -15,7 +15,7 @@ use ff_kernels::gpu::device::{
 };
 use ff_kernels::gpu::program::batch::RECIPE_LEN;
 use ff_kernels::gpu::program::update::{Group, Scalars};
-use ff_kernels::gpu::{Buffer, Element, Place, Program};
+use ff_kernels::gpu::{Buffer, BufferPlace, Element, Program};
 use ff_kernels::network::{Config, Layout, Mode, Stage};
 
 use crate::fake;
@@ -113,7 +113,7 @@ impl Pair {
     }
 
     fn compare(&mut self, step: u64, buffer: Buffer, expected: &[f32]) {
-        let bytes = self.bench.read(Place { buffer, offset: 0 }, 4 * expected.len()).unwrap();
+        let bytes = self.bench.read(BufferPlace { buffer, offset: 0 }, 4 * expected.len()).unwrap();
         let found: Vec<f32> =
             bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
         let tolerance = match (self.element, buffer) {
@@ -344,5 +344,5 @@ fn rounding_engines_and_those_without_room_are_not_chosen() {
 
 fn write(bench: &mut Testbed, buffer: Buffer, values: &[f32]) {
     let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-    bench.write(Place { buffer, offset: 0 }, &bytes).unwrap();
+    bench.write(BufferPlace { buffer, offset: 0 }, &bytes).unwrap();
 }

@@ -7,7 +7,7 @@ use cudarc::driver::sys::{CUgraphInstantiate_flags, CUresult, CUstreamCaptureMod
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result};
 use ff_kernels::gpu::check::Workbench;
 use ff_kernels::gpu::device::Testbed;
-use ff_kernels::gpu::{Arg, Bases, Buffer, Launch, Machine, Place};
+use ff_kernels::gpu::{Arg, Bases, Buffer, BufferPlace, Launch, Machine};
 
 use crate::fake;
 
@@ -79,7 +79,7 @@ fn a_forgotten_wait_between_streams_shows() {
 
 /// `add_f32` of the first eight values to themselves, into eight from byte `to` on.
 fn add(to: usize) -> Launch {
-    let at = |offset| Arg::At(Place { buffer: Buffer::Planes, offset });
+    let at = |offset| Arg::At(BufferPlace { buffer: Buffer::Planes, offset });
     Launch { kernel: "add_f32".into(), grid: [1; 3], args: vec![at(0), at(0), at(to), Arg::U32(1)] }
 }
 

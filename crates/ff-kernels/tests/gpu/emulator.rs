@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::convolution;
 use ff_kernels::gpu::check::Workbench;
-use ff_kernels::gpu::{Bases, Buffer, Convolve, Element, Launch, Machine, Operation, Place};
+use ff_kernels::gpu::{Bases, Buffer, BufferPlace, Convolve, Element, Launch, Machine, Operation};
 
 type LaunchFn = unsafe extern "C" fn(*const c_char, u32, u32, u32, *mut *mut c_void, usize) -> i32;
 
@@ -45,13 +45,13 @@ impl Emulator {
         Some(Self { library, memory: Default::default(), bases: Bases::default(), _alone: alone })
     }
 
-    fn bytes(&self, place: Place, len: usize) -> *mut u8 {
+    fn bytes(&self, place: BufferPlace, len: usize) -> *mut u8 {
         let memory = &self.memory[place.buffer as usize];
         assert!(place.offset + len <= 16 * memory.len(), "{place:?} and {len} bytes: outside its buffer");
         memory.as_ptr().cast::<u8>().cast_mut().wrapping_add(place.offset)
     }
 
-    fn read_elements(&self, element: Element, place: Place, len: usize) -> Vec<f32> {
+    fn read_elements(&self, element: Element, place: BufferPlace, len: usize) -> Vec<f32> {
         let bytes = self.get(place, len * element.bytes());
         match element {
             Element::F32 => {
@@ -64,7 +64,7 @@ impl Emulator {
         }
     }
 
-    fn write_elements(&mut self, element: Element, place: Place, values: &[f32]) {
+    fn write_elements(&mut self, element: Element, place: BufferPlace, values: &[f32]) {
         let bytes: Vec<u8> = match element {
             Element::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Element::Bf16 => values
@@ -78,12 +78,12 @@ impl Emulator {
         self.set(place, &bytes);
     }
 
-    fn get(&self, place: Place, len: usize) -> Vec<u8> {
+    fn get(&self, place: BufferPlace, len: usize) -> Vec<u8> {
         // SAFETY: `bytes` checked that the range lies in the buffer.
         unsafe { std::slice::from_raw_parts(self.bytes(place, len), len) }.to_vec()
     }
 
-    fn set(&mut self, place: Place, bytes: &[u8]) {
+    fn set(&mut self, place: BufferPlace, bytes: &[u8]) {
         // SAFETY: `bytes` checked that the range lies in the buffer, which nobody else borrows.
         unsafe { self.bytes(place, bytes.len()).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
     }
@@ -157,12 +157,12 @@ impl Workbench for Emulator {
         Ok(())
     }
 
-    fn write(&mut self, place: Place, bytes: &[u8]) -> Result<(), String> {
+    fn write(&mut self, place: BufferPlace, bytes: &[u8]) -> Result<(), String> {
         self.set(place, bytes);
         Ok(())
     }
 
-    fn read(&mut self, place: Place, len: usize) -> Result<Vec<u8>, String> {
+    fn read(&mut self, place: BufferPlace, len: usize) -> Result<Vec<u8>, String> {
         Ok(self.get(place, len))
     }
 }

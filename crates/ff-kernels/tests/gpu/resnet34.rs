@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ff_kernels::cpu::optim::AdamW;
 use ff_kernels::gpu::check::Workbench;
 use ff_kernels::gpu::check::values::{cosine, relative_error};
-use ff_kernels::gpu::{Buffer, Element, Machine, Place, Program, program::batch::RECIPE_LEN};
+use ff_kernels::gpu::{Buffer, BufferPlace, Element, Machine, Program, program::batch::RECIPE_LEN};
 use ff_kernels::network::{Config, Layout, Parameter};
 use safetensors::SafeTensors;
 
@@ -56,7 +56,7 @@ fn fill(gpu: &mut Emulator, weights: &SafeTensors, golden: &SafeTensors) -> [usi
 
 fn put(gpu: &mut Emulator, buffer: Buffer, bytes: &[u8]) {
     gpu.reserve(buffer, bytes.len()).unwrap();
-    gpu.write(Place { buffer, offset: 0 }, bytes).unwrap();
+    gpu.write(BufferPlace { buffer, offset: 0 }, bytes).unwrap();
 }
 
 fn load(gpu: &mut Emulator, program: &Program) {
@@ -124,7 +124,8 @@ fn follow_pytorch(steps: usize) {
         let (loss, grad) = heads.loss(&floats(&gpu.read(program.embedding(), 4 * batch * 512).unwrap()));
         gpu.write(program.grad_embedding().unwrap(), &bytes(&grad)).unwrap();
         gpu.run(program.backward()).unwrap();
-        let gradient = gpu.read(Place { buffer: Buffer::Gradient, offset: 0 }, 4 * backbone.len()).unwrap();
+        let gradient =
+            gpu.read(BufferPlace { buffer: Buffer::Gradient, offset: 0 }, 4 * backbone.len()).unwrap();
         println!(
             "step {i}: loss {loss:.5}, PyTorch {expected:.5}, {:+.2} %",
             100.0 * (loss / expected - 1.0)

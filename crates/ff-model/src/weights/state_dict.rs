@@ -94,7 +94,7 @@ fn read_legacy(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, String> {
 }
 
 fn read_tensors(
-    places: &[Place],
+    places: &[StoragePlace],
     storages: &BTreeMap<&str, &[u8]>,
     file_len: usize,
 ) -> Result<BTreeMap<String, Tensor>, String> {
@@ -114,7 +114,7 @@ fn read_tensors(
 }
 
 /// Where a tensor lies.
-struct Place<'a> {
+struct StoragePlace<'a> {
     name: &'a str,
     storage: Storage<'a>,
     /// The first element in the storage.
@@ -123,7 +123,7 @@ struct Place<'a> {
     strides: Vec<usize>,
 }
 
-impl Place<'_> {
+impl StoragePlace<'_> {
     /// Its type, and its part of the storage.
     fn data<'s>(&self, storage: &'s [u8]) -> Result<(DType, &'s [u8]), String> {
         let Self { shape, strides, .. } = self;
@@ -202,7 +202,7 @@ impl<'a> Storage<'a> {
 }
 
 /// Places of the tensors in a state dict, or in one inside a dictionary.
-fn places<'a>(pickle: &Pickle<'a>) -> Result<Vec<Place<'a>>, String> {
+fn places<'a>(pickle: &Pickle<'a>) -> Result<Vec<StoragePlace<'a>>, String> {
     let mut object = pickle.root();
     for _ in 0..MAX_DEPTH {
         let Object::Dict(entries) = object else { break };
@@ -242,14 +242,14 @@ fn tensor_args<'p>(pickle: &'p Pickle<'_>, mut id: Id) -> Option<&'p [Id]> {
     None
 }
 
-fn place<'a>(pickle: &Pickle<'a>, name: &'a str, args: &[Id]) -> Result<Place<'a>, String> {
+fn place<'a>(pickle: &Pickle<'a>, name: &'a str, args: &[Id]) -> Result<StoragePlace<'a>, String> {
     let bad = |what: &str| format!("expected {what}, found something else");
     let &[storage, offset, shape, strides, ..] = args else {
         return Err(format!("expected four arguments of a tensor, found {}", args.len()));
     };
     let Object::Persistent(storage) = *pickle.get(storage) else { return Err(bad("a storage")) };
     let sizes = |id| pickle.tuple(id)?.iter().map(|&id| pickle.size(id)).collect::<Option<Vec<_>>>();
-    Ok(Place {
+    Ok(StoragePlace {
         name,
         storage: Storage::new(pickle, storage)?,
         offset: pickle.size(offset).ok_or_else(|| bad("an offset"))?,

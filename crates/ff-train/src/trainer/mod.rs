@@ -17,7 +17,7 @@ use ff_core::files::{link_dir, sha256};
 use ff_data::Splits;
 
 use epoch::{mean_loss, rate};
-pub use observer::{Found, Observer};
+pub use observer::{Observer, RunStart};
 pub use resume::Change;
 use resume::{Resumed, with_absolute_paths};
 
@@ -189,9 +189,9 @@ impl Trainer {
         })
     }
 
-    fn found(&self) -> Found<'_> {
+    fn found(&self) -> RunStart<'_> {
         let model = &self.learner.model;
-        Found {
+        RunStart {
             machine: &self.machine,
             config: &self.config,
             encoders: &self.store.encoders,

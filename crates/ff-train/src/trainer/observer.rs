@@ -13,7 +13,7 @@ use crate::weights::Init;
 /// Hears what a run does, while it does it.
 pub trait Observer {
     /// Everything is ready; the first step comes next.
-    fn started(&mut self, _found: &Found) {}
+    fn started(&mut self, _found: &RunStart) {}
     /// A step is done.
     fn step(&mut self, _step: &StepRecord) {}
     /// A loss or gradient was not finite; nothing moved.
@@ -29,7 +29,7 @@ impl Observer for () {}
 
 /// What a run found and chose.
 #[derive(Debug)]
-pub struct Found<'a> {
+pub struct RunStart<'a> {
     /// The machine.
     pub machine: &'a Machine,
     /// The resolved configuration.

@@ -10,7 +10,7 @@ use crate::cpu::simd::Simd;
 
 /// An NHWC activation, stored or computed on the fly. Per-channel slices have one entry a channel.
 #[derive(Clone, Copy)]
-pub enum Source<'a> {
+pub enum FusedLoad<'a> {
     /// The values themselves.
     Plain(&'a [f32]),
     /// `relu(raw * scale + shift)`: a raw convolution output through its BatchNorm and ReLU.
@@ -52,7 +52,7 @@ impl Coefficients {
     }
 }
 
-/// A [`Source`] whose lengths fit its shape, as pointers.
+/// A [`FusedLoad`] whose lengths fit its shape, as pointers.
 #[derive(Clone, Copy)]
 pub(crate) enum CheckedSource {
     Plain(PlainLoad),
@@ -77,23 +77,23 @@ macro_rules! with_load {
 }
 pub(crate) use with_load;
 
-impl Source<'_> {
+impl FusedLoad<'_> {
     /// Checks every length against `shape`.
     #[track_caller]
     pub(crate) fn checked(&self, what: &str, shape: MapShape) -> CheckedSource {
         match *self {
-            Source::Plain(data) => {
+            FusedLoad::Plain(data) => {
                 check_len(what, data, shape.len());
                 CheckedSource::Plain(PlainLoad { data: data.as_ptr() })
             }
-            Source::BnRelu { raw, scale, shift } => {
+            FusedLoad::BnRelu { raw, scale, shift } => {
                 check_len(what, raw, shape.len());
                 check_len(what, scale, shape.channels);
                 check_len(what, shift, shape.channels);
                 let (raw, scale, shift) = (raw.as_ptr(), scale.as_ptr(), shift.as_ptr());
                 CheckedSource::BnRelu(BnReluLoad { raw, scale, shift })
             }
-            Source::BnBackward { grad, raw, coefficients } => {
+            FusedLoad::BnBackward { grad, raw, coefficients } => {
                 check_len(what, grad, shape.len());
                 check_len(what, raw, shape.len());
                 CheckedSource::BnBackward(BnBackwardLoad::checked(
@@ -126,7 +126,7 @@ pub(crate) trait Load: Copy {
     unsafe fn load<S: Simd>(&self, offset: usize, constants: &Self::Constants<S>) -> S::V;
 }
 
-/// [`Source::Plain`]
+/// [`FusedLoad::Plain`]
 #[derive(Clone, Copy)]
 pub(crate) struct PlainLoad {
     data: *const f32,
@@ -145,7 +145,7 @@ impl Load for PlainLoad {
     }
 }
 
-/// [`Source::BnRelu`]
+/// [`FusedLoad::BnRelu`]
 #[derive(Clone, Copy)]
 pub(crate) struct BnReluLoad {
     raw: *const f32,
@@ -170,7 +170,7 @@ impl Load for BnReluLoad {
     }
 }
 
-/// [`Source::BnBackward`]
+/// [`FusedLoad::BnBackward`]
 #[derive(Clone, Copy)]
 pub(crate) struct BnBackwardLoad {
     grad: *const f32,

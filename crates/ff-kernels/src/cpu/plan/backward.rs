@@ -10,7 +10,7 @@ use super::forward::bn_relu;
 use crate::cpu::base::shape::{MapShape, check_len};
 use crate::cpu::conv::indirect::Branch;
 use crate::cpu::conv::stem::StemGradient;
-use crate::cpu::fuse::load::Source;
+use crate::cpu::fuse::load::FusedLoad;
 use crate::cpu::fuse::store::{Accumulate, Epilogue, Gradient, Mask, Moments};
 use crate::cpu::fuse::sums::ChannelSums;
 use crate::cpu::norm::{Coefficients, Norm, apply_backward, gather_backward};
@@ -67,7 +67,7 @@ impl Plan {
             let g = &mut grad[..len];
 
             backward(norm2, sums, pixels, &block.layout.second.norm, params, grads, coefficients);
-            let d_raw2 = Source::BnBackward { grad: g, raw: raw2, coefficients };
+            let d_raw2 = FusedLoad::BnBackward { grad: g, raw: raw2, coefficients };
             let (slot, inner) = (&block.layout.second.conv, &mut inner[..len]);
             block.second.winograd().weight_gradient(
                 pool,
@@ -104,7 +104,7 @@ impl Plan {
                 backward(norm, sums, pixels, &layer.norm, params, grads, branch_coefficients);
                 apply_backward(pool, block.output, raw, branch_coefficients, g);
                 let to = &mut grads[layer.conv.range()];
-                conv.weight_gradient(pool, x, Source::Plain(g), to, workspace);
+                conv.weight_gradient(pool, x, FusedLoad::Plain(g), to, workspace);
             }
             let before = (i > 0).then(|| &train.blocks[i - 1]);
             sums.reset(block.input.channels);
@@ -118,8 +118,14 @@ impl Plan {
             };
             match &block.first {
                 Conv::Winograd(conv) => {
-                    let d_raw1 = Source::BnBackward { grad: inner, raw: raw1, coefficients };
-                    conv.weight_gradient(pool, Source::Plain(x), d_raw1, &mut grads[slot.range()], workspace);
+                    let d_raw1 = FusedLoad::BnBackward { grad: inner, raw: raw1, coefficients };
+                    conv.weight_gradient(
+                        pool,
+                        FusedLoad::Plain(x),
+                        d_raw1,
+                        &mut grads[slot.range()],
+                        workspace,
+                    );
                     let weights = &params[slot.range()];
                     match (&block.branch, &block.layout.downsample) {
                         (Some(branch), Some(layer)) => {
@@ -151,7 +157,13 @@ impl Plan {
                 Conv::Indirect(conv) => {
                     apply_backward(pool, block.output, raw1, coefficients, inner);
                     let inner = &*inner;
-                    conv.weight_gradient(pool, x, Source::Plain(inner), &mut grads[slot.range()], workspace);
+                    conv.weight_gradient(
+                        pool,
+                        x,
+                        FusedLoad::Plain(inner),
+                        &mut grads[slot.range()],
+                        workspace,
+                    );
                     let branch = block
                         .layout
                         .downsample

@@ -5,7 +5,7 @@ use crate::cpu::base::shape::MapShape;
 use crate::cpu::base::threads::ThreadPool;
 use crate::cpu::conv::indirect::IndirectConv;
 use crate::cpu::conv::winograd::{Conv3x3, Filters};
-use crate::cpu::fuse::load::Source;
+use crate::cpu::fuse::load::FusedLoad;
 use crate::cpu::fuse::store::Epilogue;
 use crate::network::{BasicBlock, Mode};
 
@@ -119,7 +119,7 @@ impl Conv {
     ) {
         match (self, filters) {
             (Self::Winograd(conv), _) => {
-                conv.forward(pool, Source::Plain(x), filters, out, epilogue, workspace)
+                conv.forward(pool, FusedLoad::Plain(x), filters, out, epilogue, workspace)
             }
             (Self::Indirect(conv), Filters::Transformed(packed)) => {
                 conv.forward_packed(pool, x, packed, out, epilogue, workspace);

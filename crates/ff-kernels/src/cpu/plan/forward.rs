@@ -4,7 +4,7 @@ use super::backbone::{Buffers, Plan};
 use super::buffers::{Normed, TrainBlock};
 use crate::cpu::base::shape::{MapShape, check_len};
 use crate::cpu::conv::winograd::Filters;
-use crate::cpu::fuse::load::Source;
+use crate::cpu::fuse::load::FusedLoad;
 use crate::cpu::fuse::store::Epilogue;
 use crate::cpu::fuse::sums::ChannelSums;
 use crate::cpu::norm::{Norm, Residual, Running, add_relu};
@@ -103,8 +103,8 @@ impl Plan {
 }
 
 /// `relu(batchnorm(raw))`, on the fly.
-pub(super) fn bn_relu<'a>(raw: &'a [f32], norm: &'a Norm) -> Source<'a> {
-    Source::BnRelu { raw, scale: &norm.scale, shift: &norm.shift }
+pub(super) fn bn_relu<'a>(raw: &'a [f32], norm: &'a Norm) -> FusedLoad<'a> {
+    FusedLoad::BnRelu { raw, scale: &norm.scale, shift: &norm.shift }
 }
 
 fn weights<'a>(params: &'a [f32], slot: &ConvSlot) -> Filters<'a> {

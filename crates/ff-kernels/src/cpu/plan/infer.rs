@@ -4,7 +4,7 @@ use super::backbone::{Buffers, Plan};
 use super::buffers::{Folded, FoldedBlock};
 use crate::cpu::base::shape::check_len;
 use crate::cpu::conv::winograd::Filters;
-use crate::cpu::fuse::load::Source;
+use crate::cpu::fuse::load::FusedLoad;
 use crate::cpu::fuse::store::{Activation, Epilogue};
 use crate::cpu::pool::global_average;
 use crate::network::{ConvSlot, EPS, NormSlot};
@@ -34,7 +34,7 @@ impl Plan {
         let [x, middle, branch_out] = &mut infer.maps;
         let (mut x, mut out) = (x, branch_out);
         let len = max_pool.output().len();
-        max_pool.forward(pool, Source::Plain(stem_out), &mut x[..len], &mut argmax[..len]);
+        max_pool.forward(pool, FusedLoad::Plain(stem_out), &mut x[..len], &mut argmax[..len]);
 
         let mut shape = max_pool.output();
         for (block, folded) in blocks.iter().zip(&infer.blocks) {

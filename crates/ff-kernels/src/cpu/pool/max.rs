@@ -5,7 +5,7 @@
 
 use crate::cpu::base::shape::{MapShape, check_channels, check_len};
 use crate::cpu::base::threads::{SharedMut, ThreadPool, split};
-use crate::cpu::fuse::load::{CheckedSource, Load, Source, with_load};
+use crate::cpu::fuse::load::{CheckedSource, FusedLoad, Load, with_load};
 use crate::cpu::fuse::sums::ChannelSums;
 use crate::cpu::norm::Gather;
 use crate::cpu::simd::{Kernel, Level, Simd, dispatch};
@@ -38,7 +38,7 @@ impl MaxPool {
     }
 
     /// `out = max over windows of source`, `argmax` the winning places (0 to 8).
-    pub fn forward(&self, pool: &ThreadPool, source: Source<'_>, out: &mut [f32], argmax: &mut [u8]) {
+    pub fn forward(&self, pool: &ThreadPool, source: FusedLoad<'_>, out: &mut [f32], argmax: &mut [u8]) {
         let source = source.checked("max-pool input", self.input);
         check_len("max-pool output", out, self.output.len());
         check_len("max-pool argmax", argmax, self.output.len());

@@ -4,7 +4,7 @@ use super::{Bench, Workbench, noise, wide};
 use crate::cpu::simd::Level;
 use crate::gpu::program::Program;
 use crate::gpu::program::batch::{CHANNELS, Lookup, RECIPE_LEN, write_recipe};
-use crate::gpu::program::command::{Buffer, Element, Place};
+use crate::gpu::program::command::{Buffer, BufferPlace, Element};
 use crate::image::{ColorOp, IMAGENET_MEAN, IMAGENET_STD, InverseMap, Recipe, Rgb, augment, compose};
 use crate::network::Config;
 
@@ -58,7 +58,7 @@ pub(super) fn check<W: Workbench>(bench: &mut Bench<'_, W>, element: Element) ->
         write_recipe(*mirrored, colors, maps, *lookup, to);
     }
     bench.machine.reserve(Buffer::Pixels, pixels.len())?;
-    bench.machine.write(Place { buffer: Buffer::Pixels, offset: 0 }, &pixels)?;
+    bench.machine.write(BufferPlace { buffer: Buffer::Pixels, offset: 0 }, &pixels)?;
     bench.fill(Buffer::Recipes, &recipes)?;
     bench.machine.run(&program.from_pixels)?;
     let found = bench.read(element, program.images, draws.len() * area * CHANNELS)?;

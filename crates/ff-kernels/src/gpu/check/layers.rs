@@ -2,7 +2,7 @@
 
 use super::{Bench, Workbench, noise, rounded, stored_noise, wide};
 use crate::cpu::base::shape::MapShape;
-use crate::gpu::program::command::{Buffer, Constants, Element, Operation, Place};
+use crate::gpu::program::command::{Buffer, BufferPlace, Constants, Element, Operation};
 use crate::gpu::program::convs::{Conv, Convs, pooled};
 use crate::gpu::program::layers::{Mask, Residual, Writer};
 use crate::network::{Config, EPS, Layout, MOMENTUM, Stage};
@@ -54,9 +54,9 @@ fn filters<W: Workbench>(
     writer.unpack(convs, packed);
     start(bench, &writer)?;
     bench.machine.run(&writer.commands)?;
-    let parameters = bench.read_f32(Place::f32s(Buffer::Parameters, 0), layout.parameters_len())?;
-    let statistics = bench.read_f32(Place::f32s(Buffer::Statistics, 0), layout.statistics_len())?;
-    let gradient = bench.read_f32(Place::f32s(Buffer::Gradient, 0), layout.parameters_len())?;
+    let parameters = bench.read_f32(BufferPlace::f32s(Buffer::Parameters, 0), layout.parameters_len())?;
+    let statistics = bench.read_f32(BufferPlace::f32s(Buffer::Statistics, 0), layout.statistics_len())?;
+    let gradient = bench.read_f32(BufferPlace::f32s(Buffer::Gradient, 0), layout.parameters_len())?;
     for conv in convs.all() {
         let geometry = conv.geometry;
         let (taps, name) = (geometry.kernel * geometry.kernel, conv.label());
@@ -194,12 +194,12 @@ fn norm<W: Workbench>(
     for (place, values) in [(raw, &raws), (other, &others), (grad, &grads), (more, &mores)] {
         bench.write(element, place, values)?;
     }
-    let parameters = bench.read_f32(Place::f32s(Buffer::Parameters, 0), layout.parameters_len())?;
-    let before = bench.read_f32(Place::f32s(Buffer::Statistics, 0), layout.statistics_len())?;
+    let parameters = bench.read_f32(BufferPlace::f32s(Buffer::Parameters, 0), layout.parameters_len())?;
+    let before = bench.read_f32(BufferPlace::f32s(Buffer::Statistics, 0), layout.statistics_len())?;
     bench.machine.run(&forward)?;
 
     let twin = Twin::new(shape, &raws, conv.layer.norm.parameters(&parameters));
-    let after = bench.read_f32(Place::f32s(Buffer::Statistics, 0), layout.statistics_len())?;
+    let after = bench.read_f32(BufferPlace::f32s(Buffer::Statistics, 0), layout.statistics_len())?;
     let (mean_before, var_before) = conv.layer.norm.running(&before);
     let (mean_after, var_after) = conv.layer.norm.running(&after);
     let n = shape.pixels() as f64;
@@ -241,7 +241,7 @@ fn norm<W: Workbench>(
     let what = format!("norm {element} {name} keeps NaN");
     bench.compare_within(what, 0.0, &[f32::from(u8::from(found.is_nan()))], &[1.0]);
     bench.write(element, raw, &raws)?;
-    bench.write_f32(Place::f32s(Buffer::Statistics, 0), &before)?;
+    bench.write_f32(BufferPlace::f32s(Buffer::Statistics, 0), &before)?;
     bench.machine.run(&forward)?;
 
     for ((mask, commands), to) in masks.into_iter().zip(backward).zip(gradients) {
@@ -262,7 +262,7 @@ fn norm<W: Workbench>(
             _ => g.clone(),
         };
         let (d_gamma, d_beta, d_raw) = twin.backward(&g, &from, &raws);
-        let gradient = bench.read_f32(Place::f32s(Buffer::Gradient, 0), layout.parameters_len())?;
+        let gradient = bench.read_f32(BufferPlace::f32s(Buffer::Gradient, 0), layout.parameters_len())?;
         let (found_gamma, found_beta) = conv.layer.norm.parameters(&gradient);
         bench.compare(format!("norm {element} {name} gamma, {mask:?}"), Element::F32, found_gamma, &d_gamma);
         bench.compare(format!("norm {element} {name} beta, {mask:?}"), Element::F32, found_beta, &d_beta);
@@ -345,7 +345,7 @@ fn max_pool<W: Workbench>(bench: &mut Bench<'_, W>, element: Element, convs: &Co
     bench.machine.run(&writer.commands)?;
 
     let layout = Layout::new(&config());
-    let parameters = bench.read_f32(Place::f32s(Buffer::Parameters, 0), layout.parameters_len())?;
+    let parameters = bench.read_f32(BufferPlace::f32s(Buffer::Parameters, 0), layout.parameters_len())?;
     let twin = Twin::new(input, &raws, stem.layer.norm.parameters(&parameters));
     let pool = |of: &dyn Fn(usize) -> f64| -> Vec<(f64, usize)> {
         let winner = |i: usize| {
@@ -381,7 +381,7 @@ fn max_pool<W: Workbench>(bench: &mut Bench<'_, W>, element: Element, convs: &Co
         g[at] += if value > 0.0 { f64::from(grad) } else { 0.0 };
     }
     let (d_gamma, d_beta, d_input) = twin.backward(&g, &g, &raws);
-    let gradient = bench.read_f32(Place::f32s(Buffer::Gradient, 0), layout.parameters_len())?;
+    let gradient = bench.read_f32(BufferPlace::f32s(Buffer::Gradient, 0), layout.parameters_len())?;
     let (found_gamma, found_beta) = stem.layer.norm.parameters(&gradient);
     bench.compare(format!("max_pool_backward_{element} gamma"), Element::F32, found_gamma, &d_gamma);
     bench.compare(format!("max_pool_backward_{element} beta"), Element::F32, found_beta, &d_beta);

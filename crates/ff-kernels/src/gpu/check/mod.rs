@@ -9,7 +9,7 @@ mod network;
 mod update;
 pub mod values;
 
-use crate::gpu::program::command::{Buffer, Element, Machine, Place};
+use crate::gpu::program::command::{Buffer, BufferPlace, Element, Machine};
 use values::noise;
 
 /// A machine with memory that checks can fill and read.
@@ -24,13 +24,13 @@ pub trait Workbench: Machine {
     ///
     /// # Errors
     /// The memory cannot be written.
-    fn write(&mut self, place: Place, bytes: &[u8]) -> Result<(), Self::Error>;
+    fn write(&mut self, place: BufferPlace, bytes: &[u8]) -> Result<(), Self::Error>;
 
     /// Reads `len` bytes from a place on, when all commands are through.
     ///
     /// # Errors
     /// The memory cannot be read, or a command failed.
-    fn read(&mut self, place: Place, len: usize) -> Result<Vec<u8>, Self::Error>;
+    fn read(&mut self, place: BufferPlace, len: usize) -> Result<Vec<u8>, Self::Error>;
 }
 
 /// What became of a check.
@@ -73,7 +73,7 @@ struct Bench<'a, W> {
 }
 
 impl<W: Workbench> Bench<'_, W> {
-    fn write_f32(&mut self, place: Place, values: &[f32]) -> Result<(), W::Error> {
+    fn write_f32(&mut self, place: BufferPlace, values: &[f32]) -> Result<(), W::Error> {
         let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         self.machine.write(place, &bytes)
     }
@@ -81,16 +81,16 @@ impl<W: Workbench> Bench<'_, W> {
     /// Makes a buffer of these values.
     fn fill(&mut self, buffer: Buffer, values: &[f32]) -> Result<(), W::Error> {
         self.machine.reserve(buffer, 4 * values.len())?;
-        self.write_f32(Place { buffer, offset: 0 }, values)
+        self.write_f32(BufferPlace { buffer, offset: 0 }, values)
     }
 
-    fn read_f32(&mut self, place: Place, len: usize) -> Result<Vec<f32>, W::Error> {
+    fn read_f32(&mut self, place: BufferPlace, len: usize) -> Result<Vec<f32>, W::Error> {
         let bytes = self.machine.read(place, 4 * len)?;
         let value = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
         Ok(bytes.chunks_exact(4).map(value).collect())
     }
 
-    fn write(&mut self, element: Element, place: Place, values: &[f32]) -> Result<(), W::Error> {
+    fn write(&mut self, element: Element, place: BufferPlace, values: &[f32]) -> Result<(), W::Error> {
         match element {
             Element::F32 => self.write_f32(place, values),
             Element::Bf16 => {
@@ -100,7 +100,7 @@ impl<W: Workbench> Bench<'_, W> {
         }
     }
 
-    fn read(&mut self, element: Element, place: Place, len: usize) -> Result<Vec<f32>, W::Error> {
+    fn read(&mut self, element: Element, place: BufferPlace, len: usize) -> Result<Vec<f32>, W::Error> {
         if element == Element::F32 {
             return self.read_f32(place, len);
         }

@@ -7,7 +7,7 @@ use super::{Bench, Verdict, Workbench};
 use crate::cpu::base::threads::ThreadPool;
 use crate::cpu::plan::Plan;
 use crate::gpu::program::Program;
-use crate::gpu::program::command::{Buffer, Element, Place};
+use crate::gpu::program::command::{Buffer, BufferPlace, Element};
 use crate::network::{Config, Layout, Mode, Stage};
 
 /// A branch in the first stage, strides, blocks without a branch.
@@ -46,9 +46,9 @@ pub(super) fn check<W: Workbench>(bench: &mut Bench<'_, W>, element: Element) ->
     bench.machine.run(&program.backward)?;
     let found = bench.read_f32(program.embedding, embedding.len())?;
     compare(bench, format!("training, embedding, {element}"), element, &found, &embedding);
-    let found = bench.read_f32(Place::f32s(Buffer::Statistics, 0), moved.len())?;
+    let found = bench.read_f32(BufferPlace::f32s(Buffer::Statistics, 0), moved.len())?;
     compare(bench, format!("training, running statistics, {element}"), element, &found, &moved);
-    let found = bench.read_f32(Place::f32s(Buffer::Gradient, 0), gradient.len())?;
+    let found = bench.read_f32(BufferPlace::f32s(Buffer::Gradient, 0), gradient.len())?;
     for parameter in &layout.parameters {
         let range = parameter.range();
         let name = format!("training, gradient of {}, {element}", parameter.name);

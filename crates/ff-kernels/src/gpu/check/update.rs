@@ -2,7 +2,7 @@
 
 use super::{Bench, Workbench, noise, wide};
 use crate::cpu::optim::{AdamW, Ema, Sgd, clip_factor, l2_norm};
-use crate::gpu::program::command::{Buffer, Command, Element, Launch, Place};
+use crate::gpu::program::command::{Buffer, BufferPlace, Command, Element, Launch};
 use crate::gpu::program::update::{Group, Scalars, adamw, norm, sgd};
 
 const LEN: usize = 70_001;
@@ -59,7 +59,7 @@ pub(super) fn check<W: Workbench>(bench: &mut Bench<'_, W>) -> Result<(), W::Err
     let mut broken = start.clone();
     broken.gradient[LEN / 2] = f32::NAN;
     let scalars = run(bench, &broken, adamw(&groups, Some(0.75)))?;
-    let found = bench.read_f32(Place::f32s(Buffer::Parameters, 0), LEN)?;
+    let found = bench.read_f32(BufferPlace::f32s(Buffer::Parameters, 0), LEN)?;
     bench.compare_within("update with a gradient of NaN".into(), 0.0, &found, &wide(&start.parameters));
     bench.compare_within("finite with a gradient of NaN".into(), 0.0, &[scalars.finite as f32], &[0.0]);
     Ok(())
@@ -87,11 +87,12 @@ fn run<W: Workbench>(
     bench.fill(Buffer::Average, &start.average)?;
     bench.fill(Buffer::Planes, &LOSSES)?;
     bench.machine.reserve(Buffer::Scalars, Scalars::BUFFER_LEN)?;
-    let losses = Place { buffer: Buffer::Planes, offset: 0 };
+    let losses = BufferPlace { buffer: Buffer::Planes, offset: 0 };
     let norm = norm(LEN, losses, LOSSES.len(), GRAD_SCALE, Some(MAX_NORM));
     let commands: Vec<_> = norm.into_iter().chain(update).map(Command::Launch).collect();
     bench.machine.run(&commands)?;
-    let bytes = bench.machine.read(Place { buffer: Buffer::Scalars, offset: 0 }, size_of::<Scalars>())?;
+    let bytes =
+        bench.machine.read(BufferPlace { buffer: Buffer::Scalars, offset: 0 }, size_of::<Scalars>())?;
     Ok(Scalars::read(&bytes))
 }
 
@@ -115,7 +116,7 @@ fn step<W: Workbench>(
         ("second state", Buffer::SecondState, &twin.second),
         ("average", Buffer::Average, &twin.average),
     ] {
-        let found = bench.read_f32(Place::f32s(buffer, 0), LEN)?;
+        let found = bench.read_f32(BufferPlace::f32s(buffer, 0), LEN)?;
         bench.compare(format!("{name} {what}"), Element::F32, &found, &wide(twin));
     }
     Ok(())

@@ -15,7 +15,9 @@ use super::driver::{During, Gpu};
 use super::memory::DeviceBytes;
 use super::span::{Memory, Span};
 use crate::gpu::error::{Error, Result};
-use crate::gpu::{Bases, Buffer, Command, Constants, Convolve, Launch, Machine, Place, Program, buffers_of};
+use crate::gpu::{
+    Bases, Buffer, BufferPlace, Command, Constants, Convolve, Launch, Machine, Program, buffers_of,
+};
 
 /// A list of a program's commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,7 +242,7 @@ impl Engine {
         self.gpu.synchronize()
     }
 
-    fn address(&self, place: Place) -> u64 {
+    fn address(&self, place: BufferPlace) -> u64 {
         Bases::default().with(Buffer::Arena, self.arena.address()).address(place)
     }
 

@@ -5,7 +5,7 @@ use super::span::Memory;
 use crate::cpu::optim::{AdamW, Sgd};
 use crate::gpu::error::{Error, Result};
 use crate::gpu::program::update::{self, Group, Scalars};
-use crate::gpu::{Buffer, Launch, Place};
+use crate::gpu::{Buffer, BufferPlace, Launch};
 
 /// Elements that a flat vector may have: kernels count them, and a step beyond the last, in 32 bits.
 const MOST_ELEMENTS: usize = u32::MAX as usize / 2;
@@ -30,7 +30,7 @@ impl Gpu {
     ) -> Result<()> {
         memory.check(Buffer::Gradient, bytes(len)?)?;
         memory.check(Buffer::Scalars, Scalars::BUFFER_LEN.max(bytes(losses_at.saturating_add(n_losses))?))?;
-        let losses = Place::f32s(Buffer::Scalars, losses_at);
+        let losses = BufferPlace::f32s(Buffer::Scalars, losses_at);
         self.launch_all(&update::norm(len, losses, n_losses, grad_scale, max_norm), memory)
     }
 

@@ -11,7 +11,7 @@ use super::memory::DeviceBytes;
 use super::span::Memory;
 use crate::gpu::check::{self, Verdict, Workbench};
 use crate::gpu::error::{Error, Result};
-use crate::gpu::{Bases, Buffer, Convolve, Launch, Machine, Place};
+use crate::gpu::{Bases, Buffer, BufferPlace, Convolve, Launch, Machine};
 
 /// A GPU and the memory that a check laid out on it.
 pub struct Testbed {
@@ -43,7 +43,7 @@ impl Testbed {
     }
 
     /// The address of `len` bytes that lie within their buffer.
-    fn address(&self, place: Place, len: usize) -> Result<u64> {
+    fn address(&self, place: BufferPlace, len: usize) -> Result<u64> {
         let room = self.buffers.get(&place.buffer).map_or(0, DeviceBytes::len);
         match place.offset.checked_add(len).is_some_and(|end| end <= room) {
             true => Ok(self.bases.address(place)),
@@ -91,12 +91,12 @@ impl Workbench for Testbed {
         self.buffers.insert(buffer, bytes);
         if buffer == Buffer::Arena {
             // Values that a kernel has no business to read are NaN, not 0.
-            self.write(Place { buffer, offset: 0 }, &vec![0xff; len])?;
+            self.write(BufferPlace { buffer, offset: 0 }, &vec![0xff; len])?;
         }
         Ok(())
     }
 
-    fn write(&mut self, place: Place, bytes: &[u8]) -> Result<()> {
+    fn write(&mut self, place: BufferPlace, bytes: &[u8]) -> Result<()> {
         let to = self.address(place, bytes.len())?;
         self.gpu.bind()?;
         // SAFETY: within the buffer, as was just checked; the stream is waited for below.
@@ -105,7 +105,7 @@ impl Workbench for Testbed {
         self.gpu.synchronize()
     }
 
-    fn read(&mut self, place: Place, len: usize) -> Result<Vec<u8>> {
+    fn read(&mut self, place: BufferPlace, len: usize) -> Result<Vec<u8>> {
         let from = self.address(place, len)?;
         let mut bytes = vec![0; len];
         self.gpu.bind()?;

@@ -39,7 +39,7 @@ struct Slot {
 }
 
 /// What a copy into a slot reads.
-struct Source {
+struct UploadSource {
     slot: Arc<Slot>,
     /// Kept until the copy is over.
     pixels: Option<Box<dyn HostBytes>>,
@@ -50,7 +50,7 @@ struct Source {
 pub struct Uploads {
     gpu: Arc<Gpu>,
     stream: Arc<CudaStream>,
-    ring: Vec<Source>,
+    ring: Vec<UploadSource>,
     next: usize,
 }
 
@@ -72,7 +72,7 @@ impl Uploads {
                 taken: AtomicBool::new(false),
             };
             let recipes = Pinned::new(gpu, 4 * recipes_len)?;
-            Ok(Source { slot: Arc::new(slot), pixels: None, recipes })
+            Ok(UploadSource { slot: Arc::new(slot), pixels: None, recipes })
         };
         let ring = (0..depth).map(|_| source()).collect::<Result<_>>()?;
         // The slots are cleared on the compute stream.
@@ -151,7 +151,7 @@ impl Uploads {
     }
 }
 
-impl Source {
+impl UploadSource {
     /// Puts both copies on the stream, and the event that tells when they are over.
     fn copy(&self, stream: &CudaStream, recipes: usize) -> Result<(), DriverError> {
         let (slot, raw) = (&self.slot, stream.cu_stream());

@@ -4,7 +4,7 @@
 //! Commands run in the order in which they are written down, so a place that was given back before a command may be
 //! handed out for it.
 
-use super::command::{Buffer, Place};
+use super::command::{Buffer, BufferPlace};
 
 /// Every place begins at a multiple of this: what cuDNN and 16-byte loads ask for, and a cache line.
 const ALIGNMENT: usize = 256;
@@ -33,12 +33,12 @@ impl Gap {
 /// A place that can be given back.
 #[derive(Debug)]
 pub(in crate::gpu) struct Block {
-    place: Place,
+    place: BufferPlace,
     len: usize,
 }
 
 impl Block {
-    pub(in crate::gpu) fn place(&self) -> Place {
+    pub(in crate::gpu) fn place(&self) -> BufferPlace {
         self.place
     }
 }
@@ -50,7 +50,7 @@ impl Arena {
     }
 
     /// A place of `len` bytes for good.
-    pub(in crate::gpu) fn keep(&mut self, len: usize) -> Place {
+    pub(in crate::gpu) fn keep(&mut self, len: usize) -> BufferPlace {
         self.take(len).place
     }
 
@@ -69,7 +69,7 @@ impl Arena {
             }
             None => self.grow(len),
         };
-        Block { place: Place { buffer: Buffer::Arena, offset }, len }
+        Block { place: BufferPlace { buffer: Buffer::Arena, offset }, len }
     }
 
     /// Takes a place back.

@@ -1,7 +1,7 @@
 //! A program: the backbone for one batch size, every byte of its memory placed.
 
 use super::batch::RECIPE_LEN;
-use super::command::{Buffer, Command, Constants, Element, Place};
+use super::command::{Buffer, BufferPlace, Command, Constants, Element};
 use crate::network::Layout;
 
 /// The backbone's work on a GPU for batches of exactly `batch` images of `height` x `width`.
@@ -27,11 +27,11 @@ pub struct Program {
     /// Bytes to write into the arena before the first command.
     pub(crate) constants: Constants,
     /// Where images are expected: (B,H,W,[`batch::CHANNELS`](super::batch::CHANNELS)) of `element`.
-    pub(crate) images: Place,
+    pub(crate) images: BufferPlace,
     /// Where the embedding (B,E) f32 is left.
-    pub(crate) embedding: Place,
+    pub(crate) embedding: BufferPlace,
     /// Where the backward pass expects dL/d(embedding) (B,E) f32; in a training program.
-    pub(crate) grad_embedding: Option<Place>,
+    pub(crate) grad_embedding: Option<BufferPlace>,
     /// [`Buffer::Pixels`](super::Buffer::Pixels) and recipes -> images.
     pub(crate) from_pixels: Vec<Command>,
     /// [`Buffer::Planes`](super::Buffer::Planes) -> images.
@@ -81,12 +81,12 @@ impl Program {
     }
 
     /// Where the embedding (B,E) f32 is left.
-    pub fn embedding(&self) -> Place {
+    pub fn embedding(&self) -> BufferPlace {
         self.embedding
     }
 
     /// Where the backward pass expects dL/d(embedding) (B,E) f32; in a training program.
-    pub fn grad_embedding(&self) -> Option<Place> {
+    pub fn grad_embedding(&self) -> Option<BufferPlace> {
         self.grad_embedding
     }
 

@@ -4,7 +4,7 @@
 //! [`crate::image::augment`] computes, bilinear maps too.
 
 use super::arena::Arena;
-use super::command::{Arg, BLOCK, Buffer, Command, Element, Launch, Place};
+use super::command::{Arg, BLOCK, Buffer, BufferPlace, Command, Element, Launch};
 use crate::image::{ColorOp, IMAGENET_MEAN, IMAGENET_STD, InverseMap, compose};
 
 /// Channels of an image in the arena: three, and zeros up to what tensor cores like to read.
@@ -62,10 +62,10 @@ pub(super) fn commands(
     arena: &mut Arena,
     element: Element,
     [batch, height, width]: [usize; 3],
-    images: Place,
+    images: BufferPlace,
 ) -> (Vec<Command>, Vec<Command>) {
     let grey = arena.keep(4 * batch * GREY_BLOCKS as usize);
-    let source = |buffer| Arg::At(Place { buffer, offset: 0 });
+    let source = |buffer| Arg::At(BufferPlace { buffer, offset: 0 });
     let size = [Arg::U32(height as u32), Arg::U32(width as u32)];
     let normalise = IMAGENET_STD.map(|std| 1.0 / std);
     let constants =

@@ -100,14 +100,14 @@ impl Buffer {
 
 /// Bytes of a buffer, from an offset on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct BufferPlace {
     /// Which memory.
     pub buffer: Buffer,
     /// The first byte.
     pub offset: usize,
 }
 
-impl Place {
+impl BufferPlace {
     /// The `index`th f32 of a buffer.
     pub const fn f32s(buffer: Buffer, index: usize) -> Self {
         Self { buffer, offset: 4 * index }
@@ -130,7 +130,7 @@ impl Bases {
     ///
     /// # Panics
     /// Its buffer has no address.
-    pub fn address(&self, place: Place) -> u64 {
+    pub fn address(&self, place: BufferPlace) -> u64 {
         let base = self.0[place.buffer as usize];
         assert!(base != 0, "no address was given for {:?}", place.buffer);
         base + place.offset as u64
@@ -141,7 +141,7 @@ impl Bases {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Arg {
     /// A pointer.
-    At(Place),
+    At(BufferPlace),
     /// A null pointer.
     Null,
     /// `unsigned`
@@ -293,15 +293,15 @@ pub struct Convolve {
     /// Type of all tensors.
     pub element: Element,
     /// Input, or its gradient.
-    pub x: Place,
+    pub x: BufferPlace,
     /// Filters, or their gradient.
-    pub w: Place,
+    pub w: BufferPlace,
     /// Output, or its gradient.
-    pub y: Place,
+    pub y: BufferPlace,
     /// Of [`Operation::Fused`]: (K,). Of the element, as cuDNN's fused kernels want it.
-    pub bias: Option<Place>,
+    pub bias: Option<BufferPlace>,
     /// Of [`Operation::Fused`] with `residual`.
-    pub residual: Option<Place>,
+    pub residual: Option<BufferPlace>,
 }
 
 /// One thing to do.
@@ -316,7 +316,7 @@ pub enum Command {
 /// The buffers that commands name, each once.
 pub fn buffers_of(commands: &[Command]) -> Vec<Buffer> {
     let mut named = [false; Buffer::COUNT];
-    let mut name = |place: &Place| named[place.buffer as usize] = true;
+    let mut name = |place: &BufferPlace| named[place.buffer as usize] = true;
     for command in commands {
         match command {
             Command::Launch(launch) => launch.args.iter().for_each(|arg| {
@@ -336,7 +336,7 @@ pub fn buffers_of(commands: &[Command]) -> Vec<Buffer> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Constants {
     /// Where they belong.
-    pub place: Place,
+    pub place: BufferPlace,
     /// What they are.
     pub bytes: Vec<u8>,
 }

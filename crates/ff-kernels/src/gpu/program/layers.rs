@@ -1,7 +1,9 @@
 //! The commands of one layer each. Arguments are in the order of the kernels' parameters.
 
 use super::arena::{Arena, Block};
-use super::command::{Arg, BLOCK, Buffer, Command, Constants, Convolve, Element, Launch, Operation, Place};
+use super::command::{
+    Arg, BLOCK, Buffer, BufferPlace, Command, Constants, Convolve, Element, Launch, Operation,
+};
 use super::convs::{Conv, Convs, pooled};
 use crate::cpu::base::shape::MapShape;
 use crate::network::{EPS, MOMENTUM, NormSlot};
@@ -18,21 +20,21 @@ const FILTER_BLOCKS: u32 = 64;
 /// Filters, biases or gradients of all convolutions in the arena.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::gpu) struct Filters {
-    at: Place,
-    biases: Option<Place>,
-    table: Place,
+    at: BufferPlace,
+    biases: Option<BufferPlace>,
+    table: BufferPlace,
 }
 
 impl Filters {
     /// Where a convolution's filters lie.
-    pub(in crate::gpu) fn of(&self, conv: &Conv, element: Element) -> Place {
-        Place { offset: self.at.offset + conv.packed * element.bytes(), ..self.at }
+    pub(in crate::gpu) fn of(&self, conv: &Conv, element: Element) -> BufferPlace {
+        BufferPlace { offset: self.at.offset + conv.packed * element.bytes(), ..self.at }
     }
 
     /// Where a convolution's bias lies.
-    pub(in crate::gpu) fn bias_of(&self, conv: &Conv, element: Element) -> Place {
+    pub(in crate::gpu) fn bias_of(&self, conv: &Conv, element: Element) -> BufferPlace {
         let biases = self.biases.expect("folded filters have biases");
-        Place { offset: biases.offset + conv.bias * element.bytes(), ..biases }
+        BufferPlace { offset: biases.offset + conv.bias * element.bytes(), ..biases }
     }
 }
 
@@ -41,7 +43,7 @@ impl Filters {
 pub(in crate::gpu) enum Mask {
     None,
     /// Where this activation is positive.
-    Activation(Place),
+    Activation(BufferPlace),
     /// Where the BatchNorm itself is.
     Normed,
 }
@@ -50,11 +52,11 @@ pub(in crate::gpu) enum Mask {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::gpu) enum Residual {
     None,
-    Plain(Place),
+    Plain(BufferPlace),
     /// Through a BatchNorm of its own.
     Normed {
-        raw: Place,
-        norm: Place,
+        raw: BufferPlace,
+        norm: BufferPlace,
     },
 }
 
@@ -65,8 +67,8 @@ pub(in crate::gpu) struct Writer {
     pub(in crate::gpu) element: Element,
     pub(in crate::gpu) commands: Vec<Command>,
     /// Room for the partial sums of a map.
-    partial: Place,
-    coefficients: Place,
+    partial: BufferPlace,
+    coefficients: BufferPlace,
     table: Constants,
 }
 
@@ -149,9 +151,9 @@ impl Writer {
         &mut self,
         conv: &Conv,
         operation: Operation,
-        x: Place,
+        x: BufferPlace,
         filters: Filters,
-        y: Place,
+        y: BufferPlace,
     ) {
         let convolve = self.convolution(conv, operation, x, filters, y);
         self.commands.push(Command::Convolve(convolve));
@@ -161,11 +163,11 @@ impl Writer {
     pub(in crate::gpu) fn convolve_fused(
         &mut self,
         conv: &Conv,
-        x: Place,
+        x: BufferPlace,
         filters: Filters,
-        residual: Option<Place>,
+        residual: Option<BufferPlace>,
         relu: bool,
-        y: Place,
+        y: BufferPlace,
     ) {
         let operation = Operation::Fused { residual: residual.is_some(), relu };
         let bias = Some(filters.bias_of(conv, self.element));
@@ -177,9 +179,9 @@ impl Writer {
         &self,
         conv: &Conv,
         operation: Operation,
-        x: Place,
+        x: BufferPlace,
         filters: Filters,
-        y: Place,
+        y: BufferPlace,
     ) -> Convolve {
         let (geometry, element) = (conv.geometry, self.element);
         let w = filters.of(conv, element);
@@ -187,7 +189,7 @@ impl Writer {
     }
 
     /// Batch statistics of a convolution's output into `norm` (4, C), moving the running ones.
-    pub(in crate::gpu) fn norm_statistics(&mut self, conv: &Conv, raw: Place, norm: Place) {
+    pub(in crate::gpu) fn norm_statistics(&mut self, conv: &Conv, raw: BufferPlace, norm: BufferPlace) {
         let Sums { blocks, rows, channels, rows_of_block } = Sums::of(conv.output());
         let args = vec![Arg::At(raw), rows.clone(), channels.clone(), rows_of_block.clone(), self.partial()];
         self.launch(format!("norm_sums_{}", self.element), [blocks, 1, 1], args);
@@ -215,10 +217,10 @@ impl Writer {
     pub(in crate::gpu) fn norm_relu(
         &mut self,
         conv: &Conv,
-        raw: Place,
-        norm: Place,
+        raw: BufferPlace,
+        norm: BufferPlace,
         residual: Residual,
-        out: Place,
+        out: BufferPlace,
     ) {
         let shape = conv.output();
         let (residual, residual_norm) = match residual {
@@ -235,12 +237,12 @@ impl Writer {
     pub(in crate::gpu) fn norm_gradient(
         &mut self,
         conv: &Conv,
-        grad: Place,
-        more: Option<Place>,
+        grad: BufferPlace,
+        more: Option<BufferPlace>,
         mask: Mask,
-        raw: Place,
-        norm: Place,
-        masked: Option<Place>,
+        raw: BufferPlace,
+        norm: BufferPlace,
+        masked: Option<BufferPlace>,
     ) {
         let sums = Sums::of(conv.output());
         let args = vec![
@@ -263,7 +265,7 @@ impl Writer {
         self.norm_gradient_finish(conv, &sums, norm);
     }
 
-    fn norm_gradient_finish(&mut self, conv: &Conv, sums: &Sums, norm: Place) {
+    fn norm_gradient_finish(&mut self, conv: &Conv, sums: &Sums, norm: BufferPlace) {
         let norm_slot = &conv.layer.norm;
         let (gamma, _) = parameters(Buffer::Parameters, norm_slot);
         let (grad_gamma, grad_beta) = parameters(Buffer::Gradient, norm_slot);
@@ -285,11 +287,11 @@ impl Writer {
     pub(in crate::gpu) fn norm_input_gradient(
         &mut self,
         conv: &Conv,
-        grad: Place,
+        grad: BufferPlace,
         mask: Mask,
-        raw: Place,
-        norm: Place,
-        out: Place,
+        raw: BufferPlace,
+        norm: BufferPlace,
+        out: BufferPlace,
     ) {
         let shape = conv.output();
         let coefficients = Arg::At(self.coefficients);
@@ -305,17 +307,17 @@ impl Writer {
     pub(in crate::gpu) fn max_pool(
         &mut self,
         stem: &Conv,
-        raw: Place,
-        norm: Place,
-        out: Place,
-        places: Place,
+        raw: BufferPlace,
+        norm: BufferPlace,
+        out: BufferPlace,
+        places: BufferPlace,
     ) {
         let args = vec![Arg::At(raw), Arg::At(norm), pool_size(stem), Arg::At(out), Arg::At(places)];
         self.elementwise("max_pool", pooled(stem.output()).len(), args);
     }
 
     /// `pooled = maxpool(x)` of what is behind its ReLU already.
-    pub(in crate::gpu) fn max_pool_only(&mut self, stem: &Conv, x: Place, out: Place) {
+    pub(in crate::gpu) fn max_pool_only(&mut self, stem: &Conv, x: BufferPlace, out: BufferPlace) {
         let args = vec![Arg::At(x), Arg::Null, pool_size(stem), Arg::At(out), Arg::Null];
         self.elementwise("max_pool", pooled(stem.output()).len(), args);
     }
@@ -324,11 +326,11 @@ impl Writer {
     pub(in crate::gpu) fn max_pool_gradient(
         &mut self,
         stem: &Conv,
-        grad: Place,
-        places: Place,
-        raw: Place,
-        norm: Place,
-        out: Place,
+        grad: BufferPlace,
+        places: BufferPlace,
+        raw: BufferPlace,
+        norm: BufferPlace,
+        out: BufferPlace,
     ) {
         let sums = Sums::of(stem.output());
         let [grad, places, raw, norm_at] = [grad, places, raw, norm].map(Arg::At);
@@ -344,19 +346,19 @@ impl Writer {
     }
 
     /// `to = a + b`
-    pub(in crate::gpu) fn add(&mut self, shape: MapShape, a: Place, b: Place, to: Place) {
+    pub(in crate::gpu) fn add(&mut self, shape: MapShape, a: BufferPlace, b: BufferPlace, to: BufferPlace) {
         let args = vec![Arg::At(a), Arg::At(b), Arg::At(to), Arg::U32((shape.len() / LANES) as u32)];
         self.elementwise("add", shape.len(), args);
     }
 
     /// (B,H,W,C) -> (B,C) f32
-    pub(in crate::gpu) fn average(&mut self, shape: MapShape, map: Place, embedding: Place) {
+    pub(in crate::gpu) fn average(&mut self, shape: MapShape, map: BufferPlace, embedding: BufferPlace) {
         let args = [Arg::At(map)].into_iter().chain(average_size(shape)).chain([Arg::At(embedding)]);
         self.elementwise("average", shape.batch * shape.channels, args.collect());
     }
 
     /// (B,C) f32 -> (B,H,W,C)
-    pub(in crate::gpu) fn average_gradient(&mut self, shape: MapShape, grad: Place, out: Place) {
+    pub(in crate::gpu) fn average_gradient(&mut self, shape: MapShape, grad: BufferPlace, out: BufferPlace) {
         let args = [Arg::At(grad)].into_iter().chain(average_size(shape)).chain([Arg::At(out)]);
         self.elementwise("average_backward", shape.len(), args.collect());
     }
@@ -398,10 +400,10 @@ impl Sums {
 }
 
 fn flat(buffer: Buffer) -> Arg {
-    Arg::At(Place { buffer, offset: 0 })
+    Arg::At(BufferPlace { buffer, offset: 0 })
 }
 
-fn or_null(place: Option<Place>) -> Arg {
+fn or_null(place: Option<BufferPlace>) -> Arg {
     place.map_or(Arg::Null, Arg::At)
 }
 
@@ -415,7 +417,7 @@ fn average_size(shape: MapShape) -> [Arg; 3] {
 
 /// Two vectors of `channels` f32, one behind the other.
 fn pair(buffer: Buffer, first: usize, channels: usize) -> (Arg, Arg) {
-    (Arg::At(Place::f32s(buffer, first)), Arg::At(Place::f32s(buffer, first + channels)))
+    (Arg::At(BufferPlace::f32s(buffer, first)), Arg::At(BufferPlace::f32s(buffer, first + channels)))
 }
 
 /// Scale and shift of a BatchNorm in the parameters, or their gradients.

@@ -25,6 +25,6 @@ pub mod update;
 
 pub use backbone::Program;
 pub use command::{
-    Arg, BLOCK, Bases, Buffer, Command, Constants, Convolve, Element, Geometry, Launch, Machine, Operation,
-    Place, buffers_of,
+    Arg, BLOCK, Bases, Buffer, BufferPlace, Command, Constants, Convolve, Element, Geometry, Launch, Machine,
+    Operation, buffers_of,
 };

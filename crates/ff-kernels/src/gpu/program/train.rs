@@ -4,7 +4,7 @@
 use super::arena::Block;
 use super::backbone::Program;
 use super::batch;
-use super::command::{Element, Operation, Place};
+use super::command::{BufferPlace, Element, Operation};
 use super::convs::{BlockConvs, Conv, Convs, pooled};
 use super::layers::{Filters, Mask, Residual, Writer};
 use crate::cpu::base::shape::check_channels;
@@ -105,7 +105,7 @@ struct Gradient {
 }
 
 impl Writer {
-    fn conv_norm(&mut self, conv: &Conv, x: Place, filters: Filters) -> Normed {
+    fn conv_norm(&mut self, conv: &Conv, x: BufferPlace, filters: Filters) -> Normed {
         let raw = self.map(conv.output());
         let norm = self.arena.take(4 * 4 * conv.geometry.outputs);
         self.convolve(conv, Operation::Forward, x, filters, raw.place());
@@ -113,7 +113,7 @@ impl Writer {
         Normed { raw, norm }
     }
 
-    fn block(&mut self, block: &BlockConvs, x: Place, filters: Filters) -> Kept {
+    fn block(&mut self, block: &BlockConvs, x: BufferPlace, filters: Filters) -> Kept {
         let first = self.conv_norm(&block.first, x, filters);
         let inner = self.map(block.first.output());
         self.norm_relu(&block.first, first.raw.place(), first.norm.place(), Residual::None, inner.place());
@@ -133,7 +133,7 @@ impl Writer {
         &mut self,
         block: &BlockConvs,
         kept: Kept,
-        x: Place,
+        x: BufferPlace,
         of_output: Gradient,
         filters: Filters,
         gradients: Filters,
@@ -191,7 +191,7 @@ impl Writer {
         stem: &Conv,
         normed: Normed,
         places: &Block,
-        images: Place,
+        images: BufferPlace,
         of_output: Gradient,
         gradients: Filters,
     ) {

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::command::{Arg, Buffer, Launch, Place};
+use super::command::{Arg, Buffer, BufferPlace, Launch};
 use crate::cpu::optim::{AdamW, Sgd};
 
 /// What a step leaves for the host, at the beginning of [`Buffer::Scalars`].
@@ -64,15 +64,15 @@ const MOST_GROUPS: usize = 128;
 /// There are more losses than [`Scalars::MOST_LOSSES`].
 pub fn norm(
     len: usize,
-    losses: Place,
+    losses: BufferPlace,
     n_losses: usize,
     grad_scale: f64,
     max_norm: Option<f64>,
 ) -> [Launch; 2] {
     assert!(n_losses <= Scalars::MOST_LOSSES, "expected at most {} losses", Scalars::MOST_LOSSES);
-    let scalars = Place { buffer: Buffer::Scalars, offset: 0 };
-    let partial = Arg::At(Place { buffer: Buffer::Scalars, offset: size_of::<Scalars>() });
-    let gradient = Arg::At(Place { buffer: Buffer::Gradient, offset: 0 });
+    let scalars = BufferPlace { buffer: Buffer::Scalars, offset: 0 };
+    let partial = Arg::At(BufferPlace { buffer: Buffer::Scalars, offset: size_of::<Scalars>() });
+    let gradient = Arg::At(BufferPlace { buffer: Buffer::Gradient, offset: 0 });
     [
         Launch {
             kernel: "norm_partial".into(),
@@ -121,7 +121,7 @@ fn groups_struct<'a>(groups: impl Iterator<Item = (&'a Range<usize>, [f32; CONST
 
 /// `keep` of the moving average, and where it lies.
 fn average_args(decay: Option<f64>) -> [Arg; 2] {
-    let at = Arg::At(Place { buffer: Buffer::Average, offset: 0 });
+    let at = Arg::At(BufferPlace { buffer: Buffer::Average, offset: 0 });
     match decay {
         Some(decay) => [at, Arg::F32((1.0 - decay) as f32)],
         None => [Arg::Null, Arg::F32(0.0)],
@@ -129,7 +129,7 @@ fn average_args(decay: Option<f64>) -> [Arg; 2] {
 }
 
 fn flat(buffer: Buffer) -> Arg {
-    Arg::At(Place { buffer, offset: 0 })
+    Arg::At(BufferPlace { buffer, offset: 0 })
 }
 
 /// One AdamW step over all groups, after [`norm`]; then the moving average with `average_decay`.

@@ -11,7 +11,7 @@ use crate::cpu::base::shape::{MapShape, check_len};
 use crate::cpu::base::threads::{SharedMut, ThreadPool, split};
 use crate::cpu::conv::outer::multiply_outer;
 use crate::cpu::conv::taps::store_taps;
-use crate::cpu::fuse::load::Source;
+use crate::cpu::fuse::load::FusedLoad;
 use crate::cpu::fuse::load::{CheckedSource, Load, with_load};
 use crate::cpu::simd::{Kernel, Octet, Simd, dispatch};
 
@@ -29,7 +29,7 @@ impl IndirectConv {
         &self,
         pool: &ThreadPool,
         x: &[f32],
-        grad_out: Source<'_>,
+        grad_out: FusedLoad<'_>,
         grad_weights: &mut [f32],
         workspace: &mut Buffer,
     ) {

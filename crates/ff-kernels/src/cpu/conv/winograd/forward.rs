@@ -6,7 +6,7 @@ use super::product::{self, FilterSource};
 use crate::cpu::base::buffer::Buffer;
 use crate::cpu::base::shape::check_len;
 use crate::cpu::base::threads::ThreadPool;
-use crate::cpu::fuse::load::Source;
+use crate::cpu::fuse::load::FusedLoad;
 use crate::cpu::fuse::store::Epilogue;
 
 /// The filters of a forward convolution.
@@ -42,7 +42,7 @@ impl Conv3x3 {
     pub fn forward(
         &self,
         pool: &ThreadPool,
-        source: Source<'_>,
+        source: FusedLoad<'_>,
         filters: Filters<'_>,
         out: &mut [f32],
         epilogue: Epilogue<'_>,

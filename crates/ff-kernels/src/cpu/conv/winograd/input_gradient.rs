@@ -6,7 +6,7 @@ use super::product::{self, FilterSource};
 use crate::cpu::base::buffer::Buffer;
 use crate::cpu::base::shape::check_len;
 use crate::cpu::base::threads::ThreadPool;
-use crate::cpu::fuse::load::Source;
+use crate::cpu::fuse::load::FusedLoad;
 use crate::cpu::fuse::store::Epilogue;
 
 impl Conv3x3 {
@@ -14,7 +14,7 @@ impl Conv3x3 {
     pub fn input_gradient(
         &self,
         pool: &ThreadPool,
-        grad_out: Source<'_>,
+        grad_out: FusedLoad<'_>,
         weights: &[f32],
         grad_in: &mut [f32],
         epilogue: Epilogue<'_>,

@@ -14,7 +14,7 @@ use crate::cpu::base::shape::check_len;
 use crate::cpu::base::threads::{SharedMut, ThreadPool, split};
 use crate::cpu::conv::outer::multiply_outer;
 use crate::cpu::conv::taps::store_taps;
-use crate::cpu::fuse::load::Source;
+use crate::cpu::fuse::load::FusedLoad;
 use crate::cpu::fuse::load::{CheckedSource, with_load};
 use crate::cpu::simd::{Kernel, Octet, Simd, dispatch};
 
@@ -23,8 +23,8 @@ impl Conv3x3 {
     pub fn weight_gradient(
         &self,
         pool: &ThreadPool,
-        source: Source<'_>,
-        grad_out: Source<'_>,
+        source: FusedLoad<'_>,
+        grad_out: FusedLoad<'_>,
         grad_weights: &mut [f32],
         workspace: &mut Buffer,
     ) {
