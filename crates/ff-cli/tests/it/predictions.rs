@@ -17,7 +17,7 @@ fn place() -> Workplace {
         let f = if (truth == "Female") == right { 0.75 } else { 0.25 };
         labels += &format!("faces/{i}.jpg,{truth},{tone}\n");
         first += &format!("{i}.jpg,{f},{}\n", 1.0 - f);
-        let right = right || (i >= 40 && i < 60);
+        let right = right || (40..60).contains(&i);
         second += &format!("./faces/{i}.jpg,{}\n", if (truth == "Female") == right { "F" } else { "M" });
     }
     first += "stray.jpg,0.5,0.5\n";

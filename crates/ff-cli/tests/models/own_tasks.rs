@@ -60,7 +60,7 @@ fn place() -> Workplace {
     place
 }
 
-fn train<'a>(run: &'a str) -> [&'a str; 9] {
+fn train(run: &str) -> [&str; 9] {
     ["train", "--config", "recipe.toml", "--splits", "splits", "--images", "faces", "--run-dir", run]
 }
 
