@@ -1,7 +1,5 @@
 //! Test-time augmentation on real faces.
 
-#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
-
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
