@@ -46,12 +46,15 @@ fn a_panic_is_passed_on_and_the_pool_survives() {
     }
 }
 
-/// A worker that has gone to sleep must wake for the next job.
+/// Gaps between jobs from none to well beyond what a worker spins for, so that jobs come to workers that spin, that fall
+/// asleep, and that sleep. Every order of the steps is tried by the models (`src/sync/models.rs`).
 #[test]
 fn sleeping_workers_wake() {
     let pool = ThreadPool::new(4);
-    for _ in 0..5 {
-        std::thread::sleep(std::time::Duration::from_millis(5));
+    for gap in (0..20_000).step_by(40) {
+        for _ in 0..gap {
+            std::hint::spin_loop();
+        }
         let calls = AtomicUsize::new(0);
         pool.run(|_| {
             calls.fetch_add(1, Ordering::Relaxed);

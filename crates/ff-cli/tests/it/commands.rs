@@ -1,10 +1,7 @@
 //! Every command does what its help says; usage errors and failures say what was expected.
 
-use std::process::Command;
-
 use crate::workplace::{Workplace, assert_exit, json, sample, stderr};
 use fs_err as fs;
-use serde_json::Value;
 
 #[test]
 fn help_names_every_command_and_usage_errors_exit_with_2() {
@@ -132,36 +129,6 @@ fn train_writes_a_run_that_resumes_exactly_and_evaluates() {
     let n_of =
         |by: &str| groups.iter().filter(|g| g["by"] == by).map(|g| g["n"].as_u64().unwrap()).sum::<u64>();
     assert_eq!((n_of("race"), n_of("gender"), n_of("age")), (5, 5, 0), "groups sum to the whole");
-}
-
-#[cfg(unix)]
-#[test]
-fn ctrl_c_leaves_a_checkpoint_that_resumes() {
-    use std::io::{BufRead, BufReader};
-    use std::process::Stdio;
-
-    let place = Workplace::new();
-    let args = place.train_args(&["--batch-size", "4", "--epochs", "500", "--run-dir", "run"]);
-    let mut child = place.command(&args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    lines
-        .by_ref()
-        .map(|line| line.unwrap())
-        .find(|line| line.contains("step 1:"))
-        .expect("the first step is logged");
-    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(killed.success());
-    let rest: Vec<String> = lines.map(|line| line.unwrap()).collect();
-    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
-    assert!(rest.iter().any(|line| line.contains("train --resume --run-dir run")), "{rest:?}");
-
-    let state: Value =
-        serde_json::from_slice(&fs::read(place.path("run/checkpoints/last/state.json")).unwrap()).unwrap();
-    let step = state["position"]["step"].as_u64().unwrap();
-    let next = (step + 1).to_string();
-    let resumed = place.run(&["train", "--resume", "--run-dir", "run", "--max-steps", &next, "--json"]);
-    assert_exit(&resumed, 0);
-    assert_eq!(json(&resumed)["steps"], step + 1);
 }
 
 #[test]

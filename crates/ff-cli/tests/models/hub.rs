@@ -237,13 +237,23 @@ fn a_silent_hub_is_given_up() {
         let behaviour = Behaviour { cut_after, silent: true, ..Behaviour::default() };
         let (place, hub) = (Workplace::new(), Hub::start(behaviour));
         let args = ["weights", "--json", "--source", "tests/resnet34", "--timeout", "1"];
-        assert_says(
-            &hub.run(&place, &args),
-            &["tests/resnet34: nothing came from the hub for 1 s; run it again, it goes on where it stopped"],
-        );
+        let part = place.path("hub/hub/models--tests--resnet34/blobs").join(sha256(weights()) + ".part");
+        let given_up = || {
+            assert_says(
+                &hub.run(&place, &args),
+                &[
+                    "tests/resnet34: nothing came from the hub for 1 s; run it again, it goes on where it stopped",
+                ],
+            );
+            let arrived = fs::metadata(&part).map_or(0, |part| part.len() as usize);
+            assert!(arrived <= cut_after, "{arrived}");
+            // A machine so busy that nothing came within the second is asked again.
+            (arrived > 0 || cut_after == 0).then_some(arrived)
+        };
+        let arrived = (0..5).find_map(|_| given_up()).expect("what had arrived is kept");
         hub.become_(Behaviour::default());
         assert_exit(&hub.weights(&place), 0);
-        assert_eq!(hub.starts().last(), Some(&cut_after), "what had arrived is not fetched again");
+        assert_eq!(hub.starts().last(), Some(&arrived), "what had arrived is not fetched again");
     }
 }
 

@@ -95,6 +95,18 @@ fn fingerprint(bytes: &[u8]) -> Option<Fingerprint> {
     Some(Fingerprint::new(bytes).unwrap())
 }
 
+/// Grey from left to right over so many values: an image of nothing, twice, once in other bytes.
+#[test]
+fn images_of_next_to_nothing_are_no_near_duplicates() {
+    for (values, expected) in [(8, 0), (80, 1)] {
+        let grey = |i: usize| [(80 + i % 64 * values / 64) as u8; 3];
+        let fade = RgbImage { width: 64, height: 64, pixels: (0..64 * 64).flat_map(grey).collect() };
+        let images = [jpeg(&fade, 95), jpeg(&fade, 90)].map(|bytes| fingerprint(&bytes));
+        let found = Duplicates::find(&images, WORKERS, |_| {});
+        assert_eq!((found.exact.len(), found.near.len()), (0, expected), "{values} values");
+    }
+}
+
 /// The table of the guide: all 799 faces, and of every fourth one each kind of change.
 #[test]
 fn planted_changes_are_found_as_the_guide_states() {

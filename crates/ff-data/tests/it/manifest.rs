@@ -174,19 +174,17 @@ fn a_missing_split_says_what_was_looked_for() {
     assert!(message.ends_with("found ff_train.csv"), "{message}");
 }
 
-/// 97,698 rows, FairFace's full size.
+/// 97,698 rows, FairFace's full size: an instant, or minutes where the work grows with the square of the rows. How long
+/// is no assertion, as it says more about what else runs.
 #[test]
-fn full_size_files_load_in_well_under_a_second() {
+fn full_size_files_load() {
     let mut csv = "file,age,gender,race,service_test\n".to_owned();
     for i in 0..97_698 {
         csv += &format!("train/{i}.jpg,more than 70,Female,Southeast Asian,False\n");
     }
-    let start = std::time::Instant::now();
     let manifest = parse(&csv).unwrap();
-    let elapsed = start.elapsed();
-    eprintln!("{} rows in {elapsed:?}", manifest.len());
+    assert_eq!(manifest.len(), 97_698);
     assert_eq!(manifest.rows()[97_697].line, 97_699);
-    assert!(elapsed.as_secs_f64() < 1.0, "{elapsed:?}");
 }
 
 /// A schema of one's own: a column called otherwise, cells left empty, columns beside.

@@ -5,7 +5,9 @@ use std::process::Command;
 use ff_train::run::{CheckpointName, RunDir};
 use fs_err as fs;
 
-use super::{assert_same_as_whole, checkpoints, fresh, go_on, place, resume, start_and_wait, with_fault};
+use super::{
+    TENSORS, assert_same_as_whole, checkpoints, fresh, go_on, place, resume, start_and_wait, with_fault,
+};
 use crate::workplace::{Workplace, assert_exit, sample, stderr};
 
 /// Every kind of write that a checkpoint is made of fails once. All start from the same step, as none gets beyond it.
@@ -67,22 +69,25 @@ fn a_damaged_checkpoint_is_refused_and_the_previous_one_goes_on() {
     let args = [&fresh(&place, "run")[..], &["--max-steps", "4"]].concat();
     assert_exit(&place.run(&args), 0);
 
-    let newest = place.path("run/checkpoints/last/state.safetensors");
-    let mut bytes = fs::read(&newest).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&newest, bytes).unwrap();
-    let refused = place.run(&[&resume("run")[..], &["--max-steps", "6"]].concat());
-    assert_exit(&refused, 1);
-    let message = stderr(&refused);
-    assert!(message.contains("last/state.safetensors: expected SHA-256"), "{message}");
-    assert!(message.contains("--checkpoint step-3"), "{message}");
+    // One bit, which no other check would see.
+    let damage = |name: &str| {
+        let path = place.path("run/checkpoints/last").join(name);
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&path, bytes).unwrap();
+    };
+    for name in TENSORS {
+        damage(name);
+        let refused = place.run(&[&resume("run")[..], &["--max-steps", "6"]].concat());
+        assert_exit(&refused, 1);
+        let message = stderr(&refused);
+        assert!(message.contains(&format!("last/{name}: expected SHA-256")), "{message}");
+        assert!(message.contains("--checkpoint step-3"), "{message}");
+        damage(name);
+    }
 
-    let model = place.path("run/checkpoints/last/model_ema.safetensors");
-    let mut bytes = fs::read(&model).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&model, bytes).unwrap();
+    damage("model_ema.safetensors");
     let evaluated = place.run(&["evaluate", "--run", "run", "--checkpoint", "last"]);
     assert_exit(&evaluated, 1);
     assert!(stderr(&evaluated).contains("model_ema.safetensors: expected SHA-256"), "{}", stderr(&evaluated));

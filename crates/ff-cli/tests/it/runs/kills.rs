@@ -108,7 +108,7 @@ fn a_run_stopped_in_its_last_validation_is_evaluated_when_it_goes_on() {
         if run == "killed" {
             assert_eq!(with_fault(&place, &args, fault).status.signal(), Some(9));
         } else {
-            assert_eq!(start_and_wait(&place, &args, fault).go_on_after("-INT"), Some(130));
+            assert_eq!(start_and_wait(&place, &args, fault).go_on_after("-INT").0, Some(130));
         }
         assert_eq!(position(&place, run)["evaluated"], false);
         let resumed = place.run(&["train", "--resume", "--run-dir", run, "--json"]);
@@ -129,10 +129,23 @@ fn a_run_stopped_in_its_last_validation_is_evaluated_when_it_goes_on() {
 }
 
 #[test]
+fn ctrl_c_leaves_a_checkpoint_that_resumes() {
+    let place = Workplace::new();
+    let args = place.train_args(&["--batch-size", "4", "--epochs", "500", "--run-dir", "run"]);
+    let (code, said) = start_and_wait(&place, &args, "wait@step:3").go_on_after("-INT");
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.contains("train --resume --run-dir run"), "{said}");
+    assert_eq!(position(&place, "run")["step"], 2);
+    let resumed = place.run(&["train", "--resume", "--run-dir", "run", "--max-steps", "3", "--json"]);
+    assert_exit(&resumed, 0);
+    assert_eq!(json(&resumed)["steps"], 3);
+}
+
+#[test]
 fn a_termination_signal_ends_a_run_as_ctrl_c_does() {
     let place = place();
     let waiting = start_and_wait(&place, &fresh(&place, "run"), "wait@step:4");
-    assert_eq!(waiting.go_on_after("-TERM"), Some(130));
+    assert_eq!(waiting.go_on_after("-TERM").0, Some(130));
     assert_eq!(position(&place, "run")["step"], 3);
     go_on(&place, "run");
     assert_same_as_whole(&place, "run");

@@ -97,15 +97,16 @@ impl Waiting<'_> {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
-    /// Sends a signal, and opens the gate when the process has said that it heard it.
-    fn go_on_after(mut self, signal: &str) -> Option<i32> {
+    /// Sends a signal, and opens the gate when the process has said that it heard it; gives the exit code and what it
+    /// said from then on.
+    fn go_on_after(mut self, signal: &str) -> (Option<i32>, String) {
         let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
         let mut lines = BufReader::new(self.child.stderr.take().unwrap()).lines();
         lines.by_ref().map(|line| line.unwrap()).find(|line| line.contains("stopping")).expect("it is heard");
         fs::remove_file(self.place.path("gate")).unwrap();
-        lines.for_each(drop);
-        self.child.wait().unwrap().code()
+        let said: Vec<String> = lines.map(|line| line.unwrap()).collect();
+        (self.child.wait().unwrap().code(), said.join("\n"))
     }
 
     fn kill(mut self) {
