@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use ff_core::Schema;
 use ff_data::duplicates::{HashFile, default_hash_file};
 use ff_data::{Augment, ImageRules};
+use ff_eval::Bootstrap;
 use ff_model::{Architecture, DeviceSpec, Engine, Precision};
 use ff_train::config::CacheKind;
 use ff_train::trainer::batch_size::{self, BatchSize};
@@ -95,6 +96,26 @@ pub struct HashFlags {
     pub workers: Option<usize>,
     #[command(flatten)]
     pub limits: LimitFlags,
+}
+
+/// How intervals are resampled.
+#[derive(Debug, Clone, Copy, Args)]
+#[group(skip)]
+pub struct BootstrapFlags {
+    /// Resamples for the bootstrap's intervals; 0 leaves them out.
+    #[arg(long, value_name = "N", default_value_t = Bootstrap::default().resamples,
+          value_parser = whole::<u32>(ranges::RESAMPLES))]
+    bootstrap: u32,
+    /// Seed of the resamples.
+    #[arg(long, value_name = "S", default_value_t = Bootstrap::default().seed,
+          value_parser = whole::<u64>(ranges::SEED))]
+    seed: u64,
+}
+
+impl From<BootstrapFlags> for Bootstrap {
+    fn from(flags: BootstrapFlags) -> Self {
+        Self { resamples: flags.bootstrap, seed: flags.seed }
+    }
 }
 
 /// A named set of defaults.

@@ -71,6 +71,14 @@ impl JunitFlag {
 }
 
 impl Gates {
+    /// Makes sure, before the work, that the requirements can be judged.
+    ///
+    /// # Errors
+    /// One of them cannot.
+    pub fn expect(&self, can_check: impl Fn(&Requirement) -> ff_eval::Result<()>) -> Result<()> {
+        Ok(self.requirements.iter().try_for_each(can_check)?)
+    }
+
     /// Judges the requirements by `check`.
     ///
     /// # Errors

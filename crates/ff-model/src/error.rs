@@ -69,7 +69,7 @@ pub enum Error {
     #[error("expected normalised planes, found pixels on the GPU: only the fast engine takes those")]
     NotPlanes,
     /// Nothing computes with this precision here.
-    #[error("precision {precision} needs --device cuda with --engine fast, found {device} with --engine {}; use --precision f32", engine.name())]
+    #[error("precision {precision} needs device cuda with engine fast, found {device} with engine {}; use precision f32", engine.name())]
     Precision {
         /// The precision asked for.
         precision: crate::Precision,

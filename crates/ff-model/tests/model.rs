@@ -188,7 +188,7 @@ fn the_cpu_computes_in_f32_only() {
         let compute = Compute { precision, ..Compute::cpu(Engine::Fast) };
         let message =
             FaceModel::new(Architecture::Resnet34, &heads(), &compute, 0).err().unwrap().to_string();
-        let expected = format!("precision {precision} needs --device cuda with --engine fast");
+        let expected = format!("precision {precision} needs device cuda with engine fast");
         assert!(message.starts_with(&expected), "{message}");
     }
 }

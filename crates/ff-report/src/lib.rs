@@ -40,7 +40,7 @@ mod page;
 mod run;
 mod thumbnails;
 
-pub use comparison::ComparisonPage;
+pub use comparison::{ComparisonPage, compared};
 pub use data::DataAuditPage;
 pub use error::{Error, Result};
 pub use evaluation::{EvaluationPage, NamedEvaluation};

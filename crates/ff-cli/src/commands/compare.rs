@@ -4,22 +4,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::builder::NonEmptyStringValueParser;
-use ff_core::Encoders;
-use ff_eval::{
-    Bootstrap, Comparison, Difference, Outcome, Predictions, SchemaFile, Side, compare, read_predictions,
-};
-use ff_report::ComparisonPage;
-use ff_report::numbers::{figure as number, fixed, points};
+use ff_core::{Encoders, TaskName};
+use ff_eval::{Comparison, Difference, Outcome, Predictions, SchemaFile, Side, compare, read_predictions};
+use ff_report::numbers::figure as number;
+use ff_report::{ComparisonPage, compared};
 use serde::Serialize;
 
-use super::evaluate::{self, SplitFlag, tell_join, usual_groups};
+use super::evaluate::{self, SplitFlag, SplitOfRun, tell_join, usual_groups};
 use crate::Ending;
-use crate::flags::recorded_path;
+use crate::flags::{BootstrapFlags, recorded_path};
 use crate::gates::{self, RequireFlags};
 use crate::inference::PaceFlags;
 use crate::output::{self, note};
 use crate::output_file::{ForceFlag, Kind, OutputFile};
-use crate::ranges::{self, whole};
 
 /// Compare two models, evaluations or files of predictions on the same samples.
 ///
@@ -53,14 +50,8 @@ pub struct Args {
     /// tasks].
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = NonEmptyStringValueParser::new())]
     group_by: Option<Vec<String>>,
-    /// Resamples for the intervals; 0 leaves them out.
-    #[arg(long, value_name = "N", default_value_t = Bootstrap::default().resamples,
-          value_parser = whole::<u32>(ranges::RESAMPLES))]
-    bootstrap: u32,
-    /// Seed of the resamples.
-    #[arg(long, value_name = "S", default_value_t = Bootstrap::default().seed,
-          value_parser = whole::<u64>(ranges::SEED))]
-    seed: u64,
+    #[command(flatten)]
+    bootstrap: BootstrapFlags,
     /// Write what was found as a page.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -72,10 +63,48 @@ pub struct Args {
     pace: PaceFlags,
 }
 
+/// A side before a model has run.
+enum Opened {
+    Run(Box<SplitOfRun>),
+    File(Judged),
+}
+
 /// What a side predicts.
 struct Judged {
     predictions: Predictions,
     encoders: Encoders,
+}
+
+impl Opened {
+    fn encoders(&self) -> &Encoders {
+        match self {
+            Self::Run(run) => run.encoders(),
+            Self::File(judged) => &judged.encoders,
+        }
+    }
+
+    /// What its samples can be grouped by beside the tasks.
+    fn attributes(&self) -> Vec<String> {
+        match self {
+            Self::Run(run) => run.extra_columns().to_vec(),
+            Self::File(judged) => {
+                judged.predictions.attributes.iter().map(|column| column.name.clone()).collect()
+            }
+        }
+    }
+
+    /// What it predicts, with those of these columns that it has.
+    fn judge(self, columns: &[String]) -> Result<Judged> {
+        let mut known = self.attributes();
+        match self {
+            Self::Run(run) => {
+                known.retain(|name| columns.contains(name));
+                let (predictions, encoders) = run.predict(&known)?;
+                Ok(Judged { predictions, encoders })
+            }
+            Self::File(judged) => Ok(judged),
+        }
+    }
 }
 
 impl Judged {
@@ -98,13 +127,19 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
     let page = args.html.as_deref();
     let page = page.map(|path| OutputFile::claim(path, Kind::EvaluationPage, args.force)).transpose()?;
     let schema = args.schema.as_deref().map(SchemaFile::read).transpose()?;
-    let columns = args.group_by.clone().unwrap_or_default();
-    let [first, second] = [&args.a, &args.b].map(|path| judge(path, args, schema.as_ref(), &columns));
+    // Whatever can be wrong with either side is said before a model runs.
+    let [first, second] = [&args.a, &args.b].map(|path| open(path, args, schema.as_ref()));
     let (first, second) = (first?, second?);
-    let group_by = args.group_by.clone().unwrap_or_else(|| usual_groups(&first.encoders));
+    let tasks = || first.encoders().names().filter(|task| second.encoders().get(task.as_str()).is_some());
+    let usual = || usual_groups(|name| tasks().any(|task| *task == name));
+    let group_by = args.group_by.clone().unwrap_or_else(usual);
+    let known = tasks().map(TaskName::to_string).chain(first.attributes()).chain(second.attributes());
+    check_columns(&group_by, known.collect())?;
+    gates.expect(|requirement| requirement.can_check_comparison(tasks(), &group_by))?;
+
+    let (first, second) = (first.judge(&group_by)?, second.judge(&group_by)?);
     let [a, b] = [&args.a, &args.b].map(|path| path.display().to_string());
-    let bootstrap = Bootstrap { resamples: args.bootstrap, seed: args.seed };
-    let comparison = compare(first.side(&a), second.side(&b), &group_by, &bootstrap)?;
+    let comparison = compare(first.side(&a), second.side(&b), &group_by, &args.bootstrap.into())?;
 
     if let Some(page) = page {
         page.write(ComparisonPage::new(&comparison).html().as_bytes())?;
@@ -120,11 +155,10 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
     Ok(gates::ending(&requirements))
 }
 
-/// What one side says of its samples.
-fn judge(path: &Path, args: &Args, schema: Option<&SchemaFile>, columns: &[String]) -> Result<Judged> {
+/// Reads all that there is to read of a side.
+fn open(path: &Path, args: &Args, schema: Option<&SchemaFile>) -> Result<Opened> {
     if path.is_dir() {
-        let (predictions, encoders) = evaluate::of_run(path, args.split, &args.pace, columns)?;
-        return Ok(Judged { predictions, encoders });
+        return Ok(Opened::Run(Box::new(SplitOfRun::open(path, args.split, &args.pace)?)));
     }
     let samples = samples_of(path)?;
     let labels = args.labels.as_deref().filter(|_| samples == path).unwrap_or(&samples);
@@ -135,7 +169,17 @@ fn judge(path: &Path, args: &Args, schema: Option<&SchemaFile>, columns: &[Strin
     let found = read_predictions(&samples, labels, &schema)
         .with_context(|| format!("{}: expected predictions and their labels", path.display()))?;
     tell_join(&found.join);
-    Ok(Judged { predictions: found.predictions, encoders: found.encoders })
+    Ok(Opened::File(Judged { predictions: found.predictions, encoders: found.encoders }))
+}
+
+/// Whether there is each column; those of both sides may be there twice.
+fn check_columns(group_by: &[String], mut known: Vec<String>) -> Result<()> {
+    known.sort();
+    known.dedup();
+    match group_by.iter().find(|name| !known.contains(name)) {
+        None => Ok(()),
+        Some(found) => Err(ff_eval::Error::NoSuchColumn { known, found: found.clone() }.into()),
+    }
 }
 
 /// The table of samples that a path stands for: that beside a record of an evaluation, or the file itself.
@@ -162,10 +206,6 @@ fn print(comparison: &Comparison) {
             output::say!("{} samples are only in {name} and do not count", alone.n);
         }
     }
-    let show = |row: &Difference, value: f64| match row.figure {
-        ff_eval::Figure::Nll => fixed(value, 4),
-        _ => points(value),
-    };
     let table = |rows: &mut dyn Iterator<Item = &Difference>| {
         let row = |row: &Difference| {
             let place = [row.by.as_ref().map(ToString::to_string), row.group.clone()];
@@ -173,13 +213,13 @@ fn print(comparison: &Comparison) {
             let name: Vec<String> = [Some(name)].into_iter().chain(place).flatten().collect();
             let interval = row.low.zip(row.high);
             let interval = interval
-                .map(|(low, high)| format!("{} to {}", show(row, low), show(row, high)))
+                .map(|(low, high)| format!("{} to {}", compared(row.figure, low), compared(row.figure, high)))
                 .unwrap_or_default();
             vec![
                 format!("{} {}", name.join(" "), row.figure),
-                show(row, row.a),
-                show(row, row.b),
-                show(row, row.difference),
+                compared(row.figure, row.a),
+                compared(row.figure, row.b),
+                compared(row.figure, row.difference),
                 interval,
                 row.p.map_or(String::new(), number),
                 row.n.to_string(),

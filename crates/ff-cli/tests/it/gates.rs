@@ -66,12 +66,15 @@ fn a_requirement_that_is_not_met_is_exit_code_3_and_one_that_cannot_be_read_2() 
         ("gender.acuracy>=0.5", "expected a figure: accuracy,"),
         ("accuracy=0.5", "expected one of >=, <=, > and <"),
         ("age.accuracy>=0.5", "expected a task: gender, found"),
-        ("gender.accuracy_gap[age]<=0.1", "expected groups that were evaluated: by camera"),
+        ("gender.accuracy_gap[age]<=0.1", "expected columns to group by: camera, found \"age\""),
     ] {
         let output = run(&["--require", bad]);
         assert_exit(&output, 2);
         assert!(stderr(&output).contains(what), "{bad}: {}", stderr(&output));
     }
+    // Nothing was computed, and nothing written, for what cannot be judged.
+    assert_exit(&run(&["--require", "age.accuracy>=0.5", "--per-sample", "samples.csv"]), 2);
+    assert!(!place.path("samples.csv").exists());
     // Labels have no likelihood, and what is not defined does not pass.
     let undefined = run(&["--require", "gender.nll<=100"]);
     assert_exit(&undefined, 3);

@@ -129,6 +129,36 @@ fn evaluations_of_runs_are_compared_by_their_samples() {
     let records = ["a/evaluation/val.json", "b/evaluation/val.json"];
     let by_samples = place.run(&["compare", records[0], records[1], "--bootstrap", "20", "--json"]);
     assert_exit(&by_samples, 0);
+    // What is wrong with either side, or is not there to group by or to require, is said before a model runs.
+    for (args, code, what) in [
+        (&["compare", "a", "nothing.csv"][..], 1, "nothing.csv"),
+        (&["compare", "a", "b", "--group-by", "race,tone"], 2, "expected columns to group by: age, gender"),
+        (
+            &["compare", "a", "b", "--require", "hat.accuracy.diff>=0"],
+            2,
+            "expected a task: age, gender or race",
+        ),
+        (
+            &["compare", "a", "b", "--require", "age.accuracy>=0"],
+            2,
+            "expected a difference such as accuracy.diff",
+        ),
+        (&["evaluate", "--run", "a", "--group-by", "tone"], 2, "expected columns to group by: age, gender"),
+        (&["evaluate", "--run", "a", "--require", "age.accuracy_gap[age,tone]<=1"], 2, "found \"age\""),
+    ] {
+        let output = place.run(args);
+        assert_exit(&output, code);
+        let said = stderr(&output);
+        assert!(
+            said.contains(what) && (args[0] == "evaluate" || !said.contains("evaluating")),
+            "{args:?}: {said}"
+        );
+    }
+    // Tasks that one side lacks are no groups either.
+    fs::write(place.path("age.toml"), "[[tasks]]\nname = \"age\"\n").unwrap();
+    let by_age = place.run(&["compare", "a", "b/evaluation/val.csv", "--schema", "age.toml", "--json"]);
+    assert_exit(&by_age, 0);
+    assert_eq!(json(&by_age)["tasks"], serde_json::json!(["age"]));
     let (runs, by_samples) = (json(&runs), json(&by_samples));
     assert_eq!((&runs["n"], &by_samples["n"]), (&5.into(), &5.into()));
     assert_eq!(runs["mcnemar"][0]["only_a"], by_samples["mcnemar"][0]["only_a"]);

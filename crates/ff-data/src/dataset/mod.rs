@@ -67,8 +67,9 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Encodes all labels and checks that the images folder is there with the first image in it. Images are 224 x 224 unless [`Dataset::with_image_size`] says otherwise. Where the manifest has the columns `x`, `y`,
-    /// `w` and `h`, the face in that box is cut out, as of [`Dataset::unlabelled`] images; a row may leave them empty.
+    /// Encodes all labels and checks that the images folder is there with the first image in it. Images are 224 x 224
+    /// unless [`Dataset::with_image_size`] says otherwise. Where the manifest has the columns `x`, `y`, `w` and `h`, the
+    /// face in that box is cut out, as of [`Dataset::unlabelled`] images; a row may leave them empty.
     ///
     /// # Errors
     /// No rows; a task of the encoders that the manifest was not read for; a label that they do not know or a box that is

@@ -136,17 +136,39 @@ impl Requirement {
         &self.text
     }
 
+    /// Whether an evaluation of these tasks, by these columns and their intersections, can be checked: to be asked before
+    /// there is one.
+    ///
+    /// # Errors
+    /// It names another task or column, or a difference.
+    pub fn can_check<'t>(
+        &self,
+        tasks: impl IntoIterator<Item = &'t TaskName>,
+        group_by: &[String],
+    ) -> Result<()> {
+        self.is_of(Subject::Evaluation, tasks)?;
+        self.is_by(group_by)
+    }
+
+    /// As [`Requirement::can_check`], of a comparison.
+    ///
+    /// # Errors
+    /// It names another task or column, or no difference.
+    pub fn can_check_comparison<'t>(
+        &self,
+        tasks: impl IntoIterator<Item = &'t TaskName>,
+        group_by: &[String],
+    ) -> Result<()> {
+        self.is_of(Subject::Difference, tasks)?;
+        self.is_by(group_by)
+    }
+
     /// Checks it against an evaluation.
     ///
     /// # Errors
     /// It names a task or grouping that was not evaluated, or a difference.
     pub fn check(&self, record: &EvaluationRecord) -> Result<Outcome> {
-        if self.of == Subject::Difference {
-            return Err(self.bad("expected a figure of one evaluation, found a difference of two".to_owned()));
-        }
-        if let Some(task) = &self.task {
-            self.check_task(task, record.evaluation.labels.names())?;
-        }
+        self.is_of(Subject::Evaluation, record.evaluation.labels.names())?;
         let found = match &self.by {
             Some(by) => self.between_groups(record, by)?,
             None => self.of_samples(record),
@@ -159,13 +181,7 @@ impl Requirement {
     /// # Errors
     /// It names a task or grouping that was not compared, or no difference.
     pub fn check_comparison(&self, comparison: &Comparison) -> Result<Outcome> {
-        if self.of == Subject::Evaluation {
-            return Err(self
-                .bad(format!("expected a difference such as {}.diff, found a figure of one", self.figure)));
-        }
-        if let Some(task) = &self.task {
-            self.check_task(task, comparison.tasks.iter())?;
-        }
+        self.is_of(Subject::Difference, &comparison.tasks)?;
         let rows = || comparison.differences.iter().filter(|row| row.group.is_none());
         let same_groups = |by: Option<&Grouping>| match (by, &self.by) {
             (Some(a), Some(b)) => same_columns(a, b),
@@ -187,11 +203,37 @@ impl Requirement {
         }))
     }
 
-    fn check_task<'t>(&self, task: &TaskName, known: impl Iterator<Item = &'t TaskName>) -> Result<()> {
-        let known: Vec<String> = known.map(TaskName::to_string).collect();
+    /// Whether it is of an evaluation or of a difference, as expected, and of a task that there is.
+    fn is_of<'t>(&self, expected: Subject, tasks: impl IntoIterator<Item = &'t TaskName>) -> Result<()> {
+        match (expected, self.of) {
+            (Subject::Evaluation, Subject::Difference) => {
+                let reason = "expected a figure of one evaluation, found a difference of two";
+                return Err(self.bad(reason.to_owned()));
+            }
+            (Subject::Difference, Subject::Evaluation) => {
+                let figure = self.figure;
+                let reason = format!("expected a difference such as {figure}.diff, found a figure of one");
+                return Err(self.bad(reason));
+            }
+            _ => {}
+        }
+        let Some(task) = &self.task else { return Ok(()) };
+        let known: Vec<String> = tasks.into_iter().map(TaskName::to_string).collect();
         match known.iter().any(|known| *task == known.as_str()) {
             true => Ok(()),
             false => Err(self.bad(format!("expected a task: {}, found {task:?}", either(&known)))),
+        }
+    }
+
+    /// Whether its groups are made by these columns.
+    fn is_by(&self, group_by: &[String]) -> Result<()> {
+        let mut by = self.by.iter().flat_map(Grouping::attributes);
+        match by.find(|name| !group_by.contains(name)) {
+            None => Ok(()),
+            Some(other) => {
+                let known = if group_by.is_empty() { "none".to_owned() } else { list(group_by) };
+                Err(self.bad(format!("expected columns to group by: {known}, found {other:?}")))
+            }
         }
     }
 

@@ -167,7 +167,7 @@ impl fmt::Display for Error {
             Self::GpuTooOld { name, capability: (major, minor) } => write!(
                 f,
                 "{name} has compute capability {major}.{minor}, the kernels need 8.0 or later \
-                 (A100, RTX 30 and newer); use --engine reference or --device cpu"
+                 (A100, RTX 30 and newer); use engine reference or device cpu"
             ),
             Self::OutOfMemory { asked, free, total, batch } => {
                 write!(
@@ -179,7 +179,7 @@ impl fmt::Display for Error {
                 )?;
                 match batch {
                     Some(Fit { batch, fits: Some(fits) }) => {
-                        write!(f, "; a batch of {batch} images does not fit, --batch-size {fits} would")
+                        write!(f, "; a batch of {batch} images does not fit, one of {fits} would")
                     }
                     Some(Fit { batch, fits: None }) => {
                         write!(
@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(
             error.clone().for_batch(256, |batch| batch * (gib / 10)).to_string(),
             "out of GPU memory: asked for 24.00 GiB, free are 10.00 GiB of 16.00 GiB; \
-             a batch of 256 images does not fit, --batch-size 64 would"
+             a batch of 256 images does not fit, one of 64 would"
         );
         assert!(error.for_batch(256, |_| 11 * gib).to_string().contains("no batch fits"));
         assert_eq!(largest_batch(64, usize::MAX, |batch| batch), Some(32));

@@ -102,8 +102,8 @@ impl<'a> ComparisonPage<'a> {
                 row.task.as_ref().map_or("all tasks".to_owned(), |task| capital(task.as_str())),
                 place.join(": "),
                 name(row),
-                value(row.figure, row.a),
-                value(row.figure, row.b),
+                compared(row.figure, row.a),
+                compared(row.figure, row.b),
                 difference(row),
                 row.p.map_or(String::new(), number),
                 grouped(row.n),
@@ -136,8 +136,8 @@ fn name(row: &Difference) -> String {
     row.figure.name().replace('_', " ")
 }
 
-/// Shares as percentages, a likelihood as it is.
-fn value(figure: Figure, value: f64) -> String {
+/// A value of a figure, or a difference, as the page shows it: shares in percentage points, a likelihood as it is.
+pub fn compared(figure: Figure, value: f64) -> String {
     match figure {
         Figure::Nll => fixed(value, 4),
         _ => points(value),
@@ -147,7 +147,7 @@ fn value(figure: Figure, value: f64) -> String {
 /// A difference and its interval.
 fn difference(row: &Difference) -> String {
     let show = |x: f64| {
-        let text = value(row.figure, x);
+        let text = compared(row.figure, x);
         if x > 0.0 && text != NONE { format!("+{text}") } else { text }
     };
     let interval = row.low.zip(row.high).map(|(low, high)| format!(" [{}, {}]", show(low), show(high)));

@@ -99,7 +99,7 @@ fn check_precision(train: &TrainConfig) -> Result<()> {
     let expected = match (train.device, train.engine) {
         (DeviceSpec::Cuda(_), Engine::Fast) => return Ok(()),
         (DeviceSpec::Cuda(_), Engine::Reference) => "f32 with the reference engine",
-        (DeviceSpec::Cpu, _) => "f32 on the CPU, as bf16 and tf32 need --device cuda",
+        (DeviceSpec::Cpu, _) => "f32 on the CPU, as bf16 and tf32 need device cuda",
     };
     let f32 = train.precision == Precision::F32 { tf32: false };
     require(f32, "train.precision", expected, train.precision)

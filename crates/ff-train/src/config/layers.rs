@@ -292,7 +292,7 @@ mod tests {
             assert_eq!(
                 precision(&[("train.precision", given)]).unwrap_err(),
                 format!(
-                    "train.precision: expected f32 on the CPU, as bf16 and tf32 need --device cuda, found {given}"
+                    "train.precision: expected f32 on the CPU, as bf16 and tf32 need device cuda, found {given}"
                 )
             );
             let message = precision(&[device, engine, ("train.precision", given)]).unwrap_err();

@@ -23,8 +23,11 @@ pub fn predict(
     predict_with(TestTimeAugmentation::None, &[], model, feeder, progress)
 }
 
-/// As [`predict`], with the mean over several views of every image, and those of these columns that the samples' CSV has
-/// beside the tasks' as attributes to group by.
+/// As [`predict`], with the mean over several views of every image, and these columns of the samples' CSV as attributes to
+/// group by; those that are tasks need none.
+///
+/// # Errors
+/// Also, before any image is read, a column that the CSV does not have.
 pub fn predict_with(
     augmentation: TestTimeAugmentation,
     columns: &[String],
@@ -33,6 +36,12 @@ pub fn predict_with(
     mut progress: impl FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<Predictions>> {
     let names: Vec<TaskName> = feeder.loader().dataset().targets().names().cloned().collect();
+    let others = || columns.iter().filter(|name| !names.iter().any(|task| *task == ***name));
+    let manifest = feeder.loader().dataset().manifest();
+    if let Some(found) = others().find(|name| manifest.column(name).is_none()) {
+        let (known, found) = (manifest.column_names(), found.clone());
+        return Err(ff_eval::Error::NoSuchColumn { known, found }.into());
+    }
     let mut predictions = Predictions {
         probabilities: names.iter().map(|name| (name.clone(), Vec::new())).collect(),
         targets: names.iter().map(|name| (name.clone(), Vec::new())).collect(),
@@ -76,13 +85,10 @@ pub fn predict_with(
         return Err(Error::NoSamples { found });
     }
     let manifest = feeder.loader().dataset().manifest();
-    let others = columns.iter().filter(|name| !names.iter().any(|task| *task == ***name));
-    for name in others {
-        if let Some(column) = manifest.column(name) {
-            let values: Vec<&str> = column.collect();
-            let of_samples = rows.iter().map(|&row| Some(values[row as usize]));
-            predictions.attributes.push(Attribute::new(name, of_samples));
-        }
+    for name in others() {
+        let values: Vec<&str> = manifest.column(name).into_iter().flatten().collect();
+        let of_samples = rows.iter().map(|&row| Some(values[row as usize]));
+        predictions.attributes.push(Attribute::new(name, of_samples));
     }
     Ok(Some(predictions))
 }

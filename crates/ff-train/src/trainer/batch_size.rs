@@ -60,9 +60,9 @@ impl FromStr for BatchSize {
 /// # Errors
 /// Another device or engine than those whose memory can be known; not even one image fits; what else goes wrong.
 pub fn find(config: &Config) -> Result<usize> {
-    let bad = |message: &str| Error::Config { origin: "--batch-size".into(), message: message.to_owned() };
+    let bad = |message: &str| Error::Config { origin: "data.batch_size".into(), message: message.to_owned() };
     let (DeviceSpec::Cuda(_), Engine::Fast) = (config.train.device, config.train.engine) else {
-        return Err(bad("expected a number, as auto needs --device cuda with --engine fast; found auto"));
+        return Err(bad("expected a number, as auto needs device cuda with engine fast; found auto"));
     };
     let splits = config.read_splits()?;
     let most = splits.train.len();
@@ -198,6 +198,6 @@ mod tests {
     #[test]
     fn only_a_gpu_says_what_fits() {
         let message = find(&Config::default()).unwrap_err().to_string();
-        assert!(message.contains("auto needs --device cuda"), "{message}");
+        assert!(message.contains("auto needs device cuda"), "{message}");
     }
 }

@@ -13,10 +13,10 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, ValueEnum};
 use ff_core::files::write_atomic;
 use ff_core::{Encoders, Order, Schema, Task, TaskName};
-use ff_data::Split;
+use ff_data::{Manifest, Split};
 use ff_eval::{
-    Bootstrap, Calibration, EvaluationRecord, EvaluationSource, Outcome, Predictions, Settings,
-    TestTimeAugmentation, per_sample_csv,
+    Calibration, EvaluationRecord, EvaluationSource, Outcome, Predictions, Settings, TestTimeAugmentation,
+    per_sample_csv,
 };
 use ff_model::FaceModel;
 use ff_report::{EvaluationPage, RunReport};
@@ -24,17 +24,16 @@ use ff_train::feed::Feeder;
 use ff_train::infer::{Trained, TrainedSource, open_trained, predict_with};
 use ff_train::run::{CheckpointName, RunDir};
 use ff_train::setup::eval_feeder;
-use ff_train::{ConfigBuilder, Preset};
+use ff_train::{Config, ConfigBuilder, Preset};
 use serde::Serialize;
 
 pub use predictions::tell_join;
 
-use crate::flags::{recorded_path, settle};
+use crate::flags::{BootstrapFlags, recorded_path, settle};
 use crate::gates::{self, Gates, RequireFlags};
 use crate::inference::{ModelFlags, PaceFlags};
 use crate::output::{self, note};
 use crate::output_file::{ForceFlag, Kind, OutputFile};
-use crate::ranges::{self, whole};
 use crate::{Context, Ending};
 
 /// Evaluate a trained model, or anybody's predictions: metrics for every task and group, how far groups lie apart, and
@@ -104,14 +103,8 @@ pub struct Args {
     /// relative to --images too.
     #[arg(long, value_name = "FILE")]
     calibrate_on: Option<PathBuf>,
-    /// Resamples for the intervals of gaps between groups; 0 leaves them out.
-    #[arg(long, value_name = "N", default_value_t = Bootstrap::default().resamples,
-          value_parser = whole::<u32>(ranges::RESAMPLES))]
-    bootstrap: u32,
-    /// Seed of the resamples.
-    #[arg(long, value_name = "S", default_value_t = Bootstrap::default().seed,
-          value_parser = whole::<u64>(ranges::SEED))]
-    seed: u64,
+    #[command(flatten)]
+    bootstrap: BootstrapFlags,
     /// Write nothing into the run folder.
     #[arg(long)]
     no_save: bool,
@@ -159,13 +152,12 @@ impl Args {
     }
 
     fn settings(&self, group_by: &[String]) -> Settings {
-        let bootstrap = Bootstrap { resamples: self.bootstrap, seed: self.seed };
-        Settings { group_by: group_by.to_vec(), bootstrap, ..Settings::default() }
+        Settings { group_by: group_by.to_vec(), bootstrap: self.bootstrap.into(), ..Settings::default() }
     }
 
     /// The columns to group by.
     fn group_by(&self, encoders: &Encoders) -> Vec<String> {
-        self.group_by.clone().unwrap_or_else(|| usual_groups(encoders))
+        self.group_by.clone().unwrap_or_else(|| usual_groups(|name| encoders.get(name).is_some()))
     }
 }
 
@@ -191,9 +183,8 @@ impl Wanted {
 }
 
 /// What samples are grouped by without being asked: race and gender, as far as they are tasks.
-pub fn usual_groups(encoders: &Encoders) -> Vec<String> {
-    let usual = DEFAULT_GROUPS.iter().filter(|name| encoders.get(name).is_some());
-    usual.map(|&name| name.to_owned()).collect()
+pub fn usual_groups(is_task: impl Fn(&str) -> bool) -> Vec<String> {
+    DEFAULT_GROUPS.iter().filter(|name| is_task(name)).map(|&name| name.to_owned()).collect()
 }
 
 /// What `--group-by` is without being given, as far as there are such tasks.
@@ -245,9 +236,10 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         TtaFlag::Flip => TestTimeAugmentation::Flip,
     };
     let group_by = args.group_by(&encoders);
-    let mut predict = |manifest, images: &Path| {
+    wanted.gates.expect(|requirement| requirement.can_check(encoders.names(), &group_by))?;
+    let mut predict = |manifest, images: &Path, columns: &[String]| {
         let feeder = eval_feeder(&config, manifest, images, &encoders, &model)?;
-        predictions(&mut model, feeder, tta, &group_by)
+        predictions(&mut model, feeder, tta, columns)
     };
 
     let csv = args.csv.clone().unwrap_or_else(|| args.split.split().path(&config.data.splits));
@@ -260,7 +252,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let n_rows = manifest.len();
     note!("evaluating {} on {n_rows} rows of {}", checkpoint.display(), csv.display());
     let images = args.images.clone().unwrap_or_else(|| config.data.images.clone());
-    let evaluated = predict(manifest, &images)?;
+    let evaluated = predict(manifest, &images, &group_by)?;
 
     let source = EvaluationSource {
         checkpoint: Some(checkpoint),
@@ -283,7 +275,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
                 "temperatures are judged on the samples that they are fitted on: take another split"
             );
         }
-        let fit = predict(config.read_manifest(&csv)?, images)?;
+        let fit = predict(config.read_manifest(&csv)?, images, &[])?;
         record.calibration = Some(Calibration::new(csv, &fit, &evaluated, &encoders));
     }
 
@@ -296,23 +288,41 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     saved.map(|()| ending)
 }
 
-/// What a run's best checkpoint predicts for a split of its data, with these columns beside the tasks.
-pub fn of_run(
-    path: &Path,
-    split: SplitFlag,
-    pace: &PaceFlags,
-    columns: &[String],
-) -> Result<(Predictions, Encoders)> {
-    let run_dir = RunDir::open(path)?;
-    let config = settle(pace.over(ConfigBuilder::from_config(&run_dir.config()?)))?;
-    let source = TrainedSource::Run { dir: path.to_owned(), which: CheckpointName::Best };
-    let Trained { mut model, encoders, path: checkpoint, .. } =
-        open_trained(&source, &config.train.compute()?)?;
-    let csv = split.split().path(&config.data.splits);
-    let manifest = config.read_manifest(&csv)?;
-    note!("evaluating {} on {} rows of {}", checkpoint.display(), manifest.len(), csv.display());
-    let feeder = eval_feeder(&config, manifest, &config.data.images, &encoders, &model)?;
-    Ok((predictions(&mut model, feeder, TestTimeAugmentation::None, columns)?, encoders))
+/// A run's best checkpoint and a split of its data, before the model has seen it.
+pub struct SplitOfRun {
+    config: Config,
+    trained: Trained,
+    csv: PathBuf,
+    manifest: Manifest,
+}
+
+impl SplitOfRun {
+    pub fn open(path: &Path, split: SplitFlag, pace: &PaceFlags) -> Result<Self> {
+        let run_dir = RunDir::open(path)?;
+        let config = settle(pace.over(ConfigBuilder::from_config(&run_dir.config()?)))?;
+        let source = TrainedSource::Run { dir: path.to_owned(), which: CheckpointName::Best };
+        let trained = open_trained(&source, &config.train.compute()?)?;
+        let csv = split.split().path(&config.data.splits);
+        let manifest = config.read_manifest(&csv)?;
+        Ok(Self { config, trained, csv, manifest })
+    }
+
+    pub fn encoders(&self) -> &Encoders {
+        &self.trained.encoders
+    }
+
+    /// The columns of its CSV beside those of the tasks.
+    pub fn extra_columns(&self) -> &[String] {
+        self.manifest.extra_columns()
+    }
+
+    /// What the model says of the samples, and these columns of theirs.
+    pub fn predict(self, columns: &[String]) -> Result<(Predictions, Encoders)> {
+        let Self { config, trained: Trained { mut model, encoders, path, .. }, csv, manifest } = self;
+        note!("evaluating {} on {} rows of {}", path.display(), manifest.len(), csv.display());
+        let feeder = eval_feeder(&config, manifest, &config.data.images, &encoders, &model)?;
+        Ok((predictions(&mut model, feeder, TestTimeAugmentation::None, columns)?, encoders))
+    }
 }
 
 /// Whether a file is a record that `evaluate` wrote, by how it begins.

@@ -33,9 +33,11 @@ pub fn name(args: &Args, labels: Option<&[u8]>) -> String {
     let groups = args.group_by.as_ref().filter(|groups| **groups != DEFAULT_GROUPS);
     let groups = groups.map(|groups| groups.iter().map(|name| plain(name)).collect::<Vec<_>>().join("+"));
     parts.extend(groups.map(|groups| format!("by-{groups}")));
-    let usual = Bootstrap::default();
-    parts.extend((args.bootstrap != usual.resamples).then(|| format!("bootstrap-{}", args.bootstrap)));
-    parts.extend((args.seed != usual.seed).then(|| format!("seed-{}", args.seed)));
+    let (usual, bootstrap) = (Bootstrap::default(), Bootstrap::from(args.bootstrap));
+    parts.extend(
+        (bootstrap.resamples != usual.resamples).then(|| format!("bootstrap-{}", bootstrap.resamples)),
+    );
+    parts.extend((bootstrap.seed != usual.seed).then(|| format!("seed-{}", bootstrap.seed)));
     parts.join("-")
 }
 

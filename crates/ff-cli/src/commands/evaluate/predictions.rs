@@ -21,6 +21,7 @@ pub fn run(args: &Args, wanted: &Wanted, predictions: &Path, labels: &Path, json
     }
     tell_join(&join);
     let group_by = args.group_by(&encoders);
+    wanted.gates.expect(|requirement| requirement.can_check(encoders.names(), &group_by))?;
     let source = EvaluationSource {
         predictions: Some(predictions.to_owned()),
         csv: labels.to_owned(),
