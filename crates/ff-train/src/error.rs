@@ -65,14 +65,9 @@ pub enum Error {
         /// The places tried.
         looked_for: String,
     },
-    /// Weights could not be fetched from the hub.
-    #[error("{repository}: {reason}")]
-    Download {
-        /// The repository.
-        repository: String,
-        /// What happened, and what to do about it.
-        reason: String,
-    },
+    /// Something could not be fetched from the network.
+    #[error(transparent)]
+    Hub(#[from] ff_hub::Error),
     /// The loss or the gradient is not a number any more.
     #[error("step {step}: the loss is {loss}, the gradient's norm {grad_norm}; batch: {}; {last_good}; {advice}", files.join(", "), advice = "lower optimizer.lr, set optimizer.clip_norm, or look at these images; train.on_non_finite = \"skip\" passes over such steps")]
     NonFinite {

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use ff_model::weights::Kind;
-use ff_train::weights::hub::DEFAULT_REPOSITORY;
-use ff_train::weights::pretrained::{Installed, WeightsSource, install};
+use ff_train::weights::pretrained::{DEFAULT_REPOSITORY, Installed, WeightsSource, install};
 
 use crate::Ending;
 use crate::output::{self, grouped, note};
@@ -48,12 +47,16 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
         None => WeightsSource::Hub(args.source.clone()),
     };
     let bar = output::progress(0, "[{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} eta {eta}");
-    let installed =
-        install(&source, args.out.as_deref(), Duration::from_secs(args.timeout), &mut |transfer| {
-            bar.set_length(transfer.total);
-            bar.set_position(transfer.done);
-        })?;
+    let timeout = Duration::from_secs(args.timeout);
+    let installed = install(&source, args.out.as_deref(), timeout, &mut |transfer| {
+        bar.set_length(transfer.total);
+        bar.set_position(transfer.done);
+    });
     bar.finish_and_clear();
+    if matches!(installed, Err(ff_train::Error::Hub(_))) {
+        note!("without a network, get the file on another machine and run `fairface weights --file FILE`");
+    }
+    let installed = installed?;
     if installed.verified == Some(false) {
         tracing::warn!("the hub announced no SHA-256 for this file, so it was not checked");
     }

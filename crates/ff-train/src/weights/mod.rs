@@ -1,6 +1,5 @@
 //! Weights from elsewhere: what a run begins with, and how they get onto this machine.
 
-pub mod hub;
 mod init;
 pub mod pretrained;
 

@@ -4,17 +4,42 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ff_core::files::{sha256, write_atomic};
+use ff_hub::Transfer;
+use ff_hub::hub::{self, HashCheck, HubFile, RepositoryKind};
 use ff_model::weights::{self, Kind};
 use serde::Serialize;
 
 use super::init::cached_weights;
-use crate::weights::hub::{self, DEFAULT_REPOSITORY, HashCheck, IMAGENET, Transfer};
 use crate::{Error, Result};
+
+/// torchvision's ImageNet weights of ResNet-34 (`ResNet34_Weights.IMAGENET1K_V1`).
+pub const DEFAULT_REPOSITORY: &str = "timm/resnet34.tv_in1k";
+/// Its commit of 10 February 2024: what is pushed later is not taken.
+const DEFAULT_REVISION: &str = "c983eba7f5e69bc3548a626d1b0b0b914e5de3a6";
+
+/// What weights are known by, wherever they come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// What they are called.
+    pub name: &'static str,
+    /// SHA-256 of the file in [`DEFAULT_REPOSITORY`], as others have published it.
+    pub file_sha256: &'static str,
+    /// SHA-256 of the backbone, computed from a copy that was at hand: see
+    /// [`backbone_sha256`](ff_model::weights::Converted::backbone_sha256). It is the same in every container.
+    pub backbone_sha256: &'static str,
+}
+
+/// The weights of [`DEFAULT_REPOSITORY`].
+pub const IMAGENET: Known = Known {
+    name: "torchvision's ResNet34_Weights.IMAGENET1K_V1",
+    file_sha256: "0bb82595a564991a9d424708b33f5d843f5aaed7f6c0886ff10849ff97022235",
+    backbone_sha256: "8abaab25a84b4ad5394a17c69494ebbffc241cbf9c2700e4e31777a950865714",
+};
 
 /// Where weights come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WeightsSource {
-    /// A repository on the hub, as [`hub::DEFAULT_REPOSITORY`].
+    /// A repository on the hub, as [`DEFAULT_REPOSITORY`].
     Hub(String),
     /// A file: safetensors or a PyTorch state dict, of torchvision, timm, FairFace or this project.
     File(PathBuf),
@@ -59,7 +84,7 @@ pub fn install(
 ) -> Result<Installed> {
     let (original, fetched) = match source {
         WeightsSource::Hub(repository) => {
-            let fetched = hub::fetch(repository, timeout, progress)?;
+            let fetched = hub::fetch(hub_file(repository), timeout, progress)?;
             (fetched.path.clone(), Some(fetched))
         }
         WeightsSource::File(path) => (path.clone(), None),
@@ -71,7 +96,7 @@ pub fn install(
         && repository == DEFAULT_REPOSITORY
         && !is_known
     {
-        fetched.forget(repository)?;
+        fetched.forget(hub_file(repository))?;
         let reason = format!(
             "expected {} (SHA-256 of the backbone {}, or of the file {}), found {} and {}: other weights under that \
              name, deleted",
@@ -81,7 +106,7 @@ pub fn install(
             converted.backbone_sha256,
             fetched.sha256
         );
-        return Err(Error::Download { repository: repository.clone(), reason });
+        return Err(ff_hub::Error::Download { what: repository.clone(), reason }.into());
     }
     let verified = fetched.map(|fetched| fetched.check == HashCheck::Matches);
     let path = match (out, converted.kind) {
@@ -106,4 +131,10 @@ pub fn install(
     let weights::Converted { bytes, kind, tensors, params, .. } = converted;
     let known = is_known.then_some(IMAGENET.name);
     Ok(Installed { path, sha256: sha256(&bytes), kind, tensors, params, known, verified })
+}
+
+/// A repository's weights, at the commit that is known where one is.
+fn hub_file(repository: &str) -> HubFile<'_> {
+    let revision = if repository == DEFAULT_REPOSITORY { DEFAULT_REVISION } else { "main" };
+    HubFile { repository, kind: RepositoryKind::Model, revision, file: "model.safetensors" }
 }

@@ -1,10 +1,10 @@
-//! Pretrained weights from the Hugging Face hub.
+//! Files of the Hugging Face hub.
 //!
 //! The transfer is hf-hub's: it honours `HF_ENDPOINT` and `HF_HOME`, keeps what arrived in the hub's own cache (shared
 //! with Python), and goes on from there after a broken connection. Around it stand the token from `HF_TOKEN`, an end to
 //! waiting for a hub that says nothing, and the check that hf-hub leaves out: the cache names a large file by its
 //! SHA-256, as the hub announced it, and a file that is something else is deleted and refused. The hub's word proves
-//! only that nothing was damaged on the way; what the default weights are is known here: [`IMAGENET`].
+//! only that nothing was damaged on the way.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -16,47 +16,34 @@ use hf_hub::api::Progress;
 use hf_hub::api::sync::{ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
-use crate::{Error, Result};
+use crate::{Error, Result, Transfer};
 
-/// torchvision's ImageNet weights of ResNet-34 (`ResNet34_Weights.IMAGENET1K_V1`).
-pub const DEFAULT_REPOSITORY: &str = "timm/resnet34.tv_in1k";
-/// Its commit of 10 February 2024: what is pushed later is not taken.
-const DEFAULT_REVISION: &str = "c983eba7f5e69bc3548a626d1b0b0b914e5de3a6";
-
-/// What weights are known by, wherever they come from.
+/// A file in a repository of the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
-    /// What they are called.
-    pub name: &'static str,
-    /// SHA-256 of the file in [`DEFAULT_REPOSITORY`], as others have published it.
-    pub file_sha256: &'static str,
-    /// SHA-256 of the backbone, computed from a copy that was at hand: see
-    /// [`backbone_sha256`](ff_model::weights::Converted::backbone_sha256). It is the same in every container.
-    pub backbone_sha256: &'static str,
+pub struct HubFile<'a> {
+    /// The repository, `OWNER/NAME`.
+    pub repository: &'a str,
+    /// What kind of repository.
+    pub kind: RepositoryKind,
+    /// Commit, branch or tag.
+    pub revision: &'a str,
+    /// The path in it.
+    pub file: &'a str,
 }
 
-/// The weights of [`DEFAULT_REPOSITORY`].
-pub const IMAGENET: Known = Known {
-    name: "torchvision's ResNet34_Weights.IMAGENET1K_V1",
-    file_sha256: "0bb82595a564991a9d424708b33f5d843f5aaed7f6c0886ff10849ff97022235",
-    backbone_sha256: "8abaab25a84b4ad5394a17c69494ebbffc241cbf9c2700e4e31777a950865714",
-};
+/// What a repository of the hub holds; the two kinds have names of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RepositoryKind {
+    /// A model.
+    Model,
+    /// A data set.
+    Dataset,
+}
 
-/// The file of a repository that holds the weights.
-const FILE: &str = "model.safetensors";
-/// Bytes of a download. The weights are 87 MB; a hub that sends without end must not fill the disk.
+/// Bytes of a download. The largest file that is known here has 250 MB; a hub that sends without end must not fill the disk.
 const MAX_DOWNLOAD: u64 = 4 << 30;
 /// How often a broken transfer is taken up again.
 const RETRIES: usize = 4;
-
-/// How far a download is, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Transfer {
-    /// Bytes that are here, those of an earlier, broken transfer included.
-    pub done: u64,
-    /// Bytes of the file.
-    pub total: u64,
-}
 
 /// A file of the hub in the local cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,22 +65,20 @@ pub enum HashCheck {
     NotAnnounced,
 }
 
-/// Gets `model.safetensors` of a hub repository, from the cache if it is there. Nothing is waited for longer than
-/// `timeout`.
+/// Gets a file of the hub, from the cache if it is there. Nothing is waited for longer than `timeout`.
 ///
 /// # Errors
 /// [`Error::Download`] says what to do: offline, no such repository, no permission, damaged on the way.
-pub fn fetch(repository: &str, timeout: Duration, progress: &mut dyn FnMut(Transfer)) -> Result<Fetched> {
-    let failed = |reason: String| Error::Download { repository: repository.to_owned(), reason };
+pub fn fetch(wanted: HubFile<'_>, timeout: Duration, progress: &mut dyn FnMut(Transfer)) -> Result<Fetched> {
+    let failed = |reason: String| Error::Download { what: wanted.repository.to_owned(), reason };
     let cache = Cache::from_env();
-    let repo = repo(repository);
-    let path = match cache.repo(repo.clone()).get(FILE) {
+    let path = match cache.repo(wanted.repo()).get(wanted.file) {
         Some(path) => path,
-        None => download(repo, timeout, progress).map_err(|error| {
+        None => download(wanted, timeout, progress).map_err(|error| {
             if error.is_bad_part() {
-                remove_parts(&cache, repository);
+                remove_parts(&cache, wanted);
             }
-            failed(error.explain())
+            failed(error.explain(wanted.file))
         })?,
     };
     // Behind the cache's link lies a file that is named by its hash.
@@ -105,7 +90,7 @@ pub fn fetch(repository: &str, timeout: Duration, progress: &mut dyn FnMut(Trans
     let fetched = Fetched { path: blob, sha256, check };
     match announced {
         Some(announced) if announced != fetched.sha256 => {
-            fetched.forget(repository)?;
+            fetched.forget(wanted)?;
             Err(failed(format!(
                 "expected SHA-256 {announced}, found {}: damaged on the way, and deleted; run it again",
                 fetched.sha256
@@ -120,8 +105,8 @@ impl Fetched {
     ///
     /// # Errors
     /// It cannot be removed.
-    pub fn forget(&self, repository: &str) -> Result<()> {
-        if let Some(link) = Cache::from_env().repo(repo(repository)).get(FILE) {
+    pub fn forget(&self, wanted: HubFile<'_>) -> Result<()> {
+        if let Some(link) = Cache::from_env().repo(wanted.repo()).get(wanted.file) {
             fs::remove_file(link)?;
         }
         // Without a link the two are one file.
@@ -129,15 +114,24 @@ impl Fetched {
     }
 }
 
-/// A repository, at the commit that is known where one is.
-fn repo(repository: &str) -> Repo {
-    let revision = if repository == DEFAULT_REPOSITORY { DEFAULT_REVISION } else { "main" };
-    Repo::with_revision(repository.to_owned(), RepoType::Model, revision.to_owned())
+impl HubFile<'_> {
+    fn repo(&self) -> Repo {
+        let kind = match self.kind {
+            RepositoryKind::Model => RepoType::Model,
+            RepositoryKind::Dataset => RepoType::Dataset,
+        };
+        Repo::with_revision(self.repository.to_owned(), kind, self.revision.to_owned())
+    }
 }
 
 /// hf-hub waits for the network without end. So it works in a thread of its own, which is left to itself when nothing
 /// has come from it for too long: what has arrived is in the cache.
-fn download(repo: Repo, timeout: Duration, progress: &mut dyn FnMut(Transfer)) -> Result<PathBuf, Failure> {
+fn download(
+    wanted: HubFile<'_>,
+    timeout: Duration,
+    progress: &mut dyn FnMut(Transfer),
+) -> Result<PathBuf, Failure> {
+    let (repo, file) = (wanted.repo(), wanted.file.to_owned());
     let (sender, receiver) = mpsc::channel();
     let transfer = std::thread::spawn(move || {
         let mut builder = ApiBuilder::from_env().with_retries(RETRIES);
@@ -145,7 +139,7 @@ fn download(repo: Repo, timeout: Duration, progress: &mut dyn FnMut(Transfer)) -
             builder = builder.with_token(Some(token.trim().to_owned()));
         }
         let meter = Meter { transfer: Transfer { done: 0, total: 0 }, sender };
-        builder.build()?.repo(repo).download_with_progress(FILE, meter)
+        builder.build()?.repo(repo).download_with_progress(&file, meter)
     });
     loop {
         match receiver.recv_timeout(timeout) {
@@ -176,8 +170,8 @@ fn is_bad_part(error: &ApiError) -> bool {
 }
 
 /// Deletes the unfinished transfers of a repository, as far as that can be done.
-fn remove_parts(cache: &Cache, repository: &str) {
-    let blobs = cache.model(repository.to_owned()).blob_path("");
+fn remove_parts(cache: &Cache, wanted: HubFile<'_>) {
+    let blobs = cache.repo(wanted.repo()).blob_path("");
     for entry in fs::read_dir(blobs).into_iter().flatten().flatten() {
         if entry.path().extension().is_some_and(|extension| extension == "part") {
             let _ = fs::remove_file(entry.path());
@@ -198,9 +192,9 @@ impl Failure {
         matches!(self, Self::Api(error) if is_bad_part(error))
     }
 
-    fn explain(&self) -> String {
+    fn explain(&self, file: &str) -> String {
         match self {
-            Self::Api(error) => explain(error),
+            Self::Api(error) => explain(error, file),
             Self::Silent(timeout) => format!(
                 "nothing came from the hub for {} s; run it again, it goes on where it stopped; HF_ENDPOINT can name a \
                  mirror",
@@ -218,12 +212,9 @@ impl Failure {
 }
 
 /// What happened, and what to do about it.
-fn explain(error: &ApiError) -> String {
+fn explain(error: &ApiError, file: &str) -> String {
     let offline = |error: &dyn std::fmt::Display| {
-        format!(
-            "the hub cannot be reached ({error}); without a network, get {FILE} on another machine and run \
-             `fairface weights --file FILE`; HF_ENDPOINT can name a mirror"
-        )
+        format!("the hub cannot be reached ({error}); HF_ENDPOINT can name a mirror")
     };
     match error {
         error if is_bad_part(error) => {
@@ -232,7 +223,7 @@ fn explain(error: &ApiError) -> String {
         }
         ApiError::RequestError(error) => match &**error {
             ureq::Error::StatusCode(404) => {
-                format!("the hub has no such repository, or no {FILE} in it (404); check the name")
+                format!("the hub has no such repository, or no {file} in it (404); check the name")
             }
             ureq::Error::StatusCode(status @ (401 | 403)) => format!(
                 "the hub refuses ({status}): the repository does not exist, is private or gated; check the name, or set \

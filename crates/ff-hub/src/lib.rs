@@ -1,0 +1,18 @@
+//! Models and data from the network: fetched once, continued when broken, checked by hash.
+//!
+//! The only crate that opens a connection. It knows where things lie and what they are known by, not what is in them:
+//! tensors are ff-model's, tables ff-data's.
+
+mod error;
+pub mod hub;
+
+pub use error::{Error, Result};
+
+/// How far a download is, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transfer {
+    /// Bytes that are here, those of an earlier, broken transfer included.
+    pub done: u64,
+    /// Bytes of the file.
+    pub total: u64,
+}
