@@ -22,6 +22,29 @@ const TEMPORARY: &str = ".fairface-tmp";
 /// # Errors
 /// Any of that fails; the old file is as it was.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_whole(path, bytes, sync_file, sync_parent)
+}
+
+/// As [`write_atomic`] for one of very many files: it does not wait until they are on the disk. [`sync_disks`] does, once.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_atomic_unsynced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_whole(path, bytes, |_, _| Ok(()), |_| Ok(()))
+}
+
+/// Waits until all that was written is on the disks, as far as the system can be asked for that.
+pub fn sync_disks() {
+    #[cfg(unix)]
+    rustix::fs::sync();
+}
+
+fn write_whole(
+    path: &Path,
+    bytes: &[u8],
+    sync_file: impl FnOnce(&fs::File, &Path) -> io::Result<()>,
+    sync_parent: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
     // Asked before links are followed: those of /dev/stdout lead to pipes that have no name.
     let old = std::fs::metadata(path).ok();
     if old.as_ref().is_some_and(|old| !old.is_file() && !old.is_dir()) {
@@ -38,8 +61,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
         }
         reach_path(Point::Write, path)?;
         file.write_all(bytes)?;
-        reach_path(Point::Sync, path)?;
-        file.sync_all()?;
+        sync_file(&file, path)?;
         drop(file);
         reach_path(Point::Rename, path)?;
         fs::rename(&temporary, path)
@@ -110,7 +132,21 @@ pub fn read_within(path: &Path, limit: u64, bytes: &mut Vec<u8>) -> io::Result<(
 
 /// SHA-256 (FIPS 180-4) in lowercase hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+/// SHA-256 of a file of any length, as [`sha256`].
+///
+/// # Errors
+/// It cannot be read.
+pub fn sha256_of_file(path: &Path) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    io::copy(&mut fs::File::open(path)?, &mut hasher)?;
+    Ok(hexadecimal(&hasher.finalize()))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Replaces the folder `path` by one that `fill` writes into: under its name there is the old folder or the new, and
@@ -247,6 +283,11 @@ fn temporary(path: &Path) -> PathBuf {
             return temporary;
         }
     }
+}
+
+fn sync_file(file: &fs::File, path: &Path) -> io::Result<()> {
+    reach_path(Point::Sync, path)?;
+    file.sync_all()
 }
 
 /// A rename is on the disk once its folder is.

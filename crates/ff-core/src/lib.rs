@@ -8,6 +8,7 @@
 //! | [`bins`] | the order of bins such as ages |
 //! | [`table`] | CSVs as checked rows |
 //! | [`files`] | the one writer of files that matter |
+//! | [`disk`] | whether there is room for them |
 //! | [`fault`] | the seam at which tests make any of that fail |
 //! | [`json`] | numbers that JSON cannot write |
 //! | [`random`] | keyed generators and distributions |
@@ -17,6 +18,7 @@
 
 mod argmax;
 pub mod bins;
+pub mod disk;
 pub mod fault;
 pub mod files;
 pub mod json;

@@ -55,6 +55,15 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// A folder whose files would be lost.
+    #[error("{}: {reason}", path.display())]
+    ForeignFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What was expected and found.
+        reason: String,
+    },
+
     /// A column that does not say which rows to take.
     #[error("{}: subset {column:?}: {reason}", path.display())]
     Subset {

@@ -14,7 +14,7 @@ pub(super) fn memory(bytes: u64) -> Result<()> {
 
 /// Refuses a file that does not fit on its disk.
 pub(super) fn disk(bytes: u64, dir: &Path) -> Result<()> {
-    match free_on_disk(dir) {
+    match ff_core::disk::free(dir) {
         Some(free) if bytes > free => refuse(bytes, free, &dir.display().to_string()),
         _ => Ok(()),
     }
@@ -51,15 +51,4 @@ fn available_memory() -> Option<u64> {
     };
     let container = number("memory.max").zip(number("memory.current"));
     Some(container.map_or(free, |(limit, used)| free.min(limit.saturating_sub(used))))
-}
-
-#[cfg(unix)]
-fn free_on_disk(dir: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(dir).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
-}
-
-#[cfg(not(unix))]
-fn free_on_disk(_dir: &Path) -> Option<u64> {
-    None
 }
