@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use ff_core::bins::Bin;
 use ff_core::{Encoders, LabelEncoder, Order, Schema, Task};
 use ff_data::duplicates::HashFile;
+use ff_data::fairface::FaceFile;
 use ff_data::{CacheSpec, Dataset, FaceBox, ImageInput, ImageSize, Manifest, Scratch, decode};
 
 /// A split CSV. What is read is written and read again the same.
@@ -142,5 +143,17 @@ fn in_file(name: &str, bytes: &[u8], read: impl FnOnce(&Path)) {
         let path = dir.path().join(name);
         fs_err::write(&path, bytes).expect("a temporary file");
         read(&path);
+    });
+}
+
+/// A Parquet file of faces.
+pub fn face_parquet(bytes: &[u8]) {
+    in_file("faces.parquet", bytes, |path| {
+        let Ok(file) = FaceFile::open(path).map_err(has_cause) else { return };
+        match file.labels(u64::MAX) {
+            Ok(rows) => assert_eq!(rows.len() as u64, file.n_rows()),
+            Err(error) => has_cause(error),
+        }
+        let _ = file.images(u64::MAX, &mut |_, _| Ok(())).map_err(has_cause);
     });
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
 
-use ff_core::files::sha256;
+use ff_core::files::sha256_of_file;
 use fs_err as fs;
 use hf_hub::api::Progress;
 use hf_hub::api::sync::{ApiBuilder, ApiError};
@@ -40,7 +40,7 @@ pub enum RepositoryKind {
     Dataset,
 }
 
-/// Bytes of a download. The largest file that is known here has 250 MB; a hub that sends without end must not fill the disk.
+/// Bytes of a download. The largest file that is known here has 468 MB; a hub that sends without end must not fill the disk.
 const MAX_DOWNLOAD: u64 = 4 << 30;
 /// How often a broken transfer is taken up again.
 const RETRIES: usize = 4;
@@ -85,7 +85,7 @@ pub fn fetch(wanted: HubFile<'_>, timeout: Duration, progress: &mut dyn FnMut(Tr
     let blob = fs::canonicalize(&path)?;
     let announced = blob.file_name().and_then(|name| name.to_str()).filter(|name| is_sha256(name));
     let announced = announced.map(str::to_owned);
-    let sha256 = sha256(&fs::read(&blob)?);
+    let sha256 = sha256_of_file(&blob)?;
     let check = if announced.is_some() { HashCheck::Matches } else { HashCheck::NotAnnounced };
     let fetched = Fetched { path: blob, sha256, check };
     match announced {
@@ -98,6 +98,16 @@ pub fn fetch(wanted: HubFile<'_>, timeout: Duration, progress: &mut dyn FnMut(Tr
         }
         _ => Ok(fetched),
     }
+}
+
+/// Whether a file of the hub is in the local cache, so that [`fetch`] asks nobody.
+pub fn is_cached(wanted: HubFile<'_>) -> bool {
+    Cache::from_env().repo(wanted.repo()).get(wanted.file).is_some()
+}
+
+/// The hub's cache, which downloads are written to.
+pub fn cache_dir() -> PathBuf {
+    Cache::from_env().path().clone()
 }
 
 impl Fetched {

@@ -4,6 +4,7 @@
 //! tensors are ff-model's, tables ff-data's.
 
 mod error;
+pub mod fairface;
 pub mod hub;
 
 pub use error::{Error, Result};

@@ -114,7 +114,9 @@ impl FaceFolder {
         match old {
             Some(old) if keep => record.label_files = old.label_files,
             _ if old_files == OldFiles::Replace => {}
-            Some(old) => return foreign(format!("expected images of {source}, found those of {}", old.source)),
+            Some(old) => {
+                return foreign(format!("expected images of {source}, found those of {}", old.source));
+            }
             None => {
                 if let Some(found) = foreign_file(&dir)? {
                     return foreign(format!(
@@ -128,7 +130,9 @@ impl FaceFolder {
                 let path = dir.join(&name);
                 let known = record.label_files.get(&name).map_or(&[][..], Vec::as_slice);
                 if path.exists() && !known.contains(&hash_of(&path)?) {
-                    return foreign(format!("expected {name} as it was written there, found it changed since"));
+                    return foreign(format!(
+                        "expected {name} as it was written there, found it changed since"
+                    ));
                 }
             }
         }

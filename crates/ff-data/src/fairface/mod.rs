@@ -10,4 +10,4 @@ mod known;
 mod rows;
 
 pub use folder::{FaceFolder, Names, Written, WrittenSplit};
-pub use rows::FaceFile;
+pub use rows::{FaceFile, FaceLabels};

@@ -35,12 +35,13 @@ pub struct FaceFile {
 
 /// What a row says of its face.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FaceLabels {
+pub struct FaceLabels {
     /// Age, gender and race.
-    pub(super) labels: [&'static str; 3],
-    pub(super) service_test: bool,
+    pub labels: [&'static str; 3],
+    /// Whether it is of the subset that FairFace's authors balanced in gender and race.
+    pub service_test: bool,
     /// The name that the image had, if the file keeps it.
-    pub(super) name: Option<String>,
+    pub name: Option<String>,
 }
 
 /// What the `datasets` library notes of a file: `{"info": {"features": {COLUMN: {"_type": ..., "names": [...]}}}}`.
@@ -76,13 +77,16 @@ impl FaceFile {
                 bad(format!("metadata \"huggingface\": expected class names of {task}, found none"))
             })?;
             for name in names {
-                let label = name.as_str().and_then(|name| official_label(official, name)).ok_or_else(|| {
-                    let official: Vec<_> = official.iter().map(|&label| label.to_owned()).collect();
-                    let found = shortened(&name.to_string());
-                    bad(format!("class names of {task}: expected {}, found {found}", either(&official)))
-                })?;
+                let label =
+                    name.as_str().and_then(|name| official_label(official, name)).ok_or_else(|| {
+                        let official: Vec<_> = official.iter().map(|&label| label.to_owned()).collect();
+                        let found = shortened(&name.to_string());
+                        bad(format!("class names of {task}: expected {}, found {found}", either(&official)))
+                    })?;
                 if classes.contains(&label) {
-                    return Err(bad(format!("class names of {task}: expected each once, found {label} twice")));
+                    return Err(bad(format!(
+                        "class names of {task}: expected each once, found {label} twice"
+                    )));
                 }
                 classes.push(label);
             }
@@ -104,19 +108,23 @@ impl FaceFile {
     ///
     /// # Errors
     /// The file is damaged, or a row has no label or an id that stands for none.
-    pub(super) fn labels(&self, limit: u64) -> Result<Vec<FaceLabels>> {
+    pub fn labels(&self, limit: u64) -> Result<Vec<FaceLabels>> {
         let unlabelled = FaceLabels { labels: [""; 3], service_test: false, name: None };
         let mut rows = vec![unlabelled; self.n_rows().min(limit) as usize];
         for (i, task) in TASKS.into_iter().enumerate() {
             let classes = &self.classes[i];
             self.file.values(task, ColumnType::Int, limit, &mut |row, value| {
-                let label = match value {
-                    Some(Value::Int(id)) => usize::try_from(id).ok().and_then(|id| classes.get(id)),
+                let id = match value {
+                    Some(Value::Int(id)) => Some(id),
                     _ => None,
                 };
+                let label = id.and_then(|id| classes.get(usize::try_from(id).ok()?));
                 rows[row as usize].labels[i] = label.ok_or_else(|| {
-                    let found = value.map_or_else(|| "none".to_owned(), |value| format!("{value:?}"));
-                    self.bad_row(row, format!("{task}: expected an id below {}, found {found}", classes.len()))
+                    let found = id.map_or_else(|| "none".to_owned(), |id| id.to_string());
+                    self.bad_row(
+                        row,
+                        format!("{task}: expected an id below {}, found {found}", classes.len()),
+                    )
                 })?;
                 Ok(())
             })?;
@@ -143,7 +151,7 @@ impl FaceFile {
     ///
     /// # Errors
     /// The file is damaged, an image is missing, too large or no JPEG; or what `each` says.
-    pub(super) fn images(&self, limit: u64, each: &mut dyn FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
+    pub fn images(&self, limit: u64, each: &mut dyn FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
         const JPEG: [u8; 3] = [0xff, 0xd8, 0xff];
         self.file.values("image.bytes", ColumnType::Bytes, limit, &mut |row, value| {
             let Some(Value::Bytes(bytes)) = value else {
@@ -151,7 +159,8 @@ impl FaceFile {
             };
             if !bytes.starts_with(&JPEG) {
                 let found = &bytes[..bytes.len().min(JPEG.len())];
-                let reason = format!("image: expected a JPEG, found {} bytes that begin {found:02x?}", bytes.len());
+                let reason =
+                    format!("image: expected a JPEG, found {} bytes that begin {found:02x?}", bytes.len());
                 return Err(self.bad_row(row, reason));
             }
             if bytes.len() > MAX_IMAGE {

@@ -238,7 +238,9 @@ impl Chunk {
         // Some writers say 0 where there is no dictionary.
         let start = dictionary.filter(|&at| at > 0).map_or(data, |at| at.min(data));
         if start.checked_add(len).is_none_or(|end| end > pages_end) {
-            return Err(format!("expected pages within the first {pages_end} bytes, found {len} from {start} on"));
+            return Err(format!(
+                "expected pages within the first {pages_end} bytes, found {len} from {start} on"
+            ));
         }
         Ok(Self { codec, start, len })
     }

@@ -58,7 +58,8 @@ fn varint(bytes: &mut &[u8]) -> Result<u32, String> {
         let byte = take(bytes, 1)?[0];
         number |= u64::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
-            return u32::try_from(number).map_err(|_| format!("expected a length of 32 bits, found {number}"));
+            return u32::try_from(number)
+                .map_err(|_| format!("expected a length of 32 bits, found {number}"));
         }
     }
     Err("expected a length of at most 5 bytes, found a longer one".to_owned())

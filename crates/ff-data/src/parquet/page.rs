@@ -209,11 +209,21 @@ impl Head {
 
 /// Where a page's values come from, one after the other.
 enum Source<'a> {
-    Plain { kind: PhysicalType, bytes: &'a [u8] },
+    Plain {
+        kind: PhysicalType,
+        bytes: &'a [u8],
+    },
     /// Booleans, the lowest bit of a byte first.
-    Bits { bytes: &'a [u8], at: usize },
+    Bits {
+        bytes: &'a [u8],
+        at: usize,
+    },
     Runs(std::vec::IntoIter<u32>),
-    Indices { indices: std::vec::IntoIter<u32>, dictionary: &'a Dictionary, kind: PhysicalType },
+    Indices {
+        indices: std::vec::IntoIter<u32>,
+        dictionary: &'a Dictionary,
+        kind: PhysicalType,
+    },
 }
 
 impl<'a> Source<'a> {
@@ -227,7 +237,9 @@ impl<'a> Source<'a> {
         match (encoding, kind) {
             (PLAIN, PhysicalType::Boolean) => Ok(Self::Bits { bytes, at: 0 }),
             (PLAIN, _) => Ok(Self::Plain { kind, bytes }),
-            (RLE, PhysicalType::Boolean) => Ok(Self::Runs(hybrid::decode(prefixed(bytes)?.0, 1, n)?.into_iter())),
+            (RLE, PhysicalType::Boolean) => {
+                Ok(Self::Runs(hybrid::decode(prefixed(bytes)?.0, 1, n)?.into_iter()))
+            }
             (PLAIN_DICTIONARY | RLE_DICTIONARY, _) => {
                 let dictionary = dictionary.ok_or("expected a dictionary before its use, found none")?;
                 // A page without values need not have a width.

@@ -22,3 +22,8 @@ fn hash_files_and_caches_of_any_bytes_are_read_or_made_anew() {
     mutate::run("hash_file", data::hash_file);
     mutate::run("disk_cache", data::disk_cache);
 }
+
+#[test]
+fn parquet_files_of_any_bytes_are_read_or_refused() {
+    mutate::run("face_parquet", data::face_parquet);
+}

@@ -11,6 +11,7 @@ mod cache;
 mod damage;
 mod decode;
 mod duplicates;
+mod fairface;
 mod files;
 mod fused;
 mod fuzz;
