@@ -18,8 +18,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::{
-    audit, bench, compare, completions, embed, evaluate, export, predict, report, sanity, split, summary,
-    train, weights,
+    audit, bench, compare, completions, data, embed, evaluate, export, predict, report, sanity, split,
+    summary, train, weights,
 };
 use output::Verbosity;
 
@@ -65,6 +65,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Data(data::Args),
     Split(split::Args),
     Audit(audit::Args),
     Train(train::Args),
@@ -100,6 +101,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
         Command::Evaluate(args) => evaluate::run(&args, context, json),
         Command::Compare(args) => compare::run(&args, json),
         Command::Report(args) => report::run(&args, json),
+        Command::Data(args) => data::run(&args, json),
         Command::Split(args) => split::run(&args, json),
         Command::Audit(args) => audit::run(&args, context, json),
         Command::Predict(args) => predict::run(&args, context, json),

@@ -104,6 +104,16 @@ pub fn append(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
+/// SHA-256 of a file of any length, as [`sha256`].
+///
+/// # Errors
+/// It cannot be read.
+pub fn sha256_of_file(path: &Path) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    io::copy(&mut fs::File::open(path)?, &mut hasher)?;
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// Reads a file into `bytes`, whose content is replaced, but not more than `limit` bytes.
 ///
 /// # Errors
@@ -132,21 +142,7 @@ pub fn read_within(path: &Path, limit: u64, bytes: &mut Vec<u8>) -> io::Result<(
 
 /// SHA-256 (FIPS 180-4) in lowercase hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
-    hexadecimal(&Sha256::digest(bytes))
-}
-
-/// SHA-256 of a file of any length, as [`sha256`].
-///
-/// # Errors
-/// It cannot be read.
-pub fn sha256_of_file(path: &Path) -> io::Result<String> {
-    let mut hasher = Sha256::new();
-    io::copy(&mut fs::File::open(path)?, &mut hasher)?;
-    Ok(hexadecimal(&hasher.finalize()))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Replaces the folder `path` by one that `fill` writes into: under its name there is the old folder or the new, and

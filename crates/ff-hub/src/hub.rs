@@ -40,7 +40,7 @@ pub enum RepositoryKind {
     Dataset,
 }
 
-/// Bytes of a download. The largest file that is known here has 468 MB; a hub that sends without end must not fill the disk.
+/// Bytes of a download. The largest file that is known here has 250 MB; a hub that sends without end must not fill the disk.
 const MAX_DOWNLOAD: u64 = 4 << 30;
 /// How often a broken transfer is taken up again.
 const RETRIES: usize = 4;
