@@ -8,6 +8,7 @@ mod archive;
 mod fairface;
 mod fit;
 mod labels;
+mod onnx;
 mod pickle;
 mod source;
 mod state_dict;
