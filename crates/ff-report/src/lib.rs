@@ -1,8 +1,9 @@
-//! Pages that people look at: a run, an evaluation, an audit of data. One file each, without scripts, which needs no
+//! Pages that people look at: a run, runs of several seeds, an evaluation, an audit of data. One file each, without scripts, which needs no
 //! network and can be mailed.
 //!
 //! ```text
 //! run folder ----------> run::RunReport ---------------> report.html, report.json
+//! SeedsRecord ---------> seeds::SeedsPage -------------> seeds.html        |
 //! EvaluationRecord ----> evaluation::EvaluationPage ---> a page            |
 //! Comparison ----------> comparison::ComparisonPage ---> a page            |
 //! ff_data::audit ------> data::DataAuditPage ----------> a page            |
@@ -38,6 +39,7 @@ mod evaluation;
 pub mod numbers;
 mod page;
 mod run;
+mod seeds;
 mod thumbnails;
 
 pub use comparison::{ComparisonPage, compared};
@@ -45,3 +47,4 @@ pub use data::DataAuditPage;
 pub use error::{Error, Result};
 pub use evaluation::{EvaluationPage, NamedEvaluation};
 pub use run::{Bucket, Provenance, RunReport, Spread, TaskSummary, Written};
+pub use seeds::SeedsPage;

@@ -1,6 +1,8 @@
-//! `train`: from splits and images to a run folder.
+//! `train`: from splits and images to a run folder, or to one a seed.
 
-use std::path::PathBuf;
+mod seeds;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,6 +13,7 @@ use ff_report::RunReport;
 use ff_train::optim::schedule::ScheduleKind;
 use ff_train::records::{EpochRecord, StepRecord};
 use ff_train::run::RunDir;
+use ff_train::seeds::Seeds;
 use ff_train::trainer::{Observer, RunStart};
 use ff_train::weights::Init;
 use ff_train::{ConfigBuilder, Start};
@@ -29,12 +32,16 @@ use crate::{Context, Ending};
 ///
 /// Settings are layered: defaults < --preset < --config FILE < flags. Every flag has a key in the file; the file has
 /// many more: class weights, label smoothing, mixup, layer-wise rates, moving average, early stopping.
+///
+/// --seeds trains the same several times and says how much of every figure is luck of the seed: mean, standard deviation
+/// and standard error of the last epoch's validation. Each run has a folder of its own in the one of them all.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     train                                        the sample, from pretrained weights if they are at hand\n  \
     train --init model.safetensors --epochs 3    from torchvision's or timm's weights\n  \
     train --preset fairface --device cuda        the full data set on a GPU\n  \
     train --lr 3e-4 --schedule cosine            another recipe; more keys in a --config FILE\n  \
+    train --seeds 5                              five seeds from 42 on, into runs/seeds-001/seed-42 and so on\n  \
     train --resume --run-dir runs/train-001      go on after Ctrl-C, a crash or a kill")]
 pub struct Args {
     /// A named set of defaults.
@@ -43,10 +50,11 @@ pub struct Args {
     /// A TOML file of settings, as a run folder's config.toml.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The run folder [default: the next runs/train-NNN].
+    /// The run folder [default: the next runs/train-NNN; with --seeds runs/seeds-NNN].
     #[arg(long, value_name = "DIR", value_parser = recorded_path())]
     run_dir: Option<PathBuf>,
-    /// Go on from a checkpoint of --run-dir, with the settings that it was started with and the flags given now.
+    /// Go on from a checkpoint of --run-dir, with the settings that it was started with and the flags given now; of
+    /// several seeds, finish those that are not.
     #[arg(long, requires = "run_dir", conflicts_with_all = ["config", "preset"])]
     resume: bool,
     /// Which checkpoint to go on from: last, best or step-N.
@@ -65,6 +73,9 @@ pub struct Args {
     /// Seed of initial values, order, augmentation and dropout.
     #[arg(long, value_name = "S", value_parser = whole::<u64>(ranges::SEED))]
     seed: Option<u64>,
+    /// Train a run a seed: so many, from --seed on, or these, as 1,7,9.
+    #[arg(long, value_name = "N|LIST")]
+    seeds: Option<Seeds>,
     /// Initial weights: auto (pretrained if at hand), pretrained, random, or a safetensors FILE.
     #[arg(long, value_name = "auto|pretrained|random|FILE", value_parser = NonEmptyStringValueParser::new())]
     init: Option<String>,
@@ -84,8 +95,10 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
-    let builder = match (&args.run_dir, args.resume) {
-        (Some(dir), true) => ConfigBuilder::from_config(&RunDir::open(dir)?.config()?),
+    let resumed_seeds = seeds::open(args)?;
+    let builder = match (&resumed_seeds, &args.run_dir, args.resume) {
+        (Some(dir), ..) => ConfigBuilder::from_config(&dir.settings()?),
+        (None, Some(dir), true) => ConfigBuilder::from_config(&RunDir::open(dir)?.config()?),
         _ => ConfigBuilder::new(args.preset.into(), &context.root),
     };
     let builder = match &args.config {
@@ -119,6 +132,9 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     })
     .context("cannot listen for Ctrl-C")?;
 
+    if let Some(dir) = resumed_seeds.map_or_else(|| seeds::create(args, &config), |dir| Ok(Some(dir)))? {
+        return seeds::train(&config, &dir, &stop, context, json);
+    }
     let start = if args.resume { Start::Resume(args.checkpoint.clone()) } else { Start::Fresh };
     let outcome = ff_train::train(&config, start, &mut Display::default(), &stop)?;
     if json {
@@ -140,15 +156,13 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         }
         output::say!("run folder {}", outcome.run_dir.display());
     }
-    if outcome.interrupted {
-        alert!(
-            "stopped; go on with: {} train --resume --run-dir {}",
-            context.program,
-            outcome.run_dir.display()
-        );
-        return Ok(Ending::Interrupted);
-    }
-    Ok(Ending::Success)
+    Ok(if outcome.interrupted { interrupted(context, &outcome.run_dir) } else { Ending::Success })
+}
+
+/// Says how to go on.
+fn interrupted(context: &Context, run_dir: &Path) -> Ending {
+    alert!("stopped; go on with: {} train --resume --run-dir {}", context.program, run_dir.display());
+    Ending::Interrupted
 }
 
 /// Shows a run: a bar on a terminal, lines elsewhere, and its page, which every epoch renews.

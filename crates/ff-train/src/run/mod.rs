@@ -36,14 +36,43 @@ pub struct RunDir {
     path: PathBuf,
 }
 
+/// What makes a folder one of several runs, a seed each, and no run of its own.
+pub(crate) const OF_SEVERAL_SEEDS: &str = "seeds.json";
+
 /// Held while a process trains in a folder; the system lets go of it when the process ends, however it ends.
 #[derive(Debug)]
 pub struct Lock {
     _file: std::fs::File,
 }
 
+impl Lock {
+    /// The file's name.
+    pub(crate) const FILE: &'static str = "run.lock";
+
+    /// Takes a folder, and cleans it of what killed processes left.
+    ///
+    /// # Errors
+    /// Another process trains there now.
+    pub(crate) fn of(folder: &Path) -> Result<Self> {
+        let path = folder.join(Self::FILE);
+        reach_path(Point::Create, &path)?;
+        let file = OpenOptions::new().create(true).append(true).open(&path)?.into_parts().0;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let message =
+                    "another process is training in this folder; wait for it, or choose another --run-dir";
+                return Err(Error::RunDir { path: folder.to_owned(), message: message.to_owned() });
+            }
+            Err(TryLockError::Error(e)) => return Err(e.into()),
+        }
+        sweep(folder)?;
+        Ok(Self { _file: file })
+    }
+}
+
 /// What may lie in a folder before a run begins there: what one leaves that was killed before it had begun.
-const OF_A_BEGINNING: [&str; 3] = ["run.lock", "run.json", "checkpoints"];
+const OF_A_BEGINNING: [&str; 3] = [Lock::FILE, "run.json", "checkpoints"];
 
 impl RunDir {
     /// Makes the folder of a new run: the one asked for, or the next numbered one under `runs/`.
@@ -73,6 +102,9 @@ impl RunDir {
                 "holds a run already; continue it with --resume, or choose another --run-dir".to_owned(),
             );
         }
+        if path.join(OF_SEVERAL_SEEDS).exists() {
+            return refuse("holds runs of several seeds, expected an empty folder or none".to_owned());
+        }
         if !path.exists() {
             return Ok(());
         }
@@ -97,7 +129,11 @@ impl RunDir {
     /// There is no run in it.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.join("config.toml").is_file() {
-            let message = "expected a run folder with config.toml, found none".to_owned();
+            let found = match path.join(OF_SEVERAL_SEEDS).exists() {
+                true => "runs of several seeds; take one of them, as seed-42",
+                false => "none",
+            };
+            let message = format!("expected a run folder with config.toml, found {found}");
             return Err(Error::RunDir { path: path.to_owned(), message });
         }
         Ok(Self { path: path.to_owned() })
@@ -114,24 +150,12 @@ impl RunDir {
     /// # Errors
     /// Another process does so now.
     pub fn lock(&self) -> Result<Lock> {
-        let path = self.path.join("run.lock");
-        reach_path(Point::Create, &path)?;
-        let file = OpenOptions::new().create(true).append(true).open(&path)?.into_parts().0;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let message =
-                    "another process is training in this folder; wait for it, or choose another --run-dir";
-                return Err(Error::RunDir { path: self.path.clone(), message: message.to_owned() });
-            }
-            Err(TryLockError::Error(e)) => return Err(e.into()),
+        let lock = Lock::of(&self.path)?;
+        let checkpoints = self.path.join("checkpoints");
+        if checkpoints.is_dir() {
+            sweep(&checkpoints)?;
         }
-        for folder in [self.path.clone(), self.path.join("checkpoints")] {
-            if folder.is_dir() {
-                sweep(&folder)?;
-            }
-        }
-        Ok(Lock { _file: file })
+        Ok(lock)
     }
 
     /// The run's configuration.
@@ -191,7 +215,7 @@ impl RunDir {
 }
 
 /// Makes the first of `name-001`, `name-002` and so on that is not there. Two processes never get the same.
-fn next_numbered(folder: &Path, name: &str) -> Result<PathBuf> {
+pub(crate) fn next_numbered(folder: &Path, name: &str) -> Result<PathBuf> {
     fs::create_dir_all(folder)?;
     let mut n = 1;
     loop {

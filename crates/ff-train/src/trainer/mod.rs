@@ -19,7 +19,8 @@ use ff_data::Splits;
 use epoch::{mean_loss, rate};
 pub use observer::{Observer, RunStart};
 pub use resume::Change;
-use resume::{Resumed, with_absolute_paths};
+use resume::Resumed;
+pub(crate) use resume::{changes, with_absolute_paths};
 
 use crate::config::Config;
 use crate::feed::Feeder;
@@ -141,7 +142,7 @@ impl Trainer {
         let train = setup::train_feeder(config, train, &encoders, &model)?;
         let val = setup::eval_feeder(config, val, &config.data.images, &encoders, &model)?;
         setup::check_files(config, &[&train, &val].map(|feeder| &**feeder.loader().dataset()))?;
-        let length = Length::of(config, train.loader());
+        let length = Length::of(config, train.loader().n_batches());
         let mut learner = Learner::for_split(config, model, &encoders, train.loader(), &position)?;
         let machine = Machine::look().with_gpu(config.train.device)?;
         let resumed_at = resumed.is_some().then_some(position.step);
@@ -206,14 +207,8 @@ impl Trainer {
         }
     }
 
-    /// Whether nothing is left to train or to evaluate.
-    fn is_over(&self) -> bool {
-        let trained = self.length.steps_left(&self.position) == 0;
-        self.out_of_patience() || (trained && self.position.evaluated)
-    }
-
     fn say_if_nothing_is_left(&self) {
-        if !self.is_over() {
+        if !self.length.is_over(&self.position) {
             return;
         }
         let why = match self.length.reached(&self.position) {
@@ -227,7 +222,7 @@ impl Trainer {
         let mut last: Option<EpochRecord> = None;
         let mut interrupted = false;
         self.say_if_nothing_is_left();
-        while !self.is_over() {
+        while !self.length.is_over(&self.position) {
             let before = (self.seconds, self.images);
             interrupted = self.train_epoch(observer, stop)?.is_break();
             let evaluated = if interrupted { Ok(None) } else { self.evaluate(observer, stop) };
