@@ -1,7 +1,7 @@
 //! What several runs of the same training come to: mean, deviation and standard error of every figure.
 //!
-//! The runs differ in their seed alone, so the deviation says how much of a figure is luck of the seed: of initial values,
-//! order and augmentation. It says nothing of the samples, which are the same in all runs.
+//! The runs differ in their seed alone, so the deviation says how much of a figure is luck of the seed: of initial
+//! values, order and augmentation. It says nothing of the samples, which are the same in all runs.
 
 use ff_core::{PerTask, TaskName};
 use serde::{Deserialize, Serialize};

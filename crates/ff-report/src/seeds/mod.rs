@@ -43,12 +43,12 @@ impl<'a> SeedsPage<'a> {
             header {
                 h1 { (title) }
                 p class="lead" {
-                    "Runs that differ in their seed alone, and the validation figures of their last epochs. After \u{b1} \
-                    stands the standard deviation over the runs, in brackets the standard error of the mean."
+                    "Runs that differ in their seed alone, and the validation figures of their last epochs. After \
+                    \u{b1} stands the standard deviation over the runs, in brackets the standard error of the mean."
                 }
                 p {
-                    "This is the luck of initial values, order and augmentation. All runs have the same faces: what other \
-                    faces would change is on top, and stands as an interval in each run's report."
+                    "This is the luck of initial values, order and augmentation. All runs have the same faces: what \
+                    other faces would change is on top, and stands as an interval in each run's report."
                 }
             }
             (section("figures", "Mean and deviation", &means(figures)))

@@ -5,10 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use ff_core::text::list;
+use ff_core::text;
 use fs_err as fs;
 use serde_json::Value;
 
+use super::list;
 use super::record::{FinishedRun, SeedsRecord};
 use crate::config::Config;
 use crate::learner::Length;
@@ -60,8 +61,9 @@ impl SeedsDir {
     /// Makes the folder: the one asked for, or the next `runs/seeds-NNN`.
     ///
     /// # Errors
-    /// It holds runs already, or anything else; another process trains in it.
+    /// It holds runs already, or anything else; another process trains in it; seeds of which one comes twice, or none.
     pub fn create(asked: Option<&Path>, seeds: &[u64]) -> Result<Self> {
+        check(seeds)?;
         let is_new = asked.is_none_or(|path| !path.exists());
         let path = match asked {
             Some(path) => {
@@ -81,9 +83,9 @@ impl SeedsDir {
     /// # Errors
     /// It is none, its record is damaged, or another process trains in it.
     pub fn open(path: &Path) -> Result<Self> {
-        SeedsRecord::read(path)?;
+        SeedsRecord::read_seeds(path)?;
         let lock = Lock::of(path)?;
-        let seeds = SeedsRecord::read(path)?.seeds; // the last word of whoever held the folder before
+        let seeds = SeedsRecord::read_seeds(path)?; // the last word of whoever held the folder before
         Ok(Self { path: path.to_owned(), seeds, is_new: false, _lock: lock })
     }
 
@@ -100,17 +102,20 @@ impl SeedsDir {
     /// Adds seeds: those that there are have to be among these.
     ///
     /// # Errors
-    /// They are not. A mean from which a seed can be dropped says what one wants to hear.
+    /// They are not, or one comes twice. A mean from which a seed can be dropped says what one wants to hear.
     pub fn extend(&mut self, seeds: &[u64]) -> Result<()> {
+        check(seeds)?;
         let lacking: Vec<String> =
             self.seeds.iter().filter(|seed| !seeds.contains(seed)).map(ToString::to_string).collect();
         if !lacking.is_empty() {
-            let message =
-                format!("expected the folder's own seeds among those given, {} missing", list(&lacking));
+            let message = format!(
+                "expected the folder's own seeds among those given, {} missing",
+                text::list(&lacking)
+            );
             return Err(Error::RunDir { path: self.path.clone(), message });
         }
-        self.seeds
-            .extend(seeds.iter().filter(|seed| !self.seeds.contains(seed)).copied().collect::<Vec<_>>());
+        let new = seeds.iter().filter(|seed| !self.seeds.contains(seed)).copied();
+        self.seeds = self.seeds.iter().copied().chain(new).collect();
         Ok(())
     }
 
@@ -229,6 +234,10 @@ impl SeedsDir {
     fn first(&self) -> Option<(u64, RunDir)> {
         self.seeds.iter().find_map(|&seed| Some((seed, RunDir::open(&self.run_path(seed)).ok()?)))
     }
+}
+
+fn check(seeds: &[u64]) -> Result<()> {
+    list::check(seeds).map_err(|message| Error::Config { origin: "seeds".to_owned(), message })
 }
 
 fn run_name(seed: u64) -> String {

@@ -49,16 +49,23 @@ impl FromStr for Seeds {
         for part in text.split(',') {
             let seed = part.trim().parse().ok().filter(|seed| SEED.contains(seed));
             let seed = seed.ok_or_else(|| format!("expected seeds from 0 to {last}, found `{part}`"))?;
-            if seeds.contains(&seed) {
-                return Err(format!("expected each seed once, found {seed} twice"));
-            }
             seeds.push(seed);
         }
-        match seeds.len() as u64 {
-            n if n > *most => Err(format!("expected at most {most} seeds, found {n}")),
-            _ => Ok(Self::List(seeds)),
-        }
+        check(&seeds)?;
+        Ok(Self::List(seeds))
     }
+}
+
+/// Whether runs can be trained with these.
+///
+/// # Errors
+/// There are none, too many, or one comes twice.
+pub(super) fn check(seeds: &[u64]) -> Result<(), String> {
+    if !SEEDS.contains(&(seeds.len() as u64)) {
+        return Err(format!("expected from 1 to {} seeds, found {}", SEEDS.end(), seeds.len()));
+    }
+    let again = (1..seeds.len()).find(|&i| seeds[..i].contains(&seeds[i]));
+    again.map_or(Ok(()), |i| Err(format!("expected each seed once, found {} twice", seeds[i])))
 }
 
 #[cfg(test)]
@@ -86,6 +93,6 @@ mod tests {
         assert_eq!(refusal("1,"), "expected seeds from 0 to 9223372036854775807, found ``");
         assert_eq!(refusal("1,-7"), "expected seeds from 0 to 9223372036854775807, found `-7`");
         let many: Vec<String> = (0..1001).map(|seed| seed.to_string()).collect();
-        assert_eq!(refusal(&many.join(",")), "expected at most 1000 seeds, found 1001");
+        assert_eq!(refusal(&many.join(",")), "expected from 1 to 1000 seeds, found 1001");
     }
 }

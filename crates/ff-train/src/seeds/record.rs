@@ -6,8 +6,10 @@ use ff_core::PerTask;
 use ff_core::files::write_atomic;
 use ff_eval::{FigureOverRuns, TaskMetrics, over_runs};
 use fs_err as fs;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::list;
 use crate::records::{Seconds, TrainingResult};
 use crate::run::OF_SEVERAL_SEEDS;
 use crate::{Error, Result};
@@ -71,23 +73,20 @@ impl SeedsRecord {
     /// # Errors
     /// There is none, or it is damaged.
     pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(Self::FILE);
-        if !path.is_file() {
-            let found = if folder.join("config.toml").is_file() { "a run of one seed" } else { "none" };
-            let message = format!("expected runs of several seeds with {}, found {found}", Self::FILE);
-            return Err(Error::RunDir { path: folder.to_owned(), message });
-        }
-        let text = fs::read_to_string(&path)?;
-        let record: Self = serde_json::from_str(&text)
-            .map_err(|e| Error::BadFile { path: path.clone(), message: e.to_string() })?;
-        let mut seeds = record.seeds.clone();
-        seeds.sort_unstable();
-        seeds.dedup();
-        if seeds.is_empty() || seeds.len() < record.seeds.len() {
-            let message = format!("expected seeds, each once, found {:?}", record.seeds);
-            return Err(Error::BadFile { path, message });
-        }
+        let record: Self = read(folder)?;
+        check(&record.seeds, folder)?;
         Ok(record)
+    }
+
+    /// Reads the seeds alone, whatever else another version wrote.
+    pub(super) fn read_seeds(folder: &Path) -> Result<Vec<u64>> {
+        #[derive(Deserialize)]
+        struct OfSeeds {
+            seeds: Vec<u64>,
+        }
+        let OfSeeds { seeds } = read(folder)?;
+        check(&seeds, folder)?;
+        Ok(seeds)
     }
 
     /// Writes it into its folder.
@@ -95,6 +94,22 @@ impl SeedsRecord {
         let text = serde_json::to_string_pretty(self).expect("a record is JSON");
         Ok(write_atomic(&folder.join(Self::FILE), format!("{text}\n").as_bytes())?)
     }
+}
+
+fn read<T: DeserializeOwned>(folder: &Path) -> Result<T> {
+    let path = folder.join(SeedsRecord::FILE);
+    if !path.is_file() {
+        let found = if folder.join("config.toml").is_file() { "a run of one seed" } else { "none" };
+        let message = format!("expected runs of several seeds with {}, found {found}", SeedsRecord::FILE);
+        return Err(Error::RunDir { path: folder.to_owned(), message });
+    }
+    let text = fs::read_to_string(&path)?;
+    serde_json::from_str(&text).map_err(|e| Error::BadFile { path, message: e.to_string() })
+}
+
+fn check(seeds: &[u64], folder: &Path) -> Result<()> {
+    let bad = |message| Error::BadFile { path: folder.join(SeedsRecord::FILE), message };
+    list::check(seeds).map_err(bad)
 }
 
 impl FinishedRun {

@@ -163,11 +163,14 @@ fn ctrl_c_in_a_seed_leaves_all_to_go_on_and_what_is_finished_is_passed_over() {
     );
     assert_eq!((&result["figures"][0]["n"], &result["interrupted"]), (&2.into(), &false.into()));
 
-    // A third seed, by the command that began it all.
+    // A third seed, by the command that began it all. Weights that are at hand only now are not for it.
     let more = args(&place, &["--seeds", "3", "--run-dir", "seeds", "--resume", "--json"]);
     let more: Vec<&str> = more.into_iter().filter(|arg| !["--config", "recipe.toml"].contains(arg)).collect();
-    let more = place.run(&more);
+    let weights = place.path("seeds/seed-42/checkpoints/last/model.safetensors");
+    let more = place.command(&more).env("FAIRFACE_WEIGHTS", weights).output().unwrap();
     assert_exit(&more, 0);
+    let third = fs::read_to_string(place.path("seeds/seed-44/run.json")).unwrap();
+    assert!(third.contains("\"init\": \"random\""), "{third}");
     assert_eq!(json(&more)["seeds"], serde_json::json!([42, 43, 44]));
     assert_eq!(json(&more)["figures"][0]["n"], 3);
     assert_eq!(record(&place, "seeds")["seeds"], serde_json::json!([42, 43, 44]));
@@ -191,7 +194,15 @@ fn folders_of_other_runs_and_other_settings_are_refused_in_words() {
     let splits = of_no_data.iter().position(|arg| *arg == "splits").unwrap();
     of_no_data[splits] = "nowhere";
     refused(&of_no_data, 1, "nowhere");
+    let split = place.path("splits/ff_val.csv");
+    let rows = fs::read_to_string(&split).unwrap();
+    fs::write(&split, rows.replacen("\nval/", "\nval/gone-", 1)).unwrap();
+    refused(&seeds(&["--seeds", "2"]), 1, "gone-");
+    fs::create_dir(place.path("mine")).unwrap();
+    refused(&seeds(&["--seeds", "2", "--run-dir", "mine"]), 1, "gone-");
+    assert_eq!(fs::read_dir(place.path("mine")).unwrap().count(), 0, "an empty folder of the user's stays");
     assert!(!place.path("runs/seeds-001").exists());
+    fs::write(&split, rows).unwrap();
 
     assert_exit(&place.run(&seeds(&["--run-dir", "run"])), 0);
     refused(&seeds(&["--seeds", "2", "--run-dir", "run"]), 1, "run: holds a run already");
@@ -243,6 +254,13 @@ fn folders_of_other_runs_and_other_settings_are_refused_in_words() {
     fs::write(&split, rows).unwrap();
 
     let file = place.path("seeds/seeds.json");
+    let text = fs::read_to_string(&file).unwrap();
+    let of_tomorrow = text.replace("\"one_off\"", "\"two_off\"");
+    assert!(of_tomorrow != text);
+    fs::write(&file, of_tomorrow).unwrap();
+    assert_exit(&place.run(&with(&[])), 0);
+    fs::write(&file, "{\"seeds\": [42, 43, 42]}").unwrap();
+    refused(&with(&[]), 1, "seeds/seeds.json: expected each seed once, found 42 twice");
     fs::write(&file, "{\"seeds\": [").unwrap();
     refused(&with(&[]), 1, "seeds/seeds.json: EOF while parsing");
 }
