@@ -31,7 +31,7 @@ use crate::{Context, Ending};
 /// many more: class weights, label smoothing, mixup, layer-wise rates, moving average, early stopping.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-    train                                        the sample, from pretrained weights if they are at hand\n  \
+    train                                        the sample, from ImageNet weights\n  \
     train --init model.safetensors --epochs 3    from torchvision's or timm's weights\n  \
     train --preset fairface --device cuda        the full data set on a GPU\n  \
     train --lr 3e-4 --schedule cosine            another recipe; more keys in a --config FILE\n  \
@@ -65,7 +65,7 @@ pub struct Args {
     /// Seed of initial values, order, augmentation and dropout.
     #[arg(long, value_name = "S", value_parser = whole::<u64>(ranges::SEED))]
     seed: Option<u64>,
-    /// Initial weights: auto (pretrained if at hand), pretrained, random, or a safetensors FILE.
+    /// Initial weights: auto (pretrained where there are any), pretrained, random, or a FILE of weights.
     #[arg(long, value_name = "auto|pretrained|random|FILE", value_parser = NonEmptyStringValueParser::new())]
     init: Option<String>,
     /// Train only the projection and the heads.
@@ -213,9 +213,13 @@ impl Observer for Display {
                     note!("        set aside, as the backbone has no use for it: {}", set_aside.join(", "));
                 }
             }
+            Some(init @ Init::Bundled) => note!("weights {init}"),
             Some(Init::Random) => note!("weights random, as asked"),
             Some(Init::RandomForWant(places)) => {
-                tracing::warn!("no pretrained weights in {places}: STARTING FROM RANDOM WEIGHTS");
+                let backbone = config.model.backbone;
+                tracing::warn!(
+                    "no pretrained weights of {backbone} in {places}: STARTING FROM RANDOM WEIGHTS"
+                );
                 tracing::warn!("accuracy will be near chance; {}", ff_train::HOW_TO_GET_WEIGHTS);
             }
             None => note!("weights resumed at step {}", found.position.step),
