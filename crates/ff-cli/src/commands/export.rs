@@ -1,14 +1,18 @@
 //! `export`: a model that other tools open.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{ArgGroup, ValueEnum};
+use ff_core::files::sha256;
 use ff_model::onnx::{self, BatchNorm, Input, Options, Output};
 use ff_model::weights::{labels_metadata, serialise};
 use ff_model::{Compute, Engine};
+use ff_report::{CardFile, ModelCard, ModelFile, RunReport};
+use ff_train::run::RunDir;
 
 use crate::inference::ModelFlags;
+use crate::output::note;
 use crate::output_file::{ForceFlag, Kind, OutputFile};
 use crate::{Ending, output};
 
@@ -16,6 +20,9 @@ use crate::{Ending, output};
 ///
 /// ONNX: opset 17, any batch size, the run's image size (224 of a file), one output a task (as age, gender, race); the labels stand in the
 /// metadata under `labels`, in the order of the outputs. safetensors: the file that `predict --weights` and PyTorch read.
+///
+/// A run's model gets a card beside it, FILE.card.md: what it is, learnt from what, its figures by group, use, limits and
+/// law, with the header that the Hugging Face hub reads. A card there that is no longer as it was made stays as it is.
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("model").args(["run", "weights"]).required(true))]
 #[command(after_help = "Examples:\n  \
@@ -99,11 +106,68 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
         }
     };
     out.write(&bytes)?;
+    // The model is what was asked for: it does not wait for what may be wrong with a run's records.
+    let card = args.model.run().map_or(Ok(None), |run| args.write_card(run, trained.step, &bytes));
+    let card = card.unwrap_or_else(|e| {
+        tracing::warn!("no model card: {e}");
+        None
+    });
     let opset = (args.format == Format::Onnx).then_some(onnx::OPSET);
     if json {
-        output::print_json(&serde_json::json!({ "path": out.path().display().to_string(), "opset": opset }))?;
+        let path = out.path().display().to_string();
+        output::print_json(&serde_json::json!({ "path": path, "opset": opset, "card": card }))?;
     } else {
         output::say!("{}", out.path().display());
     }
     Ok(Ending::Success)
+}
+
+impl Args {
+    /// Writes the model's card beside it; gives its place, `None` where there is none to write.
+    fn write_card(&self, run: &Path, step: Option<u64>, model: &[u8]) -> Result<Option<PathBuf>> {
+        // Nothing lies beside a pipe or a device.
+        let Some(name) = self.out.file_name().filter(|_| self.out.is_file()) else { return Ok(None) };
+        let name = name.to_string_lossy().into_owned();
+        let path = self.out.with_file_name(format!("{name}.card.md"));
+        let report = RunReport::read(&RunDir::open(run)?)?;
+        let file = ModelFile {
+            name,
+            format: self.format_in_words(),
+            library: self.library(),
+            sha256: sha256(model),
+        };
+        match ModelCard::of_file(&report, step, file).write(&path)? {
+            CardFile::Written => {
+                note!("model card {}", path.display());
+                Ok(Some(path))
+            }
+            CardFile::TheirOwn => {
+                note!("{} does not say that fairface made it: it stays as it is", path.display());
+                Ok(None)
+            }
+        }
+    }
+
+    fn format_in_words(&self) -> String {
+        if self.format == Format::Safetensors {
+            return "safetensors, parameters under torchvision's names, labels in its metadata".to_owned();
+        }
+        let input = match self.input {
+            InputFlag::Normalised => "(batch, 3, height, width) f32, normalised by the caller",
+            InputFlag::Bytes => "(batch, height, width, 3) u8 RGB",
+        };
+        let output = match self.output {
+            OutputFlag::Logits => "logits",
+            OutputFlag::Softmax => "probabilities",
+        };
+        let folded = if self.fold_bn { ", BatchNorm folded" } else { "" };
+        format!("ONNX, opset {}; takes {input}; gives {output}{folded}", onnx::OPSET)
+    }
+
+    fn library(&self) -> &'static str {
+        match self.format {
+            Format::Onnx => "onnx",
+            Format::Safetensors => "fairface",
+        }
+    }
 }

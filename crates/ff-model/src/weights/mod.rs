@@ -97,7 +97,11 @@ pub fn convert(path: &Path) -> Result<Converted> {
     Ok(Converted { bytes, kind: file.kind(), tensors: report.loaded, params, backbone_sha256 })
 }
 
-fn backbone_sha256(parameters: &Parameters) -> Result<String> {
+/// SHA-256 of a backbone's tensors: [`Converted::backbone_sha256`].
+///
+/// # Errors
+/// The device does not give its values.
+pub fn backbone_sha256(parameters: &Parameters) -> Result<String> {
     let mut named = parameters.named()?;
     named.sort_by(|(a, _), (b, _)| a.cmp(b));
     let mut bytes = Vec::new();
