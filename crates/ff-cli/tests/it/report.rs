@@ -7,7 +7,7 @@ use ff_core::{Encoders, LabelEncoder, PerTask, Schema, Task};
 use ff_eval::{
     Bootstrap, ConfusionMatrix, EvaluationRecord, EvaluationSource, Predictions, Settings, TaskMetrics,
 };
-use ff_report::{EvaluationPage, RunReport};
+use ff_report::{EvaluationPage, ModelCard, RunReport};
 use ff_train::machine::Machine;
 use ff_train::records::{EpochRecord, Record, Seconds, StepRecord};
 use ff_train::run::{CheckpointName, DataRecord, RunDir, SplitRecord};
@@ -340,6 +340,12 @@ fn no_damaged_value_of_a_record_is_a_panic() {
         fs::write(&audit, damaged.to_string()).unwrap();
         report_or_named(&run, "val.json");
     });
+    fs::write(&audit, record.to_string()).unwrap();
+    let origin = run.path().join("run.json");
+    damage(&serde_json::from_slice(&fs::read(&origin).unwrap()).unwrap(), 1, |damaged| {
+        fs::write(&origin, damaged.to_string()).unwrap();
+        report_or_named(&run, ".json"); // its own, or that of records that fit it no more
+    });
 }
 
 fn report_or_named(run: &RunDir, file: &str) {
@@ -347,6 +353,8 @@ fn report_or_named(run: &RunDir, file: &str) {
         Ok(report) => {
             let page = report.html();
             assert!(!page.contains("NaN") && !page.contains("\"inf"), "{page}");
+            let card = ModelCard::of_run(&report).markdown();
+            assert!(!card.contains("NaN") && !card.contains(": null"), "{card}");
         }
         Err(e) => assert!(e.to_string().contains(file), "{e}"),
     }

@@ -31,6 +31,14 @@ enum By<'a> {
 }
 
 impl Judged<'_> {
+    /// The column that a row had to be true in, if not all rows count.
+    pub fn subset(&self) -> Option<&str> {
+        match self.by {
+            By::Evaluation(evaluation) => evaluation.record.source.subset.as_deref(),
+            By::Training { .. } => None,
+        }
+    }
+
     /// Figures a task.
     pub fn metrics(&self) -> impl Iterator<Item = (&str, &TaskMetrics)> {
         let (evaluated, trained) = match &self.by {

@@ -42,7 +42,10 @@ fn results(card: &ModelCard, judged: &Judged) -> Vec<Value> {
     let split = judged.split;
     let of_fairface = card.is_fairface() && split.is_some();
     let kind = if of_fairface { FAIRFACE.to_owned() } else { slug(&judged.csv) };
-    let name = if of_fairface { format!("FairFace, {}", judged.csv) } else { judged.csv.clone() };
+    let mut name = if of_fairface { format!("FairFace, {}", judged.csv) } else { judged.csv.clone() };
+    if let Some(subset) = judged.subset() {
+        name.push_str(&format!(", only rows with {subset}"));
+    }
     let mut dataset = json!({ "type": kind, "name": name });
     if let Some(split) = split {
         let split = if split == Split::Val { "validation" } else { split.name() };
