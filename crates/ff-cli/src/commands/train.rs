@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context as _, Result};
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use ff_model::Architecture;
-use ff_report::RunReport;
 use ff_train::optim::schedule::ScheduleKind;
 use ff_train::records::{EpochRecord, StepRecord};
 use ff_train::run::RunDir;
@@ -16,6 +15,7 @@ use ff_train::weights::Init;
 use ff_train::{ConfigBuilder, Start};
 use indicatif::ProgressBar;
 
+use super::report::renew;
 use crate::flags::{ComputeFlags, DataFlags, PresetFlag, backbone, recorded_path, settle};
 use crate::output::{self, alert, fixed, grouped, note, percent};
 use crate::ranges::{self, number, whole};
@@ -24,7 +24,7 @@ use crate::{Context, Ending};
 /// Train a model: without arguments, on the bundled sample.
 ///
 /// Writes a run folder (configuration, metrics as JSON lines, CSV and TensorBoard events, report.html,
-/// checkpoints/last and checkpoints/best) and prints the validation accuracy of every task. Ctrl-C finishes the step, writes checkpoints/last and exits with
+/// MODEL_CARD.md, checkpoints/last and checkpoints/best) and prints the validation accuracy of every task. Ctrl-C finishes the step, writes checkpoints/last and exits with
 /// 130; --resume goes on from there, or after a crash or kill, and gives the same result as a run that never stopped.
 ///
 /// Settings are layered: defaults < --preset < --config FILE < flags. Every flag has a key in the file; the file has
@@ -276,7 +276,7 @@ impl Observer for Display {
 
     fn epoch(&mut self, epoch: &EpochRecord) {
         // A run does not die of a page that nobody may read.
-        if let Some(Err(e)) = self.run_dir.as_ref().map(|run_dir| RunReport::read(run_dir)?.write()) {
+        if let Some(Err(e)) = self.run_dir.as_ref().map(renew) {
             tracing::warn!("no report: {e}");
         }
         let line = format!(

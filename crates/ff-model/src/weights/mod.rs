@@ -120,7 +120,11 @@ fn named(parameters: &Parameters, scope: Scope) -> Result<Vec<(String, Tensor)>>
     })
 }
 
-fn backbone_sha256(parameters: &Parameters) -> Result<String> {
+/// SHA-256 of a backbone's tensors: [`Converted::backbone_sha256`].
+///
+/// # Errors
+/// The device does not give its values.
+pub fn backbone_sha256(parameters: &Parameters) -> Result<String> {
     let mut named = named(parameters, Scope::Backbone)?;
     named.sort_by(|(a, _), (b, _)| a.cmp(b));
     let mut bytes = Vec::new();

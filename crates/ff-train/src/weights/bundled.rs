@@ -10,9 +10,9 @@ use ff_model::weights::WeightFile;
 use crate::Result;
 
 /// What they are called in messages and records.
-pub(super) const NAME: &str = "resnet34-imagenet, bundled, 8 bits";
+pub(crate) const NAME: &str = "resnet34-imagenet, bundled, 8 bits";
 
-const BYTES: &[u8] = include_bytes!("../../../../data/weights/resnet34-imagenet.safetensors");
+pub(crate) const BYTES: &[u8] = include_bytes!("../../../../data/weights/resnet34-imagenet.safetensors");
 
 /// A backbone's weights, where this program has them.
 pub(super) fn weights(architecture: Architecture) -> Option<Result<WeightFile>> {
