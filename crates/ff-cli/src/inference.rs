@@ -104,15 +104,19 @@ impl ModelFlags {
 
     /// Opens the model.
     pub fn open(&self, compute: &Compute) -> Result<Trained> {
+        Ok(open_trained(&self.source(), compute)?)
+    }
+
+    /// Where the model lies.
+    pub fn source(&self) -> TrainedSource {
         let which = match self.checkpoint {
             CheckpointFlag::Best => CheckpointName::Best,
             CheckpointFlag::Last => CheckpointName::Last,
         };
-        let source = match (&self.run, &self.weights) {
+        match (&self.run, &self.weights) {
             (Some(dir), _) => TrainedSource::Run { dir: dir.clone(), which },
             (None, weights) => TrainedSource::Weights(weights.clone().unwrap_or_default()),
-        };
-        Ok(open_trained(&source, compute)?)
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! run folder ----------> run::RunReport ---------------> report.html, report.json
+//!                              +--> card::ModelCard ----> MODEL_CARD.md
 //! SeedsRecord ---------> seeds::SeedsPage -------------> seeds.html        |
 //! EvaluationRecord ----> evaluation::EvaluationPage ---> a page            |
 //! Comparison ----------> comparison::ComparisonPage ---> a page            |
@@ -14,7 +15,8 @@
 //!
 //! What is shown was computed elsewhere; here it only gets its form. All HTML and SVG is made by `maud`, which escapes
 //! whatever is put in: nothing that a file says becomes markup. Numbers get their form in [`numbers`] alone. `page`,
-//! `charts` and `numbers` know none of the pages, and of the pages only a run's knows another, the evaluation's.
+//! `charts` and `numbers` know none of the pages, and of the pages only a run's knows another, the evaluation's; the
+//! card knows a run's report.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -31,6 +33,7 @@
 //! # }
 //! ```
 
+mod card;
 mod charts;
 mod comparison;
 mod data;
@@ -42,6 +45,7 @@ mod run;
 mod seeds;
 mod thumbnails;
 
+pub use card::{CardFile, MODEL_CARD, ModelCard, ModelFile};
 pub use comparison::{ComparisonPage, compared};
 pub use data::DataAuditPage;
 pub use error::{Error, Result};

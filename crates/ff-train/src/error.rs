@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use ff_model::Architecture;
+
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -60,8 +62,10 @@ pub enum Error {
         found: usize,
     },
     /// `--init pretrained` without weights at hand.
-    #[error("no pretrained weights: looked for {looked_for}; {how}", how = HOW_TO_GET_WEIGHTS)]
+    #[error("no pretrained weights of {backbone}: looked for {looked_for}; {how}", how = HOW_TO_GET_WEIGHTS)]
     NoPretrained {
+        /// The backbone, of which none are bundled.
+        backbone: Architecture,
         /// The places tried.
         looked_for: String,
     },

@@ -35,3 +35,8 @@ pub use error::{Error, HOW_TO_GET_WEIGHTS, Result};
 pub use records::TrainingResult;
 pub use seeds::train_seeds;
 pub use trainer::{Observer, Start, train};
+
+/// The notebook that this project grew from, in this project's words: what stands there compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/notebook.md")]
+struct Notebook;

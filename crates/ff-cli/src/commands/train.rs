@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context as _, Result};
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use ff_model::Architecture;
-use ff_report::RunReport;
 use ff_train::optim::schedule::ScheduleKind;
 use ff_train::records::{EpochRecord, StepRecord};
 use ff_train::run::RunDir;
@@ -19,6 +18,7 @@ use ff_train::weights::Init;
 use ff_train::{ConfigBuilder, Start};
 use indicatif::ProgressBar;
 
+use super::report::renew;
 use crate::flags::{ComputeFlags, DataFlags, PresetFlag, backbone, recorded_path, settle};
 use crate::output::{self, alert, fixed, grouped, note, percent};
 use crate::ranges::{self, number, whole};
@@ -27,7 +27,7 @@ use crate::{Context, Ending};
 /// Train a model: without arguments, on the bundled sample.
 ///
 /// Writes a run folder (configuration, metrics as JSON lines, CSV and TensorBoard events, report.html,
-/// checkpoints/last and checkpoints/best) and prints the validation accuracy of every task. Ctrl-C finishes the step, writes checkpoints/last and exits with
+/// MODEL_CARD.md, checkpoints/last and checkpoints/best) and prints the validation accuracy of every task. Ctrl-C finishes the step, writes checkpoints/last and exits with
 /// 130; --resume goes on from there, or after a crash or kill, and gives the same result as a run that never stopped.
 ///
 /// Settings are layered: defaults < --preset < --config FILE < flags. Every flag has a key in the file; the file has
@@ -37,7 +37,7 @@ use crate::{Context, Ending};
 /// and standard error of the last epoch's validation. Each run has a folder of its own in the one of them all.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-    train                                        the sample, from pretrained weights if they are at hand\n  \
+    train                                        the sample, from ImageNet weights\n  \
     train --init model.safetensors --epochs 3    from torchvision's or timm's weights\n  \
     train --preset fairface --device cuda        the full data set on a GPU\n  \
     train --lr 3e-4 --schedule cosine            another recipe; more keys in a --config FILE\n  \
@@ -76,7 +76,7 @@ pub struct Args {
     /// Train a run a seed: so many, from --seed on, or these, as 1,7,9.
     #[arg(long, value_name = "N|LIST")]
     seeds: Option<Seeds>,
-    /// Initial weights: auto (pretrained if at hand), pretrained, random, or a safetensors FILE.
+    /// Initial weights: auto (pretrained where there are any), pretrained, random, or a FILE of weights.
     #[arg(long, value_name = "auto|pretrained|random|FILE", value_parser = NonEmptyStringValueParser::new())]
     init: Option<String>,
     /// Train only the projection and the heads.
@@ -227,9 +227,13 @@ impl Observer for Display {
                     note!("        set aside, as the backbone has no use for it: {}", set_aside.join(", "));
                 }
             }
+            Some(init @ Init::Bundled) => note!("weights {init}"),
             Some(Init::Random) => note!("weights random, as asked"),
             Some(Init::RandomForWant(places)) => {
-                tracing::warn!("no pretrained weights in {places}: STARTING FROM RANDOM WEIGHTS");
+                let backbone = config.model.backbone;
+                tracing::warn!(
+                    "no pretrained weights of {backbone} in {places}: STARTING FROM RANDOM WEIGHTS"
+                );
                 tracing::warn!("accuracy will be near chance; {}", ff_train::HOW_TO_GET_WEIGHTS);
             }
             None => note!("weights resumed at step {}", found.position.step),
@@ -286,7 +290,7 @@ impl Observer for Display {
 
     fn epoch(&mut self, epoch: &EpochRecord) {
         // A run does not die of a page that nobody may read.
-        if let Some(Err(e)) = self.run_dir.as_ref().map(|run_dir| RunReport::read(run_dir)?.write()) {
+        if let Some(Err(e)) = self.run_dir.as_ref().map(renew) {
             tracing::warn!("no report: {e}");
         }
         let line = format!(

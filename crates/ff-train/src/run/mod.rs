@@ -7,6 +7,7 @@
 
 pub mod checkpoint;
 mod checkpoints;
+mod describe;
 pub mod journal;
 mod origin;
 mod records;
@@ -24,6 +25,7 @@ use fs_err::OpenOptions;
 use serde_json::{Map, Value, json};
 
 pub use checkpoints::CheckpointName;
+pub use describe::{DataRecord, InitRecord, SplitRecord};
 use origin::commit;
 
 use crate::config::Config;
@@ -168,26 +170,37 @@ impl RunDir {
         &self,
         config: &Config,
         init: &str,
+        init_weights: Option<&InitRecord>,
         machine: &Machine,
         encoders: &Encoders,
+        data: &DataRecord,
     ) -> Result<()> {
         self.write_provenance(&json!({
             "commit": commit(),
             "seed": config.train.seed,
             "init": init,
+            "init_weights": init_weights,
             "version": env!("CARGO_PKG_VERSION"),
             "machine": machine,
             "labels": encoders.each(|_, encoder| encoder.labels().to_vec()),
             "tasks": encoders.schema(),
+            "data": data,
         }))?;
         self.write_config(config)
     }
 
-    /// Writes down in `run.json` that the run goes on at `step`, and with what changed.
-    pub(crate) fn describe_resumption(&self, step: u64, changes: &[String], machine: &Machine) -> Result<()> {
+    /// Writes down in `run.json` that the run goes on at `step`, with what changed and with which data.
+    pub(crate) fn describe_resumption(
+        &self,
+        step: u64,
+        changes: &[String],
+        machine: &Machine,
+        data: &DataRecord,
+    ) -> Result<()> {
         // A run goes on without it: whoever reads it finds less.
         let text = fs::read_to_string(self.path.join("run.json")).unwrap_or_default();
         let mut provenance: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();
+        provenance.insert("data".to_owned(), json!(data));
         let resumed = provenance.entry("resumed").or_insert_with(|| json!([]));
         if !resumed.is_array() {
             *resumed = json!([]);
@@ -273,17 +286,19 @@ mod tests {
         let run = RunDir::create(Some(dir.path()), "x").unwrap();
         let (path, machine) = (dir.path().join("run.json"), Machine::look());
         let read = || serde_json::from_str::<Value>(&fs::read_to_string(&path).unwrap()).unwrap();
+        let split = SplitRecord { rows: 7, unknown: [].into_iter().collect() };
+        let data = DataRecord { train: split.clone(), val: split.clone(), test: split, fairface: false };
         fs::write(&path, include_str!("../../tests/fixtures/format-2/run.json")).unwrap();
-        run.describe_resumption(3, &["train.epochs: 3 -> 4".to_owned()], &machine).unwrap();
-        run.describe_resumption(9, &[], &machine).unwrap();
+        run.describe_resumption(3, &["train.epochs: 3 -> 4".to_owned()], &machine, &data).unwrap();
+        run.describe_resumption(9, &[], &machine, &data).unwrap();
         let found = read();
         assert_eq!((&found["seed"], &found["init"]), (&42.into(), &"random".into()));
         assert_eq!(found["resumed"][0]["changes"][0], "train.epochs: 3 -> 4");
-        assert_eq!(found["resumed"][1]["step"], 9);
+        assert_eq!((&found["resumed"][1]["step"], &found["data"]["train"]["rows"]), (&9.into(), &7.into()));
         assert!(found["resumed"][1]["time"].as_u64().unwrap() > 1_700_000_000);
         for damaged in ["", "half of {", "[1]"] {
             fs::write(&path, damaged).unwrap();
-            run.describe_resumption(4, &[], &machine).unwrap();
+            run.describe_resumption(4, &[], &machine, &data).unwrap();
             assert_eq!(read()["resumed"][0]["step"], 4, "{damaged:?}");
         }
     }

@@ -30,7 +30,7 @@ use crate::position::Position;
 use crate::records::{EpochRecord, Seconds, TrainingResult};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::journal::Journal;
-use crate::run::{CheckpointName, Lock, RunDir};
+use crate::run::{CheckpointName, DataRecord, InitRecord, Lock, RunDir};
 use crate::setup;
 use crate::weights::{self, Init};
 use crate::{Error, Result};
@@ -136,6 +136,7 @@ impl Trainer {
         let mut position = resumed.as_ref().map_or(Position::default(), |resumed| resumed.state.position);
         let splits = config.read_splits()?;
         splits.check_labels()?;
+        let data = DataRecord::of(&splits);
         let Splits { train, val, encoders, .. } = splits;
         let train_split = sha256(&train.to_csv());
         let model = setup::build_model(config, &encoders)?;
@@ -149,6 +150,7 @@ impl Trainer {
         let (init, changes, run_dir, lock) = match resumed {
             None => {
                 let init = weights::initialise(&mut learner.model, &config.model.init)?;
+                let init_record = InitRecord::of(&init, learner.model.parameters())?;
                 learner.begin_average()?;
                 let run_dir = RunDir::create(config.run.dir.as_deref(), "train")?;
                 let lock = run_dir.lock()?;
@@ -156,7 +158,8 @@ impl Trainer {
                 let first = run_dir.step_checkpoint(0);
                 Checkpoint::write(&first, &mut learner, position, &encoders, &train_split)?;
                 link_dir(&first, &run_dir.checkpoint(CheckpointName::Last))?;
-                run_dir.describe(config, &init.to_string(), &machine, &encoders)?;
+                let named = init.to_string();
+                run_dir.describe(config, &named, init_record.as_ref(), &machine, &encoders, &data)?;
                 (Some(init), Vec::new(), run_dir, lock)
             }
             Some(resumed) => {
@@ -166,7 +169,7 @@ impl Trainer {
                 run_dir.go_on_from(&checkpoint, &mut position)?;
                 run_dir.write_config(config)?;
                 let changed: Vec<String> = changes.iter().map(ToString::to_string).collect();
-                run_dir.describe_resumption(position.step, &changed, &machine)?;
+                run_dir.describe_resumption(position.step, &changed, &machine, &data)?;
                 (None, changes, run_dir, lock)
             }
         };

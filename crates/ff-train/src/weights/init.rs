@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ff_data::user_cache;
 use ff_model::{FaceModel, weights};
 
+use super::bundled;
 use crate::{Error, Result};
 
 /// Where the initial weights came from.
@@ -12,8 +13,10 @@ use crate::{Error, Result};
 pub enum Init {
     /// Seeded random values, as asked.
     Random,
-    /// Seeded random values, because `auto` found no file in these places.
+    /// Seeded random values, because `auto` found no file in these places, and none is bundled for this backbone.
     RandomForWant(String),
+    /// The ImageNet weights that this program carries.
+    Bundled,
     /// This file.
     File {
         /// The file.
@@ -27,12 +30,13 @@ impl std::fmt::Display for Init {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Random | Self::RandomForWant(_) => f.write_str("random"),
+            Self::Bundled => f.write_str(bundled::NAME),
             Self::File { path, .. } => write!(f, "{}", path.display()),
         }
     }
 }
 
-/// Places where pretrained weights are looked for: `FAIRFACE_WEIGHTS`, then the user's cache.
+/// Places where pretrained weights are looked for before the bundled ones: `FAIRFACE_WEIGHTS`, then the user's cache.
 fn pretrained_candidates() -> Vec<PathBuf> {
     let named = std::env::var_os("FAIRFACE_WEIGHTS").filter(|path| !path.is_empty()).map(PathBuf::from);
     named.into_iter().chain(cached_weights()).collect()
@@ -57,10 +61,20 @@ pub fn initialise(model: &mut FaceModel, init: &str) -> Result<Init> {
             _ => places.join(", "),
         }
     };
+    if matches!(init, "auto" | "pretrained")
+        && at_hand.is_none()
+        && let Some(bundled) = bundled::weights(model.architecture())
+    {
+        bundled?.fill(weights::Scope::Backbone, model.parameters_mut())?;
+        return Ok(Init::Bundled);
+    }
     let path = match (init, at_hand) {
         ("random", _) => return Ok(Init::Random),
         ("auto", None) => return Ok(Init::RandomForWant(looked_for())),
-        ("pretrained", None) => return Err(Error::NoPretrained { looked_for: looked_for() }),
+        ("pretrained", None) => {
+            let backbone = model.architecture();
+            return Err(Error::NoPretrained { backbone, looked_for: looked_for() });
+        }
         ("auto" | "pretrained", Some(path)) => path.clone(),
         (file, _) => PathBuf::from(file),
     };

@@ -1,5 +1,6 @@
 //! Weights from elsewhere: what a run begins with, and how they get onto this machine.
 
+pub(crate) mod bundled;
 mod init;
 pub mod pretrained;
 

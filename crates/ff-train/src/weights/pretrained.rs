@@ -27,6 +27,8 @@ pub struct Known {
     /// SHA-256 of the backbone, computed from a copy that was at hand: see
     /// [`backbone_sha256`](ff_model::weights::Converted::backbone_sha256). It is the same in every container.
     pub backbone_sha256: &'static str,
+    /// The licence that they are published under.
+    pub licence: &'static str,
 }
 
 /// The weights of [`DEFAULT_REPOSITORY`].
@@ -34,6 +36,7 @@ pub const IMAGENET: Known = Known {
     name: "torchvision's ResNet34_Weights.IMAGENET1K_V1",
     file_sha256: "0bb82595a564991a9d424708b33f5d843f5aaed7f6c0886ff10849ff97022235",
     backbone_sha256: "8abaab25a84b4ad5394a17c69494ebbffc241cbf9c2700e4e31777a950865714",
+    licence: "BSD-3-Clause",
 };
 
 /// Where weights come from.

@@ -19,7 +19,7 @@ use ff_eval::{
     per_sample_csv,
 };
 use ff_model::FaceModel;
-use ff_report::{EvaluationPage, RunReport};
+use ff_report::EvaluationPage;
 use ff_train::feed::Feeder;
 use ff_train::infer::{Trained, TrainedSource, open_trained, predict_with};
 use ff_train::run::{CheckpointName, RunDir};
@@ -29,6 +29,7 @@ use serde::Serialize;
 
 pub use predictions::tell_join;
 
+use super::report::renew;
 use crate::flags::{BootstrapFlags, recorded_path, settle};
 use crate::gates::{self, Gates, RequireFlags};
 use crate::inference::{ModelFlags, PaceFlags};
@@ -41,7 +42,7 @@ use crate::{Context, Ending};
 ///
 /// Every sample counts once; a partial last batch is not dropped. Groups are made by the true labels, each attribute
 /// alone and all of them crossed. What is found is also saved to RUN/evaluation/NAME.json, with the surest mistakes and
-/// suspected labels by file name; the run's report shows it. NAME is the split or the CSV's name with a hash, and every
+/// suspected labels by file name; the run's report and model card show it. NAME is the split or the CSV's name with a hash, and every
 /// option that is not the usual one, so that no evaluation replaces another. NAME.csv beside it has every sample.
 ///
 /// With --predictions and --labels no model and no image is needed: two tables are joined by file name. Predictions are a
@@ -229,7 +230,8 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     };
     let builder = args.pace.over(builder).set("data.outside_root", args.outside_root.then_some(true));
     let mut config = settle(builder)?;
-    let Trained { mut model, encoders, path: checkpoint, .. } = args.model.open(&config.train.compute()?)?;
+    let Trained { mut model, encoders, path: checkpoint, step, .. } =
+        args.model.open(&config.train.compute()?)?;
     config.tasks = encoders.schema();
     let tta = match args.tta {
         TtaFlag::None => TestTimeAugmentation::None,
@@ -256,6 +258,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
 
     let source = EvaluationSource {
         checkpoint: Some(checkpoint),
+        step,
         csv,
         images: Some(images.clone()),
         subset: args.subset.clone(),
@@ -348,8 +351,9 @@ fn save(record: &EvaluationRecord, samples: &str, run_dir: &RunDir, name: &str) 
     record.write(&path)?;
     write_atomic(&path.with_extension("csv"), samples.as_bytes())?;
     note!("mistakes and suspected labels by file name, and all figures: {}", path.display());
-    let report = RunReport::read(run_dir)?.write()?;
-    note!("report {}", report.path.display());
+    let renewed = renew(run_dir)?;
+    note!("report {}", renewed.written.path.display());
+    renewed.tell_card();
     Ok(())
 }
 
