@@ -6,8 +6,8 @@ use std::path::PathBuf;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What to tell somebody who has no pretrained weights.
-pub const HOW_TO_GET_WEIGHTS: &str = "run `fairface weights` once to download them (in the repository `cargo xtask weights`), or pass a file \
-     as --init FILE, or start from random weights with --init random";
+pub const HOW_TO_GET_WEIGHTS: &str = "run `fairface weights` once to download them (in the repository `cargo xtask weights`; with a name after \
+     it for another backbone than resnet34), or pass a file as --init FILE, or start from random weights with --init random";
 
 /// Everything that can go wrong while training and evaluating.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +63,17 @@ pub enum Error {
     #[error("no pretrained weights: looked for {looked_for}; {how}", how = HOW_TO_GET_WEIGHTS)]
     NoPretrained {
         /// The places tried.
+        looked_for: String,
+    },
+    /// A model that is asked for by name and has not been downloaded.
+    #[error(
+        "no model {name} on this machine: looked for {looked_for}; run `fairface weights {name}` once to download it \
+             (in the repository `cargo xtask weights {name}`)"
+    )]
+    NotDownloaded {
+        /// What it is called.
+        name: &'static str,
+        /// The place tried.
         looked_for: String,
     },
     /// Something could not be fetched from the network.

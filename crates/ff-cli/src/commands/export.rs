@@ -7,8 +7,9 @@ use clap::{ArgGroup, ValueEnum};
 use ff_model::onnx::{self, BatchNorm, Input, Options, Output};
 use ff_model::weights::{labels_metadata, serialise};
 use ff_model::{Compute, Engine};
+use ff_train::infer::open_trained;
 
-use crate::inference::ModelFlags;
+use crate::model::ModelFlags;
 use crate::output_file::{ForceFlag, Kind, OutputFile};
 use crate::{Ending, output};
 
@@ -17,7 +18,7 @@ use crate::{Ending, output};
 /// ONNX: opset 17, any batch size, the run's image size (224 of a file), one output a task (as age, gender, race); the labels stand in the
 /// metadata under `labels`, in the order of the outputs. safetensors: the file that `predict --weights` and PyTorch read.
 #[derive(Debug, clap::Args)]
-#[command(group = ArgGroup::new("model").args(["run", "weights"]).required(true))]
+#[command(group = ArgGroup::new("trained").args(["model", "run", "weights"]).required(true))]
 #[command(after_help = "Examples:\n  \
     export --run runs/train-001 --format onnx --out face.onnx\n  \
     export --run runs/train-001 --format onnx --input bytes --output softmax --fold-bn --out face.onnx\n  \
@@ -76,7 +77,7 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
         Format::Safetensors => Kind::Model,
     };
     let out = OutputFile::claim(&args.out, kind, args.force)?;
-    let trained = args.model.open(&Compute::cpu(Engine::Reference))?;
+    let trained = open_trained(&args.model.source()?, &Compute::cpu(Engine::Reference))?;
     let (parameters, tasks) = (trained.model.parameters(), trained.labels());
     let bytes = match args.format {
         Format::Safetensors => serialise(parameters, labels_metadata(&tasks))?,

@@ -23,7 +23,7 @@ pub use labels::{TaskLabels, labels_metadata};
 pub use source::{Kind, WeightFile, read_tensors};
 
 use crate::layout::BACKBONE_PREFIX;
-use crate::{Error, Parameters, Result};
+use crate::{Architecture, Error, Parameters, Result};
 
 /// Which tensors a file must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub struct Converted {
     pub bytes: Vec<u8>,
     /// What the original was.
     pub kind: Kind,
+    /// The backbone in it.
+    pub architecture: Architecture,
     /// Tensors in it, statistics included.
     pub tensors: usize,
     /// Parameters in it.
@@ -94,7 +96,8 @@ pub fn convert(path: &Path) -> Result<Converted> {
         }
     };
     let backbone_sha256 = backbone_sha256(&parameters)?;
-    Ok(Converted { bytes, kind: file.kind(), tensors: report.loaded, params, backbone_sha256 })
+    let (kind, architecture) = (file.kind(), file.architecture());
+    Ok(Converted { bytes, kind, architecture, tensors: report.loaded, params, backbone_sha256 })
 }
 
 fn backbone_sha256(parameters: &Parameters) -> Result<String> {
