@@ -91,7 +91,7 @@ fn a_model_at_an_address_is_fetched_checked_and_kept_under_its_name() {
     let gone = entry("http://127.0.0.1:1/published.bin".to_owned(), sha256(&file), Purpose::Prediction);
     let to = Installation { out: Some(&out), ..to };
     let installed = install(&WeightsSource::Known(gone), to, &mut |_| {}).unwrap();
-    assert_eq!((installed.path, installed.name), (out, None));
+    assert_eq!((&installed.path, installed.name), (&out, None));
 
     // The same file on a stick is known by its hash.
     let source = WeightsSource::File { path: kept, kept_as: Some(known) };
@@ -133,8 +133,10 @@ fn a_pinned_backbone_is_known_in_any_container() {
     let parameters = Parameters::initialise(Architecture::Resnet18, &[], 5, &Device::Cpu).unwrap();
     let named = parameters.named().unwrap().into_iter();
     let write = |prefix: &str| {
-        let plain = |name: &str| format!("{prefix}{}", name.strip_prefix("backbone.").unwrap());
-        let tensors: Vec<_> = named.clone().map(|(name, tensor)| (plain(&name), tensor)).collect();
+        let backbone = named.clone().filter_map(|(name, tensor)| {
+            Some((format!("{prefix}{}", name.strip_prefix("backbone.")?), tensor))
+        });
+        let tensors: Vec<_> = backbone.collect();
         fs::write(&path, safetensors::serialize(tensors, None).unwrap()).unwrap();
     };
     write("");
