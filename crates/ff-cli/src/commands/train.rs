@@ -65,8 +65,8 @@ pub struct Args {
     /// Seed of initial values, order, augmentation and dropout.
     #[arg(long, value_name = "S", value_parser = whole::<u64>(ranges::SEED))]
     seed: Option<u64>,
-    /// Initial weights: auto (pretrained if at hand), pretrained, random, or a safetensors FILE.
-    #[arg(long, value_name = "auto|pretrained|random|FILE", value_parser = NonEmptyStringValueParser::new())]
+    /// Initial weights: auto (pretrained if at hand), pretrained, random, a NAME of `weights --list`, or a FILE.
+    #[arg(long, value_name = "auto|pretrained|random|NAME|FILE", value_parser = NonEmptyStringValueParser::new())]
     init: Option<String>,
     /// Train only the projection and the heads.
     #[arg(long)]

@@ -100,7 +100,7 @@ pub struct Args {
     /// Fit one temperature a task on the run's validation split, and report what it does to the evaluated rows.
     #[arg(long)]
     calibrate: bool,
-    /// Fit the temperatures on this CSV instead: for --weights, or a CSV of other data than the run's. Its files are
+    /// Fit the temperatures on this CSV instead: for model files, or a CSV of other data than the run's. Its files are
     /// relative to --images too.
     #[arg(long, value_name = "FILE")]
     calibrate_on: Option<PathBuf>,
@@ -224,8 +224,8 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     };
     // The sample's validation split is not of the data of a file that comes from elsewhere.
     if args.calibrate && args.calibrate_on.is_none() && run_dir.is_none() && args.csv.is_some() {
-        let message = "without a run there is, for a --csv, no validation split to fit temperatures on; give labelled images \
-                       of the same data that are not evaluated, with --calibrate-on FILE";
+        let message = "a --csv without a run has no validation split to fit temperatures on; give labelled images of the \
+                       same data that are not evaluated, with --calibrate-on FILE";
         return Err(ff_train::Error::Config { origin: "--calibrate".into(), message: message.into() }.into());
     }
     let builder = match &run_dir {
