@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
-use ff_core::text::{either, nearest};
+use ff_core::text::{list, nearest};
 use ff_hub::catalogue::{self, FAIRFACE, KnownModel, MODELS, Purpose};
 use ff_train::infer::TrainedSource;
 use ff_train::run::CheckpointName;
@@ -85,8 +85,9 @@ impl ModelFlags {
                 let names = MODELS.map(|model| model.name.to_owned());
                 let meant = nearest(text, MODELS.iter().map(|model| model.name));
                 let meant = meant.map_or(String::new(), |name| format!(": did you mean {name}?"));
+                let names = list(&names);
                 let message =
-                    format!("expected a run folder, a model file or {}, found {text}{meant}", either(&names));
+                    format!("expected a name ({names}), a run folder or a model file, found {text}{meant}");
                 Err(ff_train::Error::Config { origin: "--model".into(), message }.into())
             }
         }

@@ -108,12 +108,12 @@ fn a_model_that_is_not_here_is_told_with_the_command_that_gets_it() {
     let output = place.run(&["predict", "faces"]);
     assert_says(&output, &["no --model, --run or --weights", "run `fairface weights fairface` once"]);
     for (args, code, expected) in [
+        (vec!["--model", "fairfase"], 2, "file, found fairfase: did you mean fairface?"),
         (
-            vec!["--model", "fairfase"],
+            vec!["--model", "whatever"],
             2,
-            "resnet34, resnet18 or fairface, found fairfase: did you mean fairface?",
+            "expected a name (resnet34, resnet18, fairface), a run folder or a model",
         ),
-        (vec!["--model", "whatever"], 2, "expected a run folder, a model file or resnet34"),
         (vec!["--model", "runs/gone"], 1, "runs/gone"),
         (vec!["--model", "gone.safetensors"], 1, "gone.safetensors"),
         (vec!["--model", "resnet34"], 2, "resnet34 is a backbone without heads"),

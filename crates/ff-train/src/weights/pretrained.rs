@@ -200,9 +200,9 @@ impl<'a> Original<'a> {
         to: Installation<'_>,
         progress: &mut dyn FnMut(Transfer),
     ) -> Result<Self> {
-        let cache = to.cache.ok_or_else(|| ff_hub::Error::Download {
-            what: file.address.to_owned(),
-            reason: format!("it was to be kept in {NO_CACHE}"),
+        let cache = to.cache.ok_or_else(|| Error::BadFile {
+            path: file.address.into(),
+            message: format!("it was to be kept in {NO_CACHE}"),
         })?;
         let name = file.address.rsplit('/').next().unwrap_or_default();
         let path = cache.join("downloads").join(name);
