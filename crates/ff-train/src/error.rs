@@ -8,8 +8,8 @@ use ff_model::Architecture;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What to tell somebody who has no pretrained weights.
-pub const HOW_TO_GET_WEIGHTS: &str = "run `fairface weights` once to download them (in the repository `cargo xtask weights`), or pass a file \
-     as --init FILE, or start from random weights with --init random";
+pub const HOW_TO_GET_WEIGHTS: &str = "run `fairface weights` once to download them (in the repository `cargo xtask weights`; with a name after \
+     it for another backbone than resnet34), or pass a file as --init FILE, or start from random weights with --init random";
 
 /// Everything that can go wrong while training and evaluating.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +67,17 @@ pub enum Error {
         /// The backbone, of which none are bundled.
         backbone: Architecture,
         /// The places tried.
+        looked_for: String,
+    },
+    /// A model that is asked for by name and has not been downloaded.
+    #[error(
+        "no model {name} on this machine: looked for {looked_for}; run `fairface weights {name}` once to download it \
+             (in the repository `cargo xtask weights {name}`)"
+    )]
+    NotDownloaded {
+        /// What it is called.
+        name: &'static str,
+        /// The place tried.
         looked_for: String,
     },
     /// Something could not be fetched from the network.

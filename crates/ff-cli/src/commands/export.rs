@@ -9,10 +9,10 @@ use ff_model::onnx::{self, BatchNorm, Input, Options, Output};
 use ff_model::weights::{Kind as FileKind, WeightFile, compact, labels_metadata, serialise};
 use ff_model::{Compute, Engine};
 use ff_report::{CardFile, ModelCard, ModelFile, RunReport};
-use ff_train::infer::TrainedSource;
+use ff_train::infer::{TrainedSource, open_trained};
 use ff_train::run::RunDir;
 
-use crate::inference::ModelFlags;
+use crate::model::ModelFlags;
 use crate::output::note;
 use crate::output_file::{ForceFlag, Kind, OutputFile};
 use crate::{Ending, output};
@@ -27,7 +27,7 @@ use crate::{Ending, output};
 /// A run's model gets a card beside it, FILE.card.md: what it is, learnt from what, its figures by group, use, limits and
 /// law, with the header that the Hugging Face hub reads. A card there that is no longer as it was made stays as it is.
 #[derive(Debug, clap::Args)]
-#[command(group = ArgGroup::new("model").args(["run", "weights"]).required(true))]
+#[command(group = ArgGroup::new("trained").args(["model", "run", "weights"]).required(true))]
 #[command(after_help = "Examples:\n  \
     export --run runs/train-001 --format onnx --out face.onnx\n  \
     export --run runs/train-001 --format onnx --input bytes --output softmax --fold-bn --out face.onnx\n  \
@@ -89,14 +89,15 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
         Format::Safetensors | Format::Compact => Kind::Model,
     };
     let out = OutputFile::claim(&args.out, kind, args.force)?;
-    if let (Format::Compact, TrainedSource::Weights(path)) = (args.format, args.model.source()) {
-        let file = WeightFile::read(&path)?;
+    let source = args.model.source()?;
+    if let (Format::Compact, TrainedSource::Weights(path)) = (args.format, &source) {
+        let file = WeightFile::read(path)?;
         if file.kind() == FileKind::Backbone {
             out.write(&compact(&file.parameters()?.0, &[])?)?;
             return args.tell(out.path(), None, json);
         }
     }
-    let trained = args.model.open(&Compute::cpu(Engine::Reference))?;
+    let trained = open_trained(&source, &Compute::cpu(Engine::Reference))?;
     let (parameters, tasks) = (trained.model.parameters(), trained.labels());
     let bytes = match args.format {
         Format::Compact => compact(parameters, &tasks)?,
@@ -121,7 +122,10 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
     };
     out.write(&bytes)?;
     // The model is what was asked for: it does not wait for what may be wrong with a run's records.
-    let card = args.model.run().map_or(Ok(None), |run| args.write_card(run, trained.step, &bytes));
+    let card = match &source {
+        TrainedSource::Run { dir, .. } => args.write_card(dir, trained.step, &bytes),
+        TrainedSource::Weights(_) => Ok(None),
+    };
     let card = card.unwrap_or_else(|e| {
         tracing::warn!("no model card: {e}");
         None

@@ -25,7 +25,7 @@ pub use labels::{TaskLabels, labels_metadata};
 pub use source::{Kind, WeightFile, read_tensors};
 
 use crate::layout::BACKBONE_PREFIX;
-use crate::{Error, Parameters, Result};
+use crate::{Architecture, Error, Parameters, Result};
 
 /// Which tensors a file must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub struct Converted {
     pub bytes: Vec<u8>,
     /// What the original was.
     pub kind: Kind,
+    /// The backbone in it.
+    pub architecture: Architecture,
     /// Tensors in it, statistics included.
     pub tensors: usize,
     /// Parameters in it.
@@ -91,7 +93,8 @@ pub fn convert(path: &Path) -> Result<Converted> {
         (None, None) => to_safetensors(named(&parameters, scope)?, &[])?,
     };
     let backbone_sha256 = backbone_sha256(&parameters)?;
-    Ok(Converted { bytes, kind: file.kind(), tensors: report.loaded, params, backbone_sha256 })
+    let (kind, architecture) = (file.kind(), file.architecture());
+    Ok(Converted { bytes, kind, architecture, tensors: report.loaded, params, backbone_sha256 })
 }
 
 /// As [`serialise`], in 8 bits: a scale an output channel of every convolution and linear layer, but the first ones in

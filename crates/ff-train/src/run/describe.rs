@@ -4,12 +4,12 @@ use ff_core::files::sha256;
 use ff_core::labels::FAIRFACE_LABELS;
 use ff_core::{Encoders, PerTask};
 use ff_data::{Manifest, Splits};
+use ff_hub::catalogue::{MODELS, RESNET34};
 use ff_model::Parameters;
 use ff_model::weights::backbone_sha256;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::weights::pretrained::IMAGENET;
 use crate::weights::{Init, bundled};
 
 /// The data of a run.
@@ -75,16 +75,16 @@ impl InitRecord {
     pub fn of(init: &Init, parameters: &Parameters) -> Result<Option<Self>> {
         let (sha256, known) = match init {
             Init::Random | Init::RandomForWant(_) => return Ok(None),
-            Init::Bundled => (sha256(bundled::BYTES), Some(IMAGENET)),
+            Init::Bundled => (sha256(bundled::BYTES), Some(&RESNET34)),
             Init::File { path, .. } => {
-                let is_imagenet =
-                    backbone_sha256(parameters).is_ok_and(|found| found == IMAGENET.backbone_sha256);
-                (sha256(&fs_err::read(path)?), is_imagenet.then_some(IMAGENET))
+                let (file, backbone) = (sha256(&fs_err::read(path)?), backbone_sha256(parameters)?);
+                let known = MODELS.into_iter().find(|known| known.is(&file, &backbone));
+                (file, known)
             }
         };
         Ok(Some(Self {
             sha256,
-            known: known.map(|known| known.name.to_owned()),
+            known: known.map(|known| known.title.to_owned()),
             licence: known.map(|known| known.licence.to_owned()),
         }))
     }

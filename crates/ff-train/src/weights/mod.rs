@@ -4,4 +4,4 @@ pub(crate) mod bundled;
 mod init;
 pub mod pretrained;
 
-pub use init::{Init, cached_weights, initialise};
+pub use init::{Init, cached_weights, downloaded, init_is_file, initialise};
