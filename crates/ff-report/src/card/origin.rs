@@ -119,7 +119,7 @@ pub fn recipe(card: &ModelCard) -> String {
             let file = provenance.init.as_deref().map(file_name).unwrap_or_default();
             let licence = weights.licence.as_deref().unwrap_or("not known");
             let known = weights.known.as_ref().map(|known| format!("{known}; ")).unwrap_or_default();
-            format!("{known}file {file}, SHA-256 {}, licence {licence}", weights.sha256)
+            format!("{known}{file}, SHA-256 {}, licence {licence}", weights.sha256)
         }
         None => provenance.init.as_deref().map_or_else(|| UNKNOWN.to_owned(), file_name),
     };
