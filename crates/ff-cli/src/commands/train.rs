@@ -76,8 +76,9 @@ pub struct Args {
     /// Train a run a seed: so many, from --seed on, or these, as 1,7,9.
     #[arg(long, value_name = "N|LIST")]
     seeds: Option<Seeds>,
-    /// Initial weights: auto (pretrained where there are any), pretrained, random, a NAME of `weights --list`, or a FILE.
-    #[arg(long, value_name = "auto|pretrained|random|NAME|FILE", value_parser = NonEmptyStringValueParser::new())]
+    /// Initial weights: auto (pretrained where there are any), pretrained, bundled (in this program), random, a NAME of
+    /// `weights --list`, or a FILE.
+    #[arg(long, value_name = "auto|pretrained|bundled|random|NAME|FILE", value_parser = NonEmptyStringValueParser::new())]
     init: Option<String>,
     /// Train only the projection and the heads.
     #[arg(long)]

@@ -27,6 +27,7 @@ use crate::learner::Length;
 use crate::records::TrainingResult;
 use crate::run::RunDir;
 use crate::trainer::{Observer, Start, train};
+use crate::weights::bundled;
 
 /// Hears what the runs do, and how far they have come together.
 pub trait SeedsObserver: Observer {
@@ -151,6 +152,7 @@ fn of_seed(config: &Config, dir: &SeedsDir, seed: u64) -> Result<Config> {
     let own = RunDir::open(&dir.run_path(seed)).ok();
     match (own, dir.init()) {
         (Some(own), _) => config.model.init = own.config()?.model.init,
+        (None, Some(init)) if init == bundled::NAME => config.model.init = "bundled".to_owned(),
         (None, Some(init)) if init == "random" || Path::new(&init).is_file() => config.model.init = init,
         _ => {}
     }

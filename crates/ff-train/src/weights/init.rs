@@ -54,7 +54,7 @@ pub fn cached_weights(name: &str) -> Option<PathBuf> {
 
 /// Whether `[model] init` names a file, and none of the other things.
 pub fn init_is_file(init: &str) -> bool {
-    !["auto", "pretrained", "random"].contains(&init) && catalogue::find(init).is_none()
+    !["auto", "pretrained", "bundled", "random"].contains(&init) && catalogue::find(init).is_none()
 }
 
 /// Fills the model's backbone as `[model] init` says. What the catalogue knows is a name; a file that is called the same
@@ -72,17 +72,16 @@ pub fn initialise(model: &mut FaceModel, init: &str) -> Result<Init> {
             _ => places.join(", "),
         }
     };
-    if matches!(init, "auto" | "pretrained")
-        && at_hand.is_none()
-        && let Some(bundled) = bundled::weights(model.architecture())
-    {
-        bundled?.fill(weights::Scope::Backbone, model.parameters_mut())?;
-        return Ok(Init::Bundled);
+    if init == "bundled" || (matches!(init, "auto" | "pretrained") && at_hand.is_none()) {
+        if let Some(bundled) = bundled::weights(model.architecture()) {
+            bundled?.fill(weights::Scope::Backbone, model.parameters_mut())?;
+            return Ok(Init::Bundled);
+        }
     }
     let path = match (init, at_hand) {
         ("random", _) => return Ok(Init::Random),
         ("auto", None) => return Ok(Init::RandomForWant(looked_for())),
-        ("pretrained", None) => {
+        ("pretrained", None) | ("bundled", _) => {
             let backbone = model.architecture();
             return Err(Error::NoPretrained { backbone, looked_for: looked_for() });
         }
