@@ -128,7 +128,7 @@ fn training_evaluating_and_exporting_make_cards_and_leave_those_that_somebody_ch
         "| test | 3 | 0 | 0 | 0 |",
         "Kärkkäinen",
         "CC BY 4.0",
-        "| initial weights | torchvision's ResNet34_Weights.IMAGENET1K_V1; resnet34-imagenet, bundled, 8 bits, SHA-256 ",
+        "| initial weights | torchvision's ResNet34\\_Weights.IMAGENET1K\\_V1; resnet34-imagenet, bundled, 8 bits, SHA-256 ",
         "licence BSD-3-Clause |",
         "Article 5(1)(g)",
         "Not made for deciding about a person",
@@ -184,8 +184,7 @@ fn training_evaluating_and_exporting_make_cards_and_leave_those_that_somebody_ch
     let weights = "run/checkpoints/last/model.safetensors";
     assert_exit(&place.train(&["--max-steps", "1", "--init", weights, "--run-dir", "next"]), 0);
     let sha256 = ff_core::files::sha256(&fs::read(place.path(weights)).unwrap());
-    let expected =
-        format!("| initial weights | model.safetensors, SHA-256 {sha256}, licence not known |");
+    let expected = format!("| initial weights | model.safetensors, SHA-256 {sha256}, licence not known |");
     assert!(read(&place.path("next").join(CARD)).contains(&expected));
 
     // Without the mark they are somebody's own.
