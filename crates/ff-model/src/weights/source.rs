@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use ff_core::files::read_within;
 
 use super::fit::{self, FileTensor, LoadReport};
@@ -121,6 +121,23 @@ impl WeightFile {
     /// The heads of the model in the file; none where it is a backbone.
     pub fn heads(&self) -> Vec<HeadSpec> {
         self.labels.as_deref().unwrap_or_default().iter().map(TaskLabels::head).collect()
+    }
+
+    /// What of a model is in the file.
+    pub fn scope(&self) -> Scope {
+        if self.labels.is_some() { Scope::Model } else { Scope::Backbone }
+    }
+
+    /// A model of the file's architecture and heads with its values; where it is a backbone, without heads.
+    ///
+    /// # Errors
+    /// As [`WeightFile::check`].
+    pub fn parameters(&self) -> Result<(Parameters, LoadReport)> {
+        let (scope, heads) = (self.scope(), self.heads());
+        self.check(scope, &heads)?;
+        let mut parameters = Parameters::initialise(self.architecture(), &heads, 0, &Device::Cpu)?;
+        let report = self.fill(scope, &mut parameters)?;
+        Ok((parameters, report))
     }
 
     /// Whether the file fits a model of its architecture with these heads. To be asked before there is one: labels may
