@@ -35,7 +35,7 @@ fn failures_exit_with_1_and_say_what_was_looked_for() {
         (vec!["train", "--splits", "nowhere"], "nowhere"),
         (
             place.train_args(&["--batch-size", "4", "--init", "pretrained", "--backbone", "resnet18"]),
-            "cache/fairface/resnet34.safetensors",
+            "cache/fairface/resnet18.safetensors",
         ),
         (place.train_args(&["--batch-size", "4", "--init", "missing.safetensors"]), "missing.safetensors"),
         (place.train_args(&["--batch-size", "4", "--device", "cuda"]), "--features cuda"),
