@@ -148,6 +148,20 @@ fn eval_embedding_and_logits() {
     }
 }
 
+/// The bundled weights are the test data's in 8 bits: what that costs on real faces.
+#[test]
+fn bundled_weights_give_nearly_the_same_embedding() {
+    let Some(golden) = Golden::load("bundled_weights_give_nearly_the_same_embedding") else { return };
+    let mut model = golden.model(Subject::all()[0]);
+    let bundled = repository().join("data/weights/resnet34-imagenet.safetensors");
+    weights::load(&bundled, weights::Scope::Backbone, model.parameters_mut()).unwrap();
+    let prediction = model.predict(&golden.images_for(&model)).unwrap();
+    let error = relative_error(&prediction.embedding, &golden.tensors["eval.embedding"]);
+    let cosine = smallest_cosine(&prediction.embedding, &golden.tensors["eval.embedding"]);
+    println!("8 bits: eval embedding off by {error:.2e}, smallest cosine {cosine:.6}");
+    assert_within("eval embedding in 8 bits", error, 3e-2);
+}
+
 #[test]
 fn first_step_loss_gradients_and_running_statistics() {
     let Some(golden) = Golden::load("first_step_loss_gradients_and_running_statistics") else { return };

@@ -1,4 +1,4 @@
-//! What ff-model reads: weights. (ONNX files are only written.)
+//! What ff-model reads: weights.
 
 use std::path::Path;
 
@@ -17,6 +17,19 @@ pub fn safetensors(bytes: &[u8]) {
 /// A PyTorch state dict of either format.
 pub fn state_dict(bytes: &[u8]) {
     weights(bytes.to_vec());
+}
+
+/// A network as ONNX, and the same bytes as the graph of one.
+pub fn onnx(bytes: &[u8]) {
+    weights(bytes.to_vec());
+    let mut len = bytes.len();
+    let mut graph = vec![0x08, 0x08, 0x3a];
+    while len >= 0x80 {
+        graph.push((len & 0x7f) as u8 | 0x80);
+        len >>= 7;
+    }
+    graph.push(len as u8);
+    weights([&graph, bytes].concat());
 }
 
 /// A pickle, in both formats around it: storages `0` and `1` have 64 bytes.

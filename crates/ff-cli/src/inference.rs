@@ -1,44 +1,18 @@
-//! What commands that use a trained model share: which model, which images.
+//! What commands that use a trained model share beside the model: which images, where to compute.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
+use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, ValueEnum};
 use ff_data::{Dataset, FaceBox, ImageInput, LoaderConfig};
-use ff_model::Compute;
 use ff_train::infer::{Failure, Trained, TrainedSource, open_trained};
-use ff_train::run::CheckpointName;
 use ff_train::{ConfigBuilder, Preset};
 
-use crate::flags::{ComputeFlags, LimitFlags, recorded_path, settle};
+use crate::flags::{ComputeFlags, LimitFlags, settle};
 use crate::output::alert;
 use crate::ranges::{self, number, whole};
 use crate::{Context, Ending};
-
-/// Which trained model.
-#[derive(Debug, Clone, Args)]
-#[group(skip)]
-pub struct ModelFlags {
-    /// The run folder.
-    #[arg(long, value_name = "DIR", value_parser = recorded_path())]
-    run: Option<PathBuf>,
-    /// Which checkpoint of the run.
-    #[arg(long, value_enum, default_value_t)]
-    checkpoint: CheckpointFlag,
-    /// A model file instead of a run: a checkpoint's model.safetensors, or FairFace's own release.
-    #[arg(long, value_name = "FILE", value_parser = recorded_path())]
-    weights: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum CheckpointFlag {
-    /// The best mean validation accuracy.
-    #[default]
-    Best,
-    /// The newest.
-    Last,
-}
 
 /// Which images, and how fast.
 #[derive(Debug, Clone, Args)]
@@ -88,37 +62,9 @@ impl PaceFlags {
     }
 }
 
-impl ModelFlags {
-    /// The run's folder, if a run was chosen.
-    pub fn run(&self) -> Option<&Path> {
-        self.run.as_deref()
-    }
-
-    /// The name of the run's checkpoint, where it is not the usual one.
-    pub fn other_checkpoint(&self) -> Option<&'static str> {
-        match self.checkpoint {
-            CheckpointFlag::Best => None,
-            CheckpointFlag::Last => Some("last"),
-        }
-    }
-
-    /// Opens the model.
-    pub fn open(&self, compute: &Compute) -> Result<Trained> {
-        let which = match self.checkpoint {
-            CheckpointFlag::Best => CheckpointName::Best,
-            CheckpointFlag::Last => CheckpointName::Last,
-        };
-        let source = match (&self.run, &self.weights) {
-            (Some(dir), _) => TrainedSource::Run { dir: dir.clone(), which },
-            (None, weights) => TrainedSource::Weights(weights.clone().unwrap_or_default()),
-        };
-        Ok(open_trained(&source, compute)?)
-    }
-}
-
 impl ImageFlags {
     /// The model, the images for it, and how to load them; to be called before the first tensor is made.
-    pub fn open(&self, model: &ModelFlags, context: &Context) -> Result<(Trained, Dataset, LoaderConfig)> {
+    pub fn open(&self, model: &TrainedSource, context: &Context) -> Result<(Trained, Dataset, LoaderConfig)> {
         let builder = self.pace.over(ConfigBuilder::new(Preset::Sample, &context.root));
         let config = settle(builder.set("data.image_size", self.image_size))?;
         // What is wrong with the images is told before a model is read.
@@ -132,7 +78,7 @@ impl ImageFlags {
         let images =
             Dataset::unlabelled(inputs)?.with_face_padding(self.padding).with_rules(config.data.rules());
         let loader = LoaderConfig::eval(config.data.batch_size).with_workers(config.data.workers);
-        let trained = model.open(&config.train.compute()?)?;
+        let trained = open_trained(model, &config.train.compute()?)?;
         let image_size = self.image_size.or(trained.image_size).unwrap_or(config.data.image_size);
         Ok((trained, images.with_image_size(image_size)?, loader))
     }

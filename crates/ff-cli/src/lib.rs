@@ -8,6 +8,7 @@ mod commands;
 mod flags;
 mod gates;
 mod inference;
+mod model;
 mod output;
 mod output_file;
 mod ranges;
@@ -106,7 +107,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
         Command::Audit(args) => audit::run(&args, context, json),
         Command::Predict(args) => predict::run(&args, context, json),
         Command::Embed(args) => embed::run(&args, context, json),
-        Command::Weights(args) => weights::run(&args, json),
+        Command::Weights(args) => weights::run(&args, context, json),
         Command::Export(args) => export::run(&args, json),
         Command::Sanity(args) => sanity::run(&args, context, json),
         Command::Summary(args) => summary::run(&args, json),

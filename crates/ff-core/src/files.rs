@@ -142,7 +142,25 @@ pub fn read_within(path: &Path, limit: u64, bytes: &mut Vec<u8>) -> io::Result<(
 
 /// SHA-256 (FIPS 180-4) in lowercase hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut sum = Sha256Sum::default();
+    sum.update(bytes);
+    sum.hex()
+}
+
+/// SHA-256 of bytes that come piece by piece.
+#[derive(Debug, Clone, Default)]
+pub struct Sha256Sum(Sha256);
+
+impl Sha256Sum {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The sum of the bytes so far, in lowercase hexadecimal.
+    pub fn hex(&self) -> String {
+        self.0.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 /// Replaces the folder `path` by one that `fill` writes into: under its name there is the old folder or the new, and

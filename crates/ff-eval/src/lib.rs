@@ -8,6 +8,7 @@
 //!             --EvaluationRecord::new--> a record   and gaps with intervals, calibration, mistakes, suspected labels
 //! two of them --compare--> Comparison               every figure's difference with its interval, McNemar's test
 //! a record or a comparison --Requirement--> Outcome met or not, by how much; junit() for CI
+//! metrics of several runs --over_runs--> FigureOverRuns    mean, deviation, standard error of every figure
 //! ```
 //!
 //! Every sample counts once. A sample whose label is not known ([`ff_core::UNKNOWN`]) does not count for that task,
@@ -58,6 +59,7 @@ pub mod input;
 mod label_errors;
 mod metrics;
 mod mistakes;
+mod over_runs;
 mod per_sample;
 mod predictions;
 mod rates;
@@ -77,6 +79,7 @@ pub use input::{FilePredictions, Join, SchemaFile, Unmatched, read_predictions};
 pub use label_errors::{LabelErrors, Suspect, label_errors};
 pub use metrics::{ConfusionMatrix, ReliabilityBin, Tally, TaskMetrics, softmax};
 pub use mistakes::{Confusion, Mistake, mistakes, top_confusions};
+pub use over_runs::{FigureOverRuns, over_runs};
 pub use per_sample::per_sample_csv;
 pub use predictions::Predictions;
 pub use rates::{ClassCounts, Interval, Rates, wilson};

@@ -40,6 +40,9 @@ pub struct EvaluationSource {
     /// The folder of the checkpoint that predicted, if one of ours did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<PathBuf>,
+    /// Optimiser steps that it had taken: which of a run's checkpoints it was, whatever they are called by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
     /// The file that the predictions are from, if they are from one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predictions: Option<PathBuf>,

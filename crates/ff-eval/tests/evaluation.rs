@@ -279,6 +279,7 @@ fn a_record_is_read_back_as_it_was_written() {
     let Golden { predictions, encoders, .. } = golden();
     let source = EvaluationSource {
         checkpoint: Some("run/checkpoints/best".into()),
+        step: Some(4),
         predictions: None,
         join: None,
         csv: "ff_test.csv".into(),

@@ -16,7 +16,8 @@ use hf_hub::api::Progress;
 use hf_hub::api::sync::{ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
-use crate::{Error, Result, Transfer};
+use crate::explain::{Server, breaks_off, sends_too_much};
+use crate::{Error, MAX_DOWNLOAD, RETRIES, Result, Transfer};
 
 /// A file in a repository of the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,10 +41,7 @@ pub enum RepositoryKind {
     Dataset,
 }
 
-/// Bytes of a download. The largest file that is known here has 250 MB; a hub that sends without end must not fill the disk.
-const MAX_DOWNLOAD: u64 = 4 << 30;
-/// How often a broken transfer is taken up again.
-const RETRIES: usize = 4;
+const HUB: Server<'_> = Server { name: "the hub", mirror: "HF_ENDPOINT" };
 
 /// A file of the hub in the local cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,14 +203,8 @@ impl Failure {
     fn explain(&self, file: &str) -> String {
         match self {
             Self::Api(error) => explain(error, file),
-            Self::Silent(timeout) => format!(
-                "nothing came from the hub for {} s; run it again, it goes on where it stopped; HF_ENDPOINT can name a \
-                 mirror",
-                timeout.as_secs()
-            ),
-            Self::TooLong(bytes) => {
-                format!("expected a file of at most {MAX_DOWNLOAD} bytes, found one of {bytes} or more")
-            }
+            Self::Silent(timeout) => HUB.is_silent(*timeout),
+            Self::TooLong(bytes) => sends_too_much(MAX_DOWNLOAD, *bytes),
             Self::BadAnswer => {
                 "the hub's answer is none of a hub; look at HF_ENDPOINT and proxies, or try again later"
                     .to_owned()
@@ -223,9 +215,6 @@ impl Failure {
 
 /// What happened, and what to do about it.
 fn explain(error: &ApiError, file: &str) -> String {
-    let offline = |error: &dyn std::fmt::Display| {
-        format!("the hub cannot be reached ({error}); HF_ENDPOINT can name a mirror")
-    };
     match error {
         error if is_bad_part(error) => {
             "what was left of an earlier download could not be continued, and was deleted; run it again"
@@ -239,12 +228,9 @@ fn explain(error: &ApiError, file: &str) -> String {
                 "the hub refuses ({status}): the repository does not exist, is private or gated; check the name, or set \
                  HF_TOKEN to a token that may read it"
             ),
-            ureq::Error::StatusCode(status) => format!("the hub answered {status}; try again later"),
-            error => offline(error),
+            error => HUB.failed(error),
         },
-        ApiError::TooManyRetries(last) => format!(
-            "the connection broke again and again, last with: {last}; run it again, it goes on where it stopped"
-        ),
+        ApiError::TooManyRetries(last) => breaks_off(last),
         error => error.to_string(),
     }
 }

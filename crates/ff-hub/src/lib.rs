@@ -3,7 +3,10 @@
 //! The only crate that opens a connection. It knows where things lie and what they are known by, not what is in them:
 //! tensors are ff-model's, tables ff-data's.
 
+pub mod address;
+pub mod catalogue;
 mod error;
+mod explain;
 pub mod fairface;
 pub mod hub;
 
@@ -17,3 +20,9 @@ pub struct Transfer {
     /// Bytes of the file.
     pub total: u64,
 }
+
+/// Bytes of a download. The largest file that is known here has 250 MB; a server that sends without end must not fill the
+/// disk.
+const MAX_DOWNLOAD: u64 = 4 << 30;
+/// How often a broken transfer is taken up again.
+const RETRIES: usize = 4;

@@ -30,6 +30,14 @@ pub enum Error {
         /// What was expected and what was found.
         message: String,
     },
+    /// Not an ONNX file, or one of another network.
+    #[error("{}: not a ResNet in ONNX that can be read: {message}", path.display())]
+    Onnx {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        message: String,
+    },
     /// The labels in a model file's metadata are none.
     #[error("{}: labels in the metadata: {message}", path.display())]
     BadLabels {

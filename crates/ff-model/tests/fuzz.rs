@@ -10,4 +10,5 @@ fn weights_of_any_bytes_are_read_or_refused() {
     mutate::run("safetensors", model::safetensors);
     mutate::run("state_dict", model::state_dict);
     mutate::run("pickle", model::pickle);
+    mutate::run("onnx", model::onnx);
 }

@@ -3,11 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use ff_model::weights::{self, Scope};
-use ff_model::{Architecture, Compute, Engine, Error, FaceModel, HeadSpec, Parameters};
+use ff_model::weights::{self, Scope, WeightFile};
+use ff_model::{Architecture, Compute, Engine, Error, FaceModel, HeadSpec, Parameters, TaskLabels};
+use safetensors::Dtype;
 use tempfile::TempDir;
 
 fn parameters(seed: u64) -> Parameters {
@@ -242,7 +243,7 @@ fn files_that_are_no_weights_are_refused_with_their_cause() {
             file(&b("F32", "[4294967296,4294967296]", 8, 16), 16),
             "b: expected more than there can be bytes for shape [4294967296, 4294967296] of F32, found 8",
         ),
-        (file(&b("BOOL", "[8]", 8, 16), 16), "b: expected type F32, F16 or BF16, found BOOL"),
+        (file(&b("BOOL", "[8]", 8, 16), 16), "b: expected type F32, F16, BF16 or I8 with scales, found BOOL"),
         (file(&b("F32", "[2]", 8, 16), 20), "expected 16 bytes of tensors, found 20"),
     ] {
         assert_eq!(read(&bytes).unwrap_err(), expected);
@@ -258,7 +259,7 @@ fn what_is_no_regular_file_is_not_read() {
     for (path, kind) in [
         (pipe.as_path(), "a pipe, socket or device"),
         (dir.path(), "a folder"),
-        (std::path::Path::new("/dev/zero"), "a pipe, socket or device"),
+        (Path::new("/dev/zero"), "a pipe, socket or device"),
     ] {
         let message = weights::load(path, Scope::Backbone, &mut parameters(2)).unwrap_err().to_string();
         assert_eq!(message, format!("{}: expected a regular file, found {kind}", path.display()));
@@ -334,7 +335,7 @@ fn torchvisions_resnet18_is_told_by_its_names() {
     let (original, mut tensors) = resnet18();
     tensors.insert("fc.bias".into(), Tensor::zeros(1000, DType::F32, &Device::Cpu).unwrap());
     let (_dir, path) = save(&tensors);
-    let file = weights::WeightFile::read(&path).unwrap();
+    let file = WeightFile::read(&path).unwrap();
     assert_eq!(file.architecture(), Architecture::Resnet18);
     file.check(Scope::Backbone, &[]).unwrap();
     let mut loaded = Parameters::initialise(Architecture::Resnet18, &[], 6, &Device::Cpu).unwrap();
@@ -399,4 +400,106 @@ fn a_backbone_alone_does_not_open_as_a_model() {
     assert!(matches!(error, Error::NoHeads { .. }), "{error}");
     let converted = weights::convert(&path).unwrap();
     assert!(converted.bytes == fs_err::read(&path).unwrap(), "what needs no change keeps its bytes");
+}
+
+/// Values and statistics by name.
+fn named(parameters: &Parameters) -> HashMap<String, Tensor> {
+    parameters.named().unwrap().into_iter().collect()
+}
+
+#[test]
+fn eight_bits_keep_every_weight_to_half_a_step_of_its_channel_and_all_else_whole() {
+    let saved = parameters(3);
+    // A channel of zeros, and one of values that 8 bits of the tensor's largest would round to nothing.
+    let entry = saved.layout().get("backbone.layer2.0.conv1.weight").unwrap();
+    let (offset, len) = (entry.offset, entry.len() / 128);
+    saved.values().slice_set(&Tensor::zeros(len, DType::F32, &Device::Cpu).unwrap(), 0, offset).unwrap();
+    let tiny = Tensor::arange(0f32, len as f32, &Device::Cpu).unwrap().affine(1e-9, 0.0).unwrap();
+    saved.values().slice_set(&tiny, 0, offset + len).unwrap();
+    let labels: Vec<TaskLabels> = [("age", 9), ("gender", 2), ("race", 5)]
+        .map(|(task, n)| TaskLabels {
+            task: ff_core::Schema::fairface().task(task).unwrap().clone(),
+            labels: (0..n).map(|i| format!("{i}")).collect(),
+        })
+        .into();
+    let bytes = weights::compact(&saved, &labels).unwrap();
+    assert_eq!(bytes, weights::compact(&saved, &labels).unwrap(), "equal models, equal bytes");
+    let whole = weights::serialise(&saved, ("labels", "{}".into())).unwrap();
+    assert!(bytes.len() * 100 < whole.len() * 26, "{} of {}", bytes.len(), whole.len());
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("compact.safetensors");
+    fs_err::write(&path, &bytes).unwrap();
+    let (opened, found) = FaceModel::open(&path, &Compute::cpu(Engine::Reference)).unwrap();
+    assert_eq!(found, labels);
+    let (saved, opened) = (named(&saved), named(opened.parameters()));
+    for (name, tensor) in &saved {
+        let [expected, found] =
+            [tensor, &opened[name]].map(|t| t.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+        if tensor.rank() == 1 {
+            assert_eq!(expected, found, "{name}");
+            continue;
+        }
+        if name.contains("backbone.conv1") || name.contains("layer1") {
+            assert!(
+                expected.iter().zip(&found).all(|(a, b)| (a - b).abs() <= a.abs() / 2048.0 + 6e-8),
+                "{name}"
+            );
+            continue;
+        }
+        let len = expected.len() / tensor.dim(0).unwrap();
+        for (expected, found) in expected.chunks(len).zip(found.chunks(len)) {
+            let largest = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
+            let bound = largest / 127.0 * 0.5001;
+            assert!(expected.iter().zip(found).all(|(a, b)| (a - b).abs() <= bound), "{name}: {largest}");
+        }
+    }
+    // What was in 8 bits once stays what it is.
+    let again = weights::compact(&WeightFile::read(&path).unwrap().parameters().unwrap().0, &labels);
+    assert_eq!(bytes, again.unwrap());
+}
+
+#[test]
+fn a_backbone_in_eight_bits_is_read_wherever_weights_are() {
+    let bytes = weights::compact(&resnet18().0, &[]).unwrap();
+    let file = WeightFile::parse(Path::new("resnet18.safetensors"), bytes.clone()).unwrap();
+    assert_eq!((file.kind(), file.architecture()), (weights::Kind::Backbone, Architecture::Resnet18));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("resnet18.safetensors");
+    fs_err::write(&path, &bytes).unwrap();
+    let converted = weights::convert(&path).unwrap();
+    assert_eq!(converted.bytes, bytes, "it needs no change");
+    let read = weights::read_tensors(&path).unwrap();
+    assert_eq!(read["layer4.0.conv1.weight"].dtype(), DType::F32);
+    assert!(read.keys().all(|name| !name.ends_with(".scale")));
+}
+
+#[test]
+fn eight_bits_without_scales_that_fit_are_refused_by_name() {
+    let name = "layer1.0.conv1.weight";
+    let codes = |codes: Vec<i8>, shape: &[usize]| {
+        (Dtype::I8, shape.to_vec(), codes.into_iter().map(|c| c as u8).collect::<Vec<u8>>())
+    };
+    let floats = |values: &[f32], shape: &[usize]| {
+        (Dtype::F32, shape.to_vec(), values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())
+    };
+    let sound = || codes(vec![1; 4], &[2, 2]);
+    for (weight, scale, expected) in [
+        (sound(), None, "expected scales of its 2 output channels beside it"),
+        (sound(), Some(floats(&[1.0], &[1])), "expected scales of shape [2] in F32, found [1]"),
+        (sound(), Some(codes(vec![1, 1], &[2])), "expected scales of its 2 output channels beside it"),
+        (sound(), Some(floats(&[1.0, 0.0], &[2])), "expected scales that are finite and above 0, found 0"),
+        (sound(), Some(floats(&[f32::NAN, 1.0], &[2])), "finite and above 0, found NaN"),
+        (codes(vec![-128; 4], &[2, 2]), Some(floats(&[1.0, 1.0], &[2])), "from -127 to 127, found -128"),
+        (codes(vec![1], &[]), Some(floats(&[1.0], &[1])), "found a scalar"),
+    ] {
+        let mut tensors = vec![(name.to_owned(), weight)];
+        tensors.extend(scale.map(|scale| (format!("{name}.scale"), scale)));
+        let views = tensors.iter().map(|(name, (dtype, shape, bytes))| {
+            (name, safetensors::tensor::TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+        });
+        let bytes = safetensors::serialize(views, None).unwrap();
+        let message = WeightFile::parse(Path::new("x"), bytes).unwrap_err().to_string();
+        assert!(message.contains(name) && message.contains(expected), "{expected}: {message}");
+    }
 }

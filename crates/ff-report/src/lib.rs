@@ -1,8 +1,10 @@
-//! Pages that people look at: a run, an evaluation, an audit of data. One file each, without scripts, which needs no
+//! Pages that people look at: a run, runs of several seeds, an evaluation, an audit of data. One file each, without scripts, which needs no
 //! network and can be mailed.
 //!
 //! ```text
 //! run folder ----------> run::RunReport ---------------> report.html, report.json
+//!                              +--> card::ModelCard ----> MODEL_CARD.md
+//! SeedsRecord ---------> seeds::SeedsPage -------------> seeds.html        |
 //! EvaluationRecord ----> evaluation::EvaluationPage ---> a page            |
 //! Comparison ----------> comparison::ComparisonPage ---> a page            |
 //! ff_data::audit ------> data::DataAuditPage ----------> a page            |
@@ -13,7 +15,8 @@
 //!
 //! What is shown was computed elsewhere; here it only gets its form. All HTML and SVG is made by `maud`, which escapes
 //! whatever is put in: nothing that a file says becomes markup. Numbers get their form in [`numbers`] alone. `page`,
-//! `charts` and `numbers` know none of the pages, and of the pages only a run's knows another, the evaluation's.
+//! `charts` and `numbers` know none of the pages, and of the pages only a run's knows another, the evaluation's; the
+//! card knows a run's report.
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -30,6 +33,7 @@
 //! # }
 //! ```
 
+mod card;
 mod charts;
 mod comparison;
 mod data;
@@ -38,10 +42,13 @@ mod evaluation;
 pub mod numbers;
 mod page;
 mod run;
+mod seeds;
 mod thumbnails;
 
+pub use card::{CardFile, MODEL_CARD, ModelCard, ModelFile};
 pub use comparison::{ComparisonPage, compared};
 pub use data::DataAuditPage;
 pub use error::{Error, Result};
 pub use evaluation::{EvaluationPage, NamedEvaluation};
 pub use run::{Bucket, Provenance, RunReport, Spread, TaskSummary, Written};
+pub use seeds::SeedsPage;

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
+use ff_model::Architecture;
+
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What to tell somebody who has no pretrained weights.
-pub const HOW_TO_GET_WEIGHTS: &str = "run `fairface weights` once to download them (in the repository `cargo xtask weights`), or pass a file \
-     as --init FILE, or start from random weights with --init random";
+pub const HOW_TO_GET_WEIGHTS: &str = "run `fairface weights` once to download them (in the repository `cargo xtask weights`; with a name after \
+     it for another backbone than resnet34), or pass a file as --init FILE, or start from random weights with --init random";
 
 /// Everything that can go wrong while training and evaluating.
 #[derive(Debug, thiserror::Error)]
@@ -60,9 +62,22 @@ pub enum Error {
         found: usize,
     },
     /// `--init pretrained` without weights at hand.
-    #[error("no pretrained weights: looked for {looked_for}; {how}", how = HOW_TO_GET_WEIGHTS)]
+    #[error("no pretrained weights of {backbone}: looked for {looked_for}; {how}", how = HOW_TO_GET_WEIGHTS)]
     NoPretrained {
+        /// The backbone, of which none are bundled.
+        backbone: Architecture,
         /// The places tried.
+        looked_for: String,
+    },
+    /// A model that is asked for by name and has not been downloaded.
+    #[error(
+        "no model {name} on this machine: looked for {looked_for}; run `fairface weights {name}` once to download it \
+             (in the repository `cargo xtask weights {name}`)"
+    )]
+    NotDownloaded {
+        /// What it is called.
+        name: &'static str,
+        /// The place tried.
         looked_for: String,
     },
     /// Something could not be fetched from the network.

@@ -3,13 +3,14 @@
 //! ```text
 //! config -> setup: model, loaders -> feed -> learner (loss, optim) -> run (checkpoints, records)
 //!                                        trainer: epochs of steps, evaluations, resuming; tells an observer
+//!                                        seeds: a run a seed, their figures together
 //! run or file -> infer: predictions, embeddings
 //! ```
 //!
 //! [`config::Config`] says what to do, [`trainer::train`] does it and writes a run folder, [`sanity`] proves that the
 //! pieces work. Nothing here prints or draws: an [`Observer`] may. Modules stand in the order in which they know each
 //! other: [`records`], [`position`], [`mixing`], [`loss`], [`optim`], [`config`], [`weights`], [`feed`], [`learner`], [`run`],
-//! [`setup`], [`infer`], [`trainer`], [`sanity`].
+//! [`setup`], [`infer`], [`trainer`], [`seeds`], [`sanity`].
 
 pub mod config;
 mod error;
@@ -24,6 +25,7 @@ pub mod position;
 pub mod records;
 pub mod run;
 pub mod sanity;
+pub mod seeds;
 pub mod setup;
 pub mod trainer;
 pub mod weights;
@@ -31,4 +33,10 @@ pub mod weights;
 pub use config::{Config, ConfigBuilder, Preset};
 pub use error::{Error, HOW_TO_GET_WEIGHTS, Result};
 pub use records::TrainingResult;
+pub use seeds::train_seeds;
 pub use trainer::{Observer, Start, train};
+
+/// The notebook that this project grew from, in this project's words: what stands there compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/notebook.md")]
+struct Notebook;

@@ -7,7 +7,8 @@ use anyhow::{Result, ensure};
 use clap::ArgGroup;
 use ff_train::infer::Predictor;
 
-use crate::inference::{ImageFlags, ModelFlags, report};
+use crate::inference::{ImageFlags, report};
+use crate::model::ModelFlags;
 use crate::output::{self, note};
 use crate::output_file::{ForceFlag, Kind, OutputFile};
 use crate::{Context, Ending};
@@ -16,9 +17,10 @@ use crate::{Context, Ending};
 ///
 /// The file has one tensor, `embeddings` (N,512) f32, and the images' names as a JSON array under `files` in its
 /// metadata, in the same order. Images are given as to `predict`; one that is missing or broken is named on stderr and
-/// left out, and the exit code is then 1. Without any good image nothing is written.
+/// left out, and the exit code is then 1. Without any good image nothing is written. Without --model, --run and --weights
+/// the model is FairFace's own, which `weights fairface` downloads once.
 #[derive(Debug, clap::Args)]
-#[command(group = ArgGroup::new("model").args(["run", "weights"]).required(true))]
+#[command(group = ArgGroup::new("trained").args(["model", "run", "weights"]))]
 #[command(after_help = "Examples:\n  \
     embed --run runs/train-001 faces/ --out faces.safetensors\n  \
     embed --weights fairface.safetensors val.csv --images fairface --out val.safetensors")]
@@ -36,7 +38,8 @@ pub struct Args {
 
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let out = OutputFile::claim(&args.out, Kind::Embeddings, args.force)?;
-    let (trained, images, loader) = args.images.open(&args.model, context)?;
+    let (trained, images, loader) = args.images.open(&args.model.source()?, context)?;
+    let model = trained.path.clone();
     let mut predictor = Predictor::new(trained);
     let bar = output::progress(images.len() as u64, "[{bar:30}] {pos}/{len} {per_sec} eta {eta}");
     let clock = Instant::now();
@@ -52,7 +55,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     if json {
         let path = out.path().display().to_string();
         output::print_json(&serde_json::json!({
-            "path": path, "n": n, "dim": dim, "images_per_s": images_per_s, "failed": failed,
+            "path": path, "model": model, "n": n, "dim": dim, "images_per_s": images_per_s, "failed": failed,
         }))?;
     } else {
         output::say!("{}", out.path().display());

@@ -1,6 +1,7 @@
 //! `predict`: what a model says about faces in images.
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -8,7 +9,8 @@ use clap::{ArgGroup, ValueEnum};
 use ff_train::infer::{FacePrediction, Failure, Predictor, TaskPrediction, fairface_csv};
 use serde::Serialize;
 
-use crate::inference::{ImageFlags, ModelFlags, report};
+use crate::inference::{ImageFlags, report};
+use crate::model::ModelFlags;
 use crate::output::{self, note, percent};
 use crate::{Context, Ending};
 
@@ -18,10 +20,13 @@ use crate::{Context, Ending};
 /// with the columns x, y, w, h. The box is widened by --padding and squared, as FairFace's crops were made; what lies
 /// outside the photo is black.
 ///
+/// Without --model, --run and --weights the model is FairFace's own, which `weights fairface` downloads once.
+///
 /// An image that is missing or broken is named on stderr and does not stop the others; the exit code is then 1.
 #[derive(Debug, clap::Args)]
-#[command(group = ArgGroup::new("model").args(["run", "weights"]).required(true))]
+#[command(group = ArgGroup::new("trained").args(["model", "run", "weights"]))]
 #[command(after_help = "Examples:\n  \
+    predict face.jpg                                          FairFace's own model, after `weights fairface`\n  \
     predict --run runs/train-001 face.jpg                     one crop\n  \
     predict --run runs/train-001 faces/ 'more/**/*.png'       folders and patterns\n  \
     predict --weights fairface.safetensors --format csv val.csv --images fairface > out.csv\n  \
@@ -50,6 +55,7 @@ enum Format {
 
 #[derive(Debug, Serialize)]
 struct PredictionSummary {
+    model: PathBuf,
     n: usize,
     images_per_s: f64,
     predictions: Vec<FacePrediction>,
@@ -57,7 +63,8 @@ struct PredictionSummary {
 }
 
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
-    let (trained, images, loader) = args.images.open(&args.model, context)?;
+    let (trained, images, loader) = args.images.open(&args.model.source()?, context)?;
+    let model = trained.path.clone();
     let mut predictor = Predictor::new(trained);
     let bar = output::progress(images.len() as u64, "[{bar:30}] {pos}/{len} {per_sec} eta {eta}");
     if !json && matches!(args.format, Format::Csv) {
@@ -82,7 +89,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let images_per_s = n as f64 / seconds;
     note!("{n} images in {seconds:.2} s, {images_per_s:.1} images/s; {} failed", failed.len());
     if json {
-        output::print_json(&PredictionSummary { n, images_per_s, predictions, failed })?;
+        output::print_json(&PredictionSummary { model, n, images_per_s, predictions, failed })?;
     }
     Ok(ending)
 }

@@ -1,21 +1,24 @@
-//! `train`: from splits and images to a run folder.
+//! `train`: from splits and images to a run folder, or to one a seed.
 
-use std::path::PathBuf;
+mod seeds;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use ff_model::Architecture;
-use ff_report::RunReport;
 use ff_train::optim::schedule::ScheduleKind;
 use ff_train::records::{EpochRecord, StepRecord};
 use ff_train::run::RunDir;
+use ff_train::seeds::Seeds;
 use ff_train::trainer::{Observer, RunStart};
 use ff_train::weights::Init;
 use ff_train::{ConfigBuilder, Start};
 use indicatif::ProgressBar;
 
+use super::report::renew;
 use crate::flags::{ComputeFlags, DataFlags, PresetFlag, backbone, recorded_path, settle};
 use crate::output::{self, alert, fixed, grouped, note, percent};
 use crate::ranges::{self, number, whole};
@@ -24,17 +27,21 @@ use crate::{Context, Ending};
 /// Train a model: without arguments, on the bundled sample.
 ///
 /// Writes a run folder (configuration, metrics as JSON lines, CSV and TensorBoard events, report.html,
-/// checkpoints/last and checkpoints/best) and prints the validation accuracy of every task. Ctrl-C finishes the step, writes checkpoints/last and exits with
+/// MODEL_CARD.md, checkpoints/last and checkpoints/best) and prints the validation accuracy of every task. Ctrl-C finishes the step, writes checkpoints/last and exits with
 /// 130; --resume goes on from there, or after a crash or kill, and gives the same result as a run that never stopped.
 ///
 /// Settings are layered: defaults < --preset < --config FILE < flags. Every flag has a key in the file; the file has
 /// many more: class weights, label smoothing, mixup, layer-wise rates, moving average, early stopping.
+///
+/// --seeds trains the same several times and says how much of every figure is luck of the seed: mean, standard deviation
+/// and standard error of the last epoch's validation. Each run has a folder of its own in the one of them all.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-    train                                        the sample, from pretrained weights if they are at hand\n  \
+    train                                        the sample, from ImageNet weights\n  \
     train --init model.safetensors --epochs 3    from torchvision's or timm's weights\n  \
     train --preset fairface --device cuda        the full data set on a GPU\n  \
     train --lr 3e-4 --schedule cosine            another recipe; more keys in a --config FILE\n  \
+    train --seeds 5                              five seeds from 42 on, into runs/seeds-001/seed-42 and so on\n  \
     train --resume --run-dir runs/train-001      go on after Ctrl-C, a crash or a kill")]
 pub struct Args {
     /// A named set of defaults.
@@ -43,10 +50,11 @@ pub struct Args {
     /// A TOML file of settings, as a run folder's config.toml.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The run folder [default: the next runs/train-NNN].
+    /// The run folder [default: the next runs/train-NNN; with --seeds runs/seeds-NNN].
     #[arg(long, value_name = "DIR", value_parser = recorded_path())]
     run_dir: Option<PathBuf>,
-    /// Go on from a checkpoint of --run-dir, with the settings that it was started with and the flags given now.
+    /// Go on from a checkpoint of --run-dir, with the settings that it was started with and the flags given now; of
+    /// several seeds, finish those that are not.
     #[arg(long, requires = "run_dir", conflicts_with_all = ["config", "preset"])]
     resume: bool,
     /// Which checkpoint to go on from: last, best or step-N.
@@ -65,8 +73,12 @@ pub struct Args {
     /// Seed of initial values, order, augmentation and dropout.
     #[arg(long, value_name = "S", value_parser = whole::<u64>(ranges::SEED))]
     seed: Option<u64>,
-    /// Initial weights: auto (pretrained if at hand), pretrained, random, or a safetensors FILE.
-    #[arg(long, value_name = "auto|pretrained|random|FILE", value_parser = NonEmptyStringValueParser::new())]
+    /// Train a run a seed: so many, from --seed on, or these, as 1,7,9.
+    #[arg(long, value_name = "N|LIST")]
+    seeds: Option<Seeds>,
+    /// Initial weights: auto (pretrained where there are any), pretrained, bundled (in this program), random, a NAME of
+    /// `weights --list`, or a FILE.
+    #[arg(long, value_name = "auto|pretrained|bundled|random|NAME|FILE", value_parser = NonEmptyStringValueParser::new())]
     init: Option<String>,
     /// Train only the projection and the heads.
     #[arg(long)]
@@ -84,8 +96,10 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
-    let builder = match (&args.run_dir, args.resume) {
-        (Some(dir), true) => ConfigBuilder::from_config(&RunDir::open(dir)?.config()?),
+    let resumed_seeds = seeds::open(args)?;
+    let builder = match (&resumed_seeds, &args.run_dir, args.resume) {
+        (Some(dir), ..) => ConfigBuilder::from_config(&dir.settings()?),
+        (None, Some(dir), true) => ConfigBuilder::from_config(&RunDir::open(dir)?.config()?),
         _ => ConfigBuilder::new(args.preset.into(), &context.root),
     };
     let builder = match &args.config {
@@ -119,6 +133,9 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     })
     .context("cannot listen for Ctrl-C")?;
 
+    if let Some(dir) = resumed_seeds.map_or_else(|| seeds::create(args, &config), |dir| Ok(Some(dir)))? {
+        return seeds::train(&config, &dir, &stop, context, json);
+    }
     let start = if args.resume { Start::Resume(args.checkpoint.clone()) } else { Start::Fresh };
     let outcome = ff_train::train(&config, start, &mut Display::default(), &stop)?;
     if json {
@@ -140,15 +157,13 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         }
         output::say!("run folder {}", outcome.run_dir.display());
     }
-    if outcome.interrupted {
-        alert!(
-            "stopped; go on with: {} train --resume --run-dir {}",
-            context.program,
-            outcome.run_dir.display()
-        );
-        return Ok(Ending::Interrupted);
-    }
-    Ok(Ending::Success)
+    Ok(if outcome.interrupted { interrupted(context, &outcome.run_dir) } else { Ending::Success })
+}
+
+/// Says how to go on.
+fn interrupted(context: &Context, run_dir: &Path) -> Ending {
+    alert!("stopped; go on with: {} train --resume --run-dir {}", context.program, run_dir.display());
+    Ending::Interrupted
 }
 
 /// Shows a run: a bar on a terminal, lines elsewhere, and its page, which every epoch renews.
@@ -213,9 +228,13 @@ impl Observer for Display {
                     note!("        set aside, as the backbone has no use for it: {}", set_aside.join(", "));
                 }
             }
+            Some(init @ Init::Bundled) => note!("weights {init}"),
             Some(Init::Random) => note!("weights random, as asked"),
             Some(Init::RandomForWant(places)) => {
-                tracing::warn!("no pretrained weights in {places}: STARTING FROM RANDOM WEIGHTS");
+                let backbone = config.model.backbone;
+                tracing::warn!(
+                    "no pretrained weights of {backbone} in {places}: STARTING FROM RANDOM WEIGHTS"
+                );
                 tracing::warn!("accuracy will be near chance; {}", ff_train::HOW_TO_GET_WEIGHTS);
             }
             None => note!("weights resumed at step {}", found.position.step),
@@ -272,7 +291,7 @@ impl Observer for Display {
 
     fn epoch(&mut self, epoch: &EpochRecord) {
         // A run does not die of a page that nobody may read.
-        if let Some(Err(e)) = self.run_dir.as_ref().map(|run_dir| RunReport::read(run_dir)?.write()) {
+        if let Some(Err(e)) = self.run_dir.as_ref().map(renew) {
             tracing::warn!("no report: {e}");
         }
         let line = format!(

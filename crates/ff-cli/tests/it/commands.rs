@@ -34,8 +34,8 @@ fn failures_exit_with_1_and_say_what_was_looked_for() {
     for (args, expected) in [
         (vec!["train", "--splits", "nowhere"], "nowhere"),
         (
-            place.train_args(&["--batch-size", "4", "--init", "pretrained"]),
-            "cache/fairface/resnet34.safetensors",
+            place.train_args(&["--batch-size", "4", "--init", "pretrained", "--backbone", "resnet18"]),
+            "cache/fairface/resnet18.safetensors",
         ),
         (place.train_args(&["--batch-size", "4", "--init", "missing.safetensors"]), "missing.safetensors"),
         (place.train_args(&["--batch-size", "4", "--device", "cuda"]), "--features cuda"),
@@ -65,17 +65,42 @@ fn summary_counts_the_parameters() {
     assert_eq!(shallow["trainable_params"], 21_556_562 - 21_284_672);
 }
 
+/// Where neither `FAIRFACE_WEIGHTS` nor the cache has any, the program's own weights are those of its file in the
+/// repository; a backbone that it has none of starts from random ones, which nobody can overlook.
+#[test]
+fn training_starts_from_the_weights_that_the_program_carries() {
+    let place = Workplace::new();
+    let first_model = |name: &str, args: &[&str]| {
+        let run = [&["--max-steps", "1", "--freeze-backbone", "--run-dir", name][..], args].concat();
+        let output = place.train(&run);
+        assert_exit(&output, 0);
+        (fs::read(place.path(name).join("checkpoints/step-0/model.safetensors")).unwrap(), stderr(&output))
+    };
+    let file = sample().with_file_name("weights").join("resnet34-imagenet.safetensors");
+    let (by_file, said) = first_model("by-file", &["--init", file.to_str().unwrap()]);
+    assert!(said.contains("weights/resnet34-imagenet.safetensors"), "{said}");
+    for init in ["auto", "pretrained"] {
+        let (bundled, said) = first_model(init, &["--init", init]);
+        assert!(said.contains("weights resnet34-imagenet, bundled, 8 bits"), "{said}");
+        assert!(bundled == by_file, "{init}");
+    }
+    let (random, said) = first_model("random", &["--init", "random"]);
+    assert!(said.contains("weights random, as asked") && random != by_file, "{said}");
+    let (_, said) = first_model("resnet18", &["--backbone", "resnet18"]);
+    assert!(said.contains("STARTING FROM RANDOM WEIGHTS"), "{said}");
+}
+
 /// Also the invariant that the project is built on: stopped and resumed is the same bytes as never stopped.
 #[test]
 fn train_writes_a_run_that_resumes_exactly_and_evaluates() {
     let place = Workplace::new();
     let whole = place.train(&["--epochs", "2", "--run-dir", "whole", "--json"]);
     assert_exit(&whole, 0);
-    assert!(stderr(&whole).contains("STARTING FROM RANDOM WEIGHTS"), "{}", stderr(&whole));
+    assert!(stderr(&whole).contains("weights resnet34-imagenet, bundled"), "{}", stderr(&whole));
     let outcome = json(&whole);
     assert_eq!(
         (&outcome["steps"], &outcome["epochs"], &outcome["init"]),
-        (&4.into(), &2.into(), &"random".into())
+        (&4.into(), &2.into(), &"resnet34-imagenet, bundled, 8 bits".into())
     );
     assert!(outcome["images_per_s"].as_f64().unwrap() > 0.0 && outcome["train_loss"].as_f64().unwrap() > 0.0);
     for task in ["age", "gender", "race"] {

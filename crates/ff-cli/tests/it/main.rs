@@ -5,6 +5,7 @@
 
 #[cfg(unix)]
 mod arguments;
+mod card;
 mod chromium;
 mod commands;
 mod evaluate;

@@ -223,7 +223,8 @@ fn bare_surroundings_are_told_or_not_needed() {
         assert_exit(&bare(args).output().unwrap(), 0);
     }
     // Without a home there is no place for weights: the message names what is missing.
-    let output = bare(&place.train_args(&["--batch-size", "4", "--init", "pretrained"])).output().unwrap();
+    let resnet18 = ["--batch-size", "4", "--init", "pretrained", "--backbone", "resnet18"];
+    let output = bare(&place.train_args(&resnet18)).output().unwrap();
     assert_exit(&output, 1);
     assert!(stderr(&output).contains("FAIRFACE_WEIGHTS"), "{}", stderr(&output));
 }

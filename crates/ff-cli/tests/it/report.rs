@@ -7,10 +7,10 @@ use ff_core::{Encoders, LabelEncoder, PerTask, Schema, Task};
 use ff_eval::{
     Bootstrap, ConfusionMatrix, EvaluationRecord, EvaluationSource, Predictions, Settings, TaskMetrics,
 };
-use ff_report::{EvaluationPage, RunReport};
+use ff_report::{EvaluationPage, ModelCard, RunReport};
 use ff_train::machine::Machine;
 use ff_train::records::{EpochRecord, Record, Seconds, StepRecord};
-use ff_train::run::{CheckpointName, RunDir};
+use ff_train::run::{CheckpointName, DataRecord, RunDir, SplitRecord};
 use ff_train::{ConfigBuilder, Preset};
 use fs_err as fs;
 use serde_json::Value;
@@ -20,15 +20,17 @@ use crate::chromium::{Chromium, Shown};
 use crate::workplace::{assert_exit, json, sample, stderr};
 
 /// A label that would break a page which did not escape it.
-const HOSTILE: &str = "<script>alert('&')</script>";
+pub const HOSTILE: &str = "<script>alert('&')</script>";
 
 /// A run folder without a model: a run of 3 epochs as its records tell it.
-fn run_folder(steps_per_epoch: u64) -> (TempDir, RunDir) {
+pub fn run_folder(steps_per_epoch: u64) -> (TempDir, RunDir) {
     let dir = tempfile::tempdir().unwrap();
     let run = RunDir::create(Some(&dir.path().join("fixture")), "train").unwrap();
     let config =
         ConfigBuilder::new(Preset::Sample, Path::new("")).set("train.epochs", Some(3)).resolve().unwrap();
-    run.describe(&config, "random", &Machine::look(), &encoders()).unwrap();
+    let split = SplitRecord { rows: 7, unknown: per_task([0, 1, 2]) };
+    let data = DataRecord { train: split.clone(), val: split.clone(), test: split, fairface: false };
+    run.describe(&config, "random", None, &Machine::look(), &encoders(), &data).unwrap();
     let mut lines = String::new();
     for epoch in 1..=3 {
         for step in (epoch - 1) * steps_per_epoch + 1..=epoch * steps_per_epoch {
@@ -101,7 +103,7 @@ fn confusion(n_classes: usize) -> ConfusionMatrix {
 
 /// Writes an evaluation of 120 of the sample's faces into the run: everything right, but for every other gender among
 /// the faces labelled Black.
-fn evaluate(run: &RunDir, name: &str) {
+pub fn evaluate(run: &RunDir, name: &str) {
     let encoders = encoders();
     let rows = fs::read_to_string(sample().join("splits/ff_val.csv")).unwrap();
     let files: Vec<String> =
@@ -134,7 +136,7 @@ fn evaluate(run: &RunDir, name: &str) {
     record.write(&EvaluationRecord::path(run.path(), name)).unwrap();
 }
 
-fn fairface(args: &[&str]) -> Output {
+pub fn fairface(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_fairface")).args(args).env_remove("RUST_LOG").output().unwrap()
 }
 
@@ -338,6 +340,12 @@ fn no_damaged_value_of_a_record_is_a_panic() {
         fs::write(&audit, damaged.to_string()).unwrap();
         report_or_named(&run, "val.json");
     });
+    fs::write(&audit, record.to_string()).unwrap();
+    let origin = run.path().join("run.json");
+    damage(&serde_json::from_slice(&fs::read(&origin).unwrap()).unwrap(), 1, |damaged| {
+        fs::write(&origin, damaged.to_string()).unwrap();
+        report_or_named(&run, ".json"); // its own, or that of records that fit it no more
+    });
 }
 
 fn report_or_named(run: &RunDir, file: &str) {
@@ -345,6 +353,8 @@ fn report_or_named(run: &RunDir, file: &str) {
         Ok(report) => {
             let page = report.html();
             assert!(!page.contains("NaN") && !page.contains("\"inf"), "{page}");
+            let card = ModelCard::of_run(&report).markdown();
+            assert!(!card.contains("NaN") && !card.contains(": null"), "{card}");
         }
         Err(e) => assert!(e.to_string().contains(file), "{e}"),
     }

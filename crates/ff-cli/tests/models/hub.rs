@@ -1,4 +1,4 @@
-//! `weights` against a hub of the test's own: an HTTP server on this machine, as good or as bad as the test wants it.
+//! `weights` against a hub, or a server of releases, of the test's own: an HTTP server on this machine, as good or as bad as the test wants it.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::support::{Workplace, assert_exit, text};
 
 /// ResNet-34 under torchvision's names, in bf16 to be small.
-fn weights() -> &'static [u8] {
+pub fn weights() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
     BYTES.get_or_init(|| {
         let named = Parameters::initialise(Architecture::Resnet34, &[], 1, &Device::Cpu)
@@ -31,15 +31,15 @@ fn weights() -> &'static [u8] {
 
 /// How a hub behaves.
 #[derive(Clone)]
-struct Behaviour {
+pub struct Behaviour {
     /// The SHA-256 that it announces.
-    announced: String,
+    pub announced: String,
     /// Bytes after which it breaks the connection.
-    cut_after: usize,
+    pub cut_after: usize,
     /// A status that it answers everything with, if not the file.
-    status: Option<&'static str>,
+    pub status: Option<&'static str>,
     /// Whether it keeps connections open when it has nothing more to say.
-    silent: bool,
+    pub silent: bool,
 }
 
 impl Default for Behaviour {
@@ -49,17 +49,17 @@ impl Default for Behaviour {
 }
 
 /// A request: its path, the first byte that it asks for, its `Authorization`.
-type Request = (String, usize, Option<String>);
+pub type Request = (String, usize, Option<String>);
 
-struct Hub {
-    address: String,
+pub struct Hub {
+    pub address: String,
     behaviour: Arc<Mutex<Behaviour>>,
-    requests: Arc<Mutex<Vec<Request>>>,
+    pub requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Hub {
     /// Serves until the process ends.
-    fn start(behaviour: Behaviour) -> Self {
+    pub fn start(behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let behaviour = Arc::new(Mutex::new(behaviour));
@@ -80,12 +80,12 @@ impl Hub {
         hub
     }
 
-    fn become_(&self, behaviour: Behaviour) {
+    pub fn become_(&self, behaviour: Behaviour) {
         *self.behaviour.lock().unwrap() = behaviour;
     }
 
     /// First bytes that were asked for, beyond the first look at the file.
-    fn starts(&self) -> Vec<usize> {
+    pub fn starts(&self) -> Vec<usize> {
         self.requests.lock().unwrap().iter().map(|r| r.1).collect()
     }
 
@@ -94,9 +94,10 @@ impl Hub {
         self.run(place, &["weights", "--json", "--source", "tests/resnet34"])
     }
 
-    fn run(&self, place: &Workplace, args: &[&str]) -> Output {
+    pub fn run(&self, place: &Workplace, args: &[&str]) -> Output {
         let mut command = place.command(args);
-        command.env("HF_ENDPOINT", &self.address).env("HF_TOKEN", "hf_secret").output().unwrap()
+        command.env("HF_ENDPOINT", &self.address).env("FAIRFACE_MIRROR", &self.address);
+        command.env("HF_TOKEN", "hf_secret").output().unwrap()
     }
 }
 
@@ -115,7 +116,8 @@ fn answer(
             .find_map(|line| line.split_once(": ").filter(|(n, _)| n.eq_ignore_ascii_case(name)));
         found.map(|(_, value)| value.to_owned())
     };
-    let range = header("range").unwrap();
+    // The hub's client always asks for a range.
+    let range = header("range").unwrap_or("bytes=0-".to_owned());
     let (start, end) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
     let start: usize = start.parse().unwrap();
     let path = first.split(' ').nth(1).unwrap().to_owned();
@@ -143,7 +145,7 @@ fn answer(
 }
 
 #[track_caller]
-fn assert_says(output: &Output, expected: &[&str]) {
+pub fn assert_says(output: &Output, expected: &[&str]) {
     assert_exit(output, 1);
     let stderr = text(&output.stderr);
     for part in expected {
@@ -212,10 +214,12 @@ fn a_damaged_file_is_refused_and_not_kept() {
 #[test]
 fn other_weights_under_the_default_name_are_refused_whatever_the_hub_announces() {
     let (place, hub) = (Workplace::new(), Hub::start(Behaviour::default()));
-    for _ in 0..2 {
+    for args in
+        [&["weights"][..], &["weights", "resnet34"], &["weights", "--source", "timm/resnet34.tv_in1k"]]
+    {
         let n_requests = hub.starts().len();
         assert_says(
-            &hub.run(&place, &["weights"]),
+            &hub.run(&place, args),
             &[
                 "timm/resnet34.tv_in1k: expected torchvision's ResNet34_Weights.IMAGENET1K_V1",
                 "8abaab25a84b4ad5394a17c69494ebbffc241cbf9c2700e4e31777a950865714",

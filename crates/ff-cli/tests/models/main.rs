@@ -6,6 +6,7 @@
 
 mod hub;
 mod interop;
+mod names;
 mod own_tasks;
 mod predict;
 mod support;

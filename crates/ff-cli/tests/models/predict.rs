@@ -117,6 +117,11 @@ fn a_run_and_its_model_file_predict_the_same_and_export_gives_the_file_back() {
     let by_run = place.json(&[&["predict", "faces", "--json"], &which[..]].concat());
     let by_file = place.json(&["predict", "faces", "--json", "--weights", checkpoint]);
     assert_eq!(by_run["predictions"], by_file["predictions"]);
+    for model in [&["--model", "run", "--checkpoint", "last"][..], &["--model", checkpoint]] {
+        let found = place.json(&[&["predict", "faces", "--json"], model].concat());
+        assert_eq!(found["predictions"], by_file["predictions"], "{model:?}");
+        assert!(found["model"].as_str().unwrap().starts_with("run/checkpoints/"), "{found}");
+    }
     assert_eq!(by_run["predictions"][0]["race"]["probabilities"].as_object().unwrap().len(), 7);
 
     let export = ["export", "--format", "safetensors", "--out", "out.safetensors", "--json"];
@@ -151,7 +156,7 @@ fn misuse_says_what_was_expected() {
     let place = Workplace::new().with_model().with_faces(1);
     let backbone = sample().join("README.md").to_string_lossy().into_owned();
     for (args, code, expected) in [
-        (vec!["predict", "faces"], 2, "--run <DIR>"),
+        (vec!["export", "--format", "onnx", "--out", "x.onnx"], 2, "--run <DIR>"),
         (predict(&[]), 2, "<IMAGES>..."),
         (predict(&["faces", "--crop", "1,2,3"]), 2, "expected x,y,w,h in pixels"),
         (predict(&["faces", "--padding", "-1"]), 2, "--padding"),

@@ -31,9 +31,13 @@ impl Workplace {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fairface"));
         command.args(args).current_dir(self.dir.path());
         command.env("XDG_CACHE_HOME", self.path("cache")).env("HF_HOME", self.path("hub"));
-        for name in ["FAIRFACE_WEIGHTS", "HF_ENDPOINT", "HF_TOKEN", "RUST_LOG", "http_proxy", "HTTP_PROXY"] {
+        let proxies = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
+        for name in ["FAIRFACE_WEIGHTS", "FAIRFACE_MIRROR", "HF_ENDPOINT", "HF_TOKEN", "RUST_LOG"] {
             command.env_remove(name);
         }
+        proxies.into_iter().for_each(|name| {
+            command.env_remove(name);
+        });
         command
     }
 

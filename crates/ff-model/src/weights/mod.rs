@@ -1,13 +1,15 @@
 //! Weights in and out of files, under torchvision's names, with every misfit reported by name.
 //!
 //! Whatever the format, a file is first brought to one set of names ([`WeightFile`]), and then goes through the same
-//! checks: it is checked whole before a single value changes. Reading accepts f32, f16 and bf16; writing is
-//! safetensors in f32.
+//! checks: it is checked whole before a single value changes. Reading accepts f32, f16, bf16 and 8 bits with scales;
+//! writing is safetensors in f32, or [`compact`]ed to 8 bits.
 
 mod archive;
+mod compact;
 mod fairface;
 mod fit;
 mod labels;
+mod onnx;
 mod pickle;
 mod source;
 mod state_dict;
@@ -17,13 +19,14 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use ff_core::files::sha256;
+use safetensors::View;
 
 pub use fit::LoadReport;
 pub use labels::{TaskLabels, labels_metadata};
 pub use source::{Kind, WeightFile, read_tensors};
 
 use crate::layout::BACKBONE_PREFIX;
-use crate::{Error, Parameters, Result};
+use crate::{Architecture, Error, Parameters, Result};
 
 /// Which tensors a file must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +53,9 @@ pub fn load(path: &Path, scope: Scope, parameters: &mut Parameters) -> Result<Lo
 pub fn serialise(parameters: &Parameters, metadata: (&str, String)) -> Result<Vec<u8>> {
     let (key, value) = &metadata;
     let entries = [(*key, value.as_str())].into_iter().chain(parameters.architecture().metadata());
-    to_safetensors(parameters.named()?, &entries.collect::<Vec<_>>())
+    let on_cpu = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(&Device::Cpu)?));
+    let tensors = parameters.named()?.into_iter().map(on_cpu).collect::<Result<Vec<_>>>()?;
+    to_safetensors(tensors, &entries.collect::<Vec<_>>())
 }
 
 /// A file of weights as this project keeps it.
@@ -60,6 +65,8 @@ pub struct Converted {
     pub bytes: Vec<u8>,
     /// What the original was.
     pub kind: Kind,
+    /// The backbone in it.
+    pub architecture: Architecture,
     /// Tensors in it, statistics included.
     pub tensors: usize,
     /// Parameters in it.
@@ -75,11 +82,8 @@ pub struct Converted {
 /// As [`load`].
 pub fn convert(path: &Path) -> Result<Converted> {
     let file = WeightFile::read(path)?;
-    let heads = file.heads();
-    let scope = if heads.is_empty() { Scope::Backbone } else { Scope::Model };
-    file.check(scope, &heads)?;
-    let mut parameters = Parameters::initialise(file.architecture(), &heads, 0, &Device::Cpu)?;
-    let report = file.fill(scope, &mut parameters)?;
+    let (parameters, report) = file.parameters()?;
+    let scope = file.scope();
     let params = match scope {
         Scope::Backbone => parameters.layout().backbone().len(),
         Scope::Model => parameters.layout().len(),
@@ -87,22 +91,48 @@ pub fn convert(path: &Path) -> Result<Converted> {
     let bytes = match (file.original(), file.labels()) {
         (Some(bytes), _) => bytes.to_vec(),
         (None, Some(labels)) => serialise(&parameters, labels_metadata(labels))?,
-        (None, None) => {
-            let named = parameters.named()?.into_iter();
-            let backbone = named.filter_map(|(n, t)| Some((n.strip_prefix(BACKBONE_PREFIX)?.to_owned(), t)));
-            to_safetensors(backbone.collect(), &[])?
-        }
+        (None, None) => to_safetensors(named(&parameters, scope)?, &[])?,
     };
     let backbone_sha256 = backbone_sha256(&parameters)?;
-    Ok(Converted { bytes, kind: file.kind(), tensors: report.loaded, params, backbone_sha256 })
+    let (kind, architecture) = (file.kind(), file.architecture());
+    Ok(Converted { bytes, kind, architecture, tensors: report.loaded, params, backbone_sha256 })
 }
 
-fn backbone_sha256(parameters: &Parameters) -> Result<String> {
-    let mut named = parameters.named()?;
+/// As [`serialise`], in 8 bits: a scale an output channel of every convolution and linear layer, but the first ones in
+/// f16, and all else in f32. It is a quarter as long, and whatever reads weights reads it. Without labels it is the
+/// backbone alone, under torchvision's names.
+pub fn compact(parameters: &Parameters, labels: &[TaskLabels]) -> Result<Vec<u8>> {
+    let scope = if labels.is_empty() { Scope::Backbone } else { Scope::Model };
+    let mut stored = Vec::new();
+    for (name, tensor) in named(parameters, scope)? {
+        stored.extend(compact::store(name, tensor)?);
+    }
+    let labels = (scope == Scope::Model).then(|| labels_metadata(labels));
+    let metadata = labels.iter().map(|(key, value)| (*key, value.as_str()));
+    let metadata: Vec<_> = metadata.chain(parameters.architecture().metadata()).collect();
+    to_safetensors(stored.iter().map(|(name, tensor)| (name, tensor)), &metadata)
+}
+
+/// The tensors of a whole model, or of a backbone under torchvision's names.
+fn named(parameters: &Parameters, scope: Scope) -> Result<Vec<(String, Tensor)>> {
+    let named = parameters.named()?.into_iter();
+    Ok(match scope {
+        Scope::Model => named.collect(),
+        Scope::Backbone => {
+            named.filter_map(|(n, t)| Some((n.strip_prefix(BACKBONE_PREFIX)?.to_owned(), t))).collect()
+        }
+    })
+}
+
+/// SHA-256 of a backbone's tensors: [`Converted::backbone_sha256`].
+///
+/// # Errors
+/// The device does not give its values.
+pub fn backbone_sha256(parameters: &Parameters) -> Result<String> {
+    let mut named = named(parameters, Scope::Backbone)?;
     named.sort_by(|(a, _), (b, _)| a.cmp(b));
     let mut bytes = Vec::new();
     for (name, tensor) in named {
-        let Some(name) = name.strip_prefix(BACKBONE_PREFIX) else { continue };
         bytes.extend(format!("{name} {:?}\n", tensor.dims()).into_bytes());
         let values: Vec<f32> = tensor.flatten_all()?.to_vec1()?;
         bytes.extend(values.into_iter().flat_map(f32::to_le_bytes));
@@ -110,9 +140,10 @@ fn backbone_sha256(parameters: &Parameters) -> Result<String> {
     Ok(sha256(&bytes))
 }
 
-fn to_safetensors(tensors: Vec<(String, Tensor)>, metadata: &[(&str, &str)]) -> Result<Vec<u8>> {
-    let on_cpu = |(name, t): (String, Tensor)| Ok((name, t.to_device(&Device::Cpu)?));
-    let tensors: Vec<(String, Tensor)> = tensors.into_iter().map(on_cpu).collect::<Result<_>>()?;
+fn to_safetensors<N: AsRef<str> + Ord + std::fmt::Display, V: View>(
+    tensors: impl IntoIterator<Item = (N, V)>,
+    metadata: &[(&str, &str)],
+) -> Result<Vec<u8>> {
     let mut bytes = safetensors::serialize(tensors, None)
         .map_err(|e| Error::Safetensors { path: "model.safetensors".into(), message: e.to_string() })?;
     if !metadata.is_empty() {

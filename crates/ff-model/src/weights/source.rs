@@ -1,18 +1,19 @@
 //! A file of weights in whatever format, brought to this network's names.
 //!
-//! Formats are told by content, never by the file's extension: safetensors, and PyTorch state dicts as `torch.save`
-//! writes them. Names are torchvision's with or without `backbone.`; a `module.` that `DataParallel` left is dropped.
+//! Formats are told by content, never by the file's extension: safetensors, PyTorch state dicts as `torch.save` writes
+//! them, and ONNX. Names are torchvision's with or without `backbone.`; a `module.` that `DataParallel` left is dropped.
 //!
 //! A file may come from a stranger. Nothing in it is run, and reading takes no more memory than twice its length and
-//! 100 MB: see the limits in `tensor_file.rs`, `pickle.rs` and `state_dict.rs`.
+//! 100 MB: see the limits in `tensor_file.rs`, `pickle.rs`, `state_dict.rs` and `onnx/message.rs`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use ff_core::files::read_within;
 
 use super::fit::{self, FileTensor, LoadReport};
+use super::onnx::{OnnxFile, is_onnx};
 use super::tensor_file::TensorFile;
 use super::{Scope, TaskLabels, fairface, labels, state_dict};
 use crate::architecture::{Architecture, METADATA_KEY};
@@ -49,7 +50,8 @@ impl WeightFile {
     /// Reads a file. Whether it fits a model is [`WeightFile::check`]'s to say.
     ///
     /// # Errors
-    /// Neither safetensors nor a PyTorch state dict, or too long; labels in the metadata that are none.
+    /// Neither safetensors nor a PyTorch state dict nor a ResNet in ONNX, or too long; labels in the metadata that are
+    /// none.
     pub fn read(path: &Path) -> Result<Self> {
         Self::parse(path, read_bytes(path)?)
     }
@@ -121,6 +123,23 @@ impl WeightFile {
         self.labels.as_deref().unwrap_or_default().iter().map(TaskLabels::head).collect()
     }
 
+    /// What of a model is in the file.
+    pub fn scope(&self) -> Scope {
+        if self.labels.is_some() { Scope::Model } else { Scope::Backbone }
+    }
+
+    /// A model of the file's architecture and heads with its values; where it is a backbone, without heads.
+    ///
+    /// # Errors
+    /// As [`WeightFile::check`].
+    pub fn parameters(&self) -> Result<(Parameters, LoadReport)> {
+        let (scope, heads) = (self.scope(), self.heads());
+        self.check(scope, &heads)?;
+        let mut parameters = Parameters::initialise(self.architecture(), &heads, 0, &Device::Cpu)?;
+        let report = self.fill(scope, &mut parameters)?;
+        Ok((parameters, report))
+    }
+
     /// Whether the file fits a model of its architecture with these heads. To be asked before there is one: labels may
     /// be many.
     ///
@@ -146,7 +165,8 @@ impl WeightFile {
     }
 }
 
-/// Every tensor of a safetensors file or PyTorch state dict under its name in the file, in its own type.
+/// Every tensor of a safetensors file or PyTorch state dict under its name in the file, in its own type; of a network in
+/// ONNX under the name that it has here.
 ///
 /// No code from a pickle is run.
 ///
@@ -174,6 +194,13 @@ struct Contents {
 
 impl Contents {
     fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self> {
+        if is_onnx(&bytes) {
+            let bad = |message: String| Error::Onnx { path: path.to_owned(), message };
+            let file = OnnxFile::parse(&bytes).map_err(bad)?;
+            let labels = file.metadata(labels::KEY).map(|json| labels::from_json(path, json)).transpose()?;
+            let (architecture, tensors) = file.network(labels.as_deref()).map_err(bad)?;
+            return Ok(Self { tensors, labels, architecture: Some(architecture), safetensors: None });
+        }
         if !state_dict::is_state_dict(&bytes) {
             let file = TensorFile::parse(&bytes)
                 .map_err(|message| Error::Safetensors { path: path.to_owned(), message })?;

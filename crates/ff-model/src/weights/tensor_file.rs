@@ -11,6 +11,8 @@ use safetensors::tensor::TensorInfo;
 use serde::Deserialize;
 use serde::de::{Error as _, MapAccess, Visitor};
 
+use super::compact::{self, SCALE};
+
 /// Bytes of a header. This network's is 20 KB; JSON takes about ten times its length in memory while it is read.
 const MAX_HEADER: usize = 4 << 20;
 
@@ -40,21 +42,31 @@ impl TensorFile {
         let Header { mut tensors, metadata } =
             serde_json::from_slice(header).map_err(|e| format!("expected a header in JSON, found: {e}"))?;
         tensors.sort_by_key(|(_, info)| info.data_offsets);
-        let mut named = BTreeMap::new();
-        let mut end = 0;
+        let (mut named, mut in_8_bits, mut end) = (BTreeMap::new(), Vec::new(), 0);
         for (name, info) in tensors {
-            let tensor = read(&info, &mut end, data).map_err(|problem| format!("{name}: {problem}"))?;
+            let bytes = next_bytes(&info, &mut end, data).map_err(|problem| format!("{name}: {problem}"))?;
+            if info.dtype == compact::DTYPE {
+                in_8_bits.push((name, info.shape, bytes));
+                continue;
+            }
+            let tensor = read(&info, bytes).map_err(|problem| format!("{name}: {problem}"))?;
             named.insert(name, tensor);
         }
         if end < data.len() {
             return Err(format!("expected {end} bytes of tensors, found {}", data.len()));
         }
+        for (name, shape, codes) in in_8_bits {
+            let scales = named.remove(&format!("{name}{SCALE}"));
+            let weight = compact::dequantise(codes, &shape, scales.as_ref())
+                .map_err(|problem| format!("{name}: {problem}"))?;
+            named.insert(name, weight);
+        }
         Ok(Self { tensors: named, metadata })
     }
 }
 
-/// The next tensor, whose bytes begin at `end`, which is moved behind them.
-fn read(info: &TensorInfo, end: &mut usize, data: &[u8]) -> Result<Tensor, String> {
+/// The bytes of the next tensor, which begin at `end`; that is moved behind them.
+fn next_bytes<'a>(info: &TensorInfo, end: &mut usize, data: &'a [u8]) -> Result<&'a [u8], String> {
     let TensorInfo { dtype, shape, data_offsets } = info;
     let (begin, until) = *data_offsets;
     if begin > until {
@@ -71,11 +83,12 @@ fn read(info: &TensorInfo, end: &mut usize, data: &[u8]) -> Result<Tensor, Strin
     let bytes = data.get(begin..until).ok_or_else(|| {
         format!("expected its bytes up to {until}, found the file's end at {}: cut off", data.len())
     })?;
-    let dtype = match DType::try_from(*dtype) {
-        Ok(dtype) if is_read(dtype) => dtype,
-        _ => return Err(format!("expected type F32, F16 or BF16, found {dtype:?}")),
+    let size = match DType::try_from(*dtype) {
+        Ok(dtype) if is_read(dtype) => dtype.size_in_bytes(),
+        _ if *dtype == compact::DTYPE => size_of::<i8>(),
+        _ => return Err(format!("expected type F32, F16, BF16 or I8 with scales, found {dtype:?}")),
     };
-    let n_bytes = shape.iter().try_fold(dtype.size_in_bytes(), |n, &dim| n.checked_mul(dim));
+    let n_bytes = shape.iter().try_fold(size, |n, &dim| n.checked_mul(dim));
     if n_bytes != Some(bytes.len()) {
         let n_bytes = n_bytes.map_or_else(|| "more than there can be".to_owned(), |n| n.to_string());
         return Err(format!(
@@ -84,7 +97,12 @@ fn read(info: &TensorInfo, end: &mut usize, data: &[u8]) -> Result<Tensor, Strin
         ));
     }
     *end = until;
-    Tensor::from_raw_buffer(bytes, dtype, shape, &Device::Cpu).map_err(|e| e.to_string())
+    Ok(bytes)
+}
+
+fn read(info: &TensorInfo, bytes: &[u8]) -> Result<Tensor, String> {
+    let dtype = DType::try_from(info.dtype).map_err(|e| e.to_string())?;
+    Tensor::from_raw_buffer(bytes, dtype, &info.shape, &Device::Cpu).map_err(|e| e.to_string())
 }
 
 /// Types of tensors that this network has, or that may stand beside them.

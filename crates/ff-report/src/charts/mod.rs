@@ -1,10 +1,11 @@
-//! A few honest charts as SVG: lines, bars from zero, heat maps.
+//! A few honest charts as SVG: lines, bars from zero, dots, heat maps.
 //!
 //! Each has its axes, units and labels in the picture, an accessible title, and a read-out on every mark. They are made
 //! for a width of 360 CSS pixels, a phone's, and grow with their place. Colours are classes of `style.css`, so that
 //! they follow the reader's light or dark; nothing is told by colour alone.
 
 mod bars;
+mod dots;
 mod heat;
 mod line;
 mod ticks;
@@ -14,6 +15,7 @@ use std::fmt;
 use maud::{Markup, html};
 
 pub use bars::{Bar, BarChart};
+pub use dots::{DotChart, DotRow};
 pub use heat::HeatMap;
 pub use line::{Line, LineChart, Marker, Point, Stroke};
 pub use ticks::Unit;

@@ -42,8 +42,12 @@ pub fn findings(evaluation: &NamedEvaluation) -> Vec<String> {
     found
 }
 
+/// The columns of [`NamedEvaluation::gap_rows`].
+pub const GAP_COLUMNS: [&str; 7] =
+    ["", "worst group", "best group", "difference", "ratio", "demographic parity", "equalized odds"];
+
 /// How far the groups lie apart, a row a grouping and task.
-pub fn gaps(evaluation: &NamedEvaluation) -> Markup {
+pub fn gap_rows(evaluation: &NamedEvaluation) -> Vec<Vec<String>> {
     let record = &evaluation.record;
     // Where there are small groups, the comparison of the others is the one that says something.
     let comparable = |d: &&Disparities| {
@@ -64,12 +68,15 @@ pub fn gaps(evaluation: &NamedEvaluation) -> Markup {
             ]
         })
     });
-    let rows: Vec<_> = rows.collect();
+    rows.collect()
+}
+
+/// How far the groups lie apart.
+pub fn gaps(evaluation: &NamedEvaluation) -> Markup {
+    let (rows, record) = (gap_rows(evaluation), &evaluation.record);
     if rows.is_empty() {
         return html! {};
     }
-    let header =
-        ["", "worst group", "best group", "difference", "ratio", "demographic parity", "equalized odds"];
     html! {
         h3 { "How far groups lie apart" }
         p {
@@ -78,7 +85,7 @@ pub fn gaps(evaluation: &NamedEvaluation) -> Markup {
             " are left out where two others remain. Brackets: 95 % of " (grouped(u64::from(record.bootstrap.resamples)))
             " resamples."
         }
-        (table(&header, &rows))
+        (table(&GAP_COLUMNS, &rows))
     }
 }
 
@@ -131,13 +138,13 @@ fn bar(group: &GroupMetrics, task: &TaskName) -> Bar {
     }
 }
 
-/// The crossed groups with the lowest accuracy.
-pub fn worst_intersections(evaluation: &NamedEvaluation) -> Markup {
+/// The columns of [`NamedEvaluation::intersection_rows`].
+pub const INTERSECTION_COLUMNS: [&str; 5] = ["", "group", "n", "accuracy", "95 % interval"];
+
+/// The crossed groups with the lowest accuracy, at most [`N_WORST`] a task.
+pub fn intersection_rows(evaluation: &NamedEvaluation) -> Vec<Vec<String>> {
     let groups = evaluation.record.evaluation.groups.iter();
     let crossed: Vec<&GroupMetrics> = groups.filter(|group| !is_single(&group.by) && !group.small).collect();
-    if crossed.is_empty() {
-        return html! {};
-    }
     let rows = evaluation.tasks().flat_map(|task| {
         let mut worst: Vec<_> =
             crossed.iter().filter(|group| !is_made_by(&group.by, task)).copied().collect();
@@ -146,11 +153,19 @@ pub fn worst_intersections(evaluation: &NamedEvaluation) -> Markup {
         worst.truncate(N_WORST);
         worst.into_iter().map(move |group| row(group, task))
     });
-    let rows: Vec<_> = rows.collect();
+    rows.collect()
+}
+
+/// The crossed groups with the lowest accuracy.
+pub fn worst_intersections(evaluation: &NamedEvaluation) -> Markup {
+    let rows = intersection_rows(evaluation);
+    if rows.is_empty() {
+        return html! {};
+    }
     html! {
         h3 { "Intersections with the lowest accuracy" }
         p { "Of " (SMALL_GROUP) " images or more, at most " (N_WORST) " a task." }
-        (table(&["", "group", "n", "accuracy", "95 % interval"], &rows))
+        (table(&INTERSECTION_COLUMNS, &rows))
     }
 }
 
@@ -188,7 +203,7 @@ pub fn confusions(evaluation: &NamedEvaluation) -> Markup {
 }
 
 /// The groups by one attribute each, attribute after attribute.
-fn single_groupings(evaluation: &NamedEvaluation) -> impl Iterator<Item = &[GroupMetrics]> {
+pub fn single_groupings(evaluation: &NamedEvaluation) -> impl Iterator<Item = &[GroupMetrics]> {
     evaluation
         .record
         .evaluation

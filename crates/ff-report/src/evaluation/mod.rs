@@ -17,11 +17,12 @@ use std::path::Path;
 
 use ff_core::TaskName;
 use ff_core::files::write_atomic;
-use ff_eval::ConfusionMatrix;
-use ff_eval::{EvaluationRecord, TestTimeAugmentation};
+use ff_eval::{ConfusionMatrix, EvaluationRecord, GroupMetrics, TestTimeAugmentation};
 use fs_err as fs;
 use maud::{Markup, html};
 use serde::Serialize;
+
+pub(crate) use groups::{GAP_COLUMNS, INTERSECTION_COLUMNS};
 
 use crate::Result;
 use crate::charts::{Color, HeatMap};
@@ -111,6 +112,21 @@ impl NamedEvaluation {
     /// What is worth a word at the top of a page; each begins with what it is about.
     pub(crate) fn findings(&self) -> Vec<String> {
         groups::findings(self)
+    }
+
+    /// How far the groups lie apart, under [`GAP_COLUMNS`].
+    pub(crate) fn gap_rows(&self) -> Vec<Vec<String>> {
+        groups::gap_rows(self)
+    }
+
+    /// The crossed groups with the lowest accuracy, under [`INTERSECTION_COLUMNS`].
+    pub(crate) fn intersection_rows(&self) -> Vec<Vec<String>> {
+        groups::intersection_rows(self)
+    }
+
+    /// The groups by one attribute each, attribute after attribute.
+    pub(crate) fn single_groupings(&self) -> impl Iterator<Item = &[GroupMetrics]> {
+        groups::single_groupings(self)
     }
 
     /// Adds the faces that are shown.

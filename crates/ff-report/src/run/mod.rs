@@ -67,13 +67,13 @@ pub struct RunReport {
     /// Class ids a task, in the order to show them: ages from young to old.
     pub display_order: PerTask<Vec<usize>>,
     #[serde(skip)]
-    encoders: Encoders,
+    pub(crate) encoders: Encoders,
     #[serde(skip)]
     thumbnails: Thumbnails,
     #[serde(skip)]
     config_text: String,
     #[serde(skip)]
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 /// Where a report was written.

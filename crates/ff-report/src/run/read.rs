@@ -5,6 +5,7 @@ use std::path::Path;
 use ff_core::text::list;
 use ff_core::{Encoders, PerTask, Schema};
 use ff_train::records::{EpochRecord, Record, StepRecord};
+use ff_train::run::{DataRecord, InitRecord};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -21,6 +22,8 @@ pub struct Provenance {
     pub seed: Option<u64>,
     /// Where the initial weights came from: `random` or a file.
     pub init: Option<String>,
+    /// The file that they came in, if they are from one.
+    pub init_weights: Option<InitRecord>,
     /// This project's version.
     pub version: Option<String>,
     /// The machine, as it was found.
@@ -29,6 +32,8 @@ pub struct Provenance {
     pub labels: Option<PerTask<Vec<String>>>,
     /// The tasks, with their columns and orders.
     pub tasks: Option<Schema>,
+    /// Rows and labels.
+    pub data: Option<DataRecord>,
 }
 
 /// Reads `run.json`; a run without one has an unknown provenance.

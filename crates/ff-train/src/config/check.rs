@@ -5,7 +5,6 @@ use std::ops::RangeInclusive;
 use ff_core::text;
 use ff_model::{DeviceSpec, Engine, Precision};
 
-use super::keys::nearest;
 use super::{Config, Criterion, TrainConfig, ranges};
 use crate::{Error, Result};
 
@@ -78,7 +77,7 @@ pub fn check(config: &Config) -> Result<()> {
     not_negative("data.cutmix", data.cutmix)?;
     let one_of = |key: &str, name: &str| {
         let names: Vec<String> = tasks.names().map(ToString::to_string).collect();
-        let near = nearest(name, names.iter().map(String::as_str));
+        let near = text::nearest(name, names.iter().map(String::as_str));
         let hint = near.map_or(String::new(), |near| format!(": did you mean {near}?"));
         let message = format!("expected a task: {}, found {name}{hint}", text::either(&names));
         let known = tasks.task(name).is_ok();

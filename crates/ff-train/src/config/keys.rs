@@ -3,6 +3,7 @@
 //! What a user writes is strict: an unknown key or a value of another kind is an error that names the key. A run's own
 //! file may be of another version: what it has too much is set aside.
 
+use ff_core::text::nearest;
 use toml::{Table, Value};
 
 use super::{Config, RunConfig};
@@ -146,33 +147,6 @@ fn join(prefix: &str, name: &str) -> String {
     if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") }
 }
 
-/// The name that is the fewest slips away, if they are few for its length.
-pub(super) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let close = names.map(|known| (slips(name, known), known));
-    let (n, known) = close.min_by_key(|(slips, _)| *slips)?;
-    (n <= 1.max(known.chars().count() / 3)).then_some(known)
-}
-
-/// Letters to add, drop, change, or swap with their neighbour, to get from one word to another (the optimal string
-/// alignment distance).
-fn slips(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().collect());
-    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut least = change.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,19 +173,6 @@ mod tests {
             keys.sort_unstable();
             fields.retain(|field| *field != "?" && *field != section);
             assert_eq!(fields, keys, "[{section}]");
-        }
-    }
-
-    #[test]
-    fn slips_are_counted_as_people_make_them() {
-        for (a, b, n) in [
-            ("epoch", "epochs", 1),
-            ("trian", "train", 1),
-            ("", "lr", 2),
-            ("lr", "lr", 0),
-            ("seeed", "seed", 1),
-        ] {
-            assert_eq!(slips(a, b), n, "{a} {b}");
         }
     }
 }

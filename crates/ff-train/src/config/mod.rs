@@ -133,7 +133,7 @@ pub struct ModelConfig {
     /// `resnet18` or `resnet34`.
     #[serde(default)]
     pub backbone: Architecture,
-    /// `auto`, `pretrained`, `random`, or a safetensors file.
+    /// `auto`, `pretrained`, `bundled`, `random`, a name of the catalogue, or a safetensors file.
     pub init: String,
     /// Dropout rate after the shared projection.
     pub dropout: f64,

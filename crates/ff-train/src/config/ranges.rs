@@ -20,6 +20,8 @@ pub const MAX_FILE_MIB: RangeInclusive<u64> = 1..=1 << 20;
 pub const STEPS: RangeInclusive<u64> = 1..=1_000_000_000_000;
 /// Seeds: TOML's whole numbers have a sign.
 pub const SEED: RangeInclusive<u64> = 0..=i64::MAX as u64;
+/// Seeds that are trained one after the other into one folder.
+pub const SEEDS: RangeInclusive<u64> = 1..=1000;
 /// Learning rates: about what f32 holds. A rate that is too high is for the run to notice.
 pub const LEARNING_RATE: RangeInclusive<f64> = 1e-38..=1e39;
 /// Resamples of a bootstrap.

@@ -17,6 +17,8 @@ pub struct Trained {
     pub encoders: Encoders,
     /// The checkpoint's folder or the file that it came from.
     pub path: PathBuf,
+    /// Optimiser steps that it has taken, as far as that is known: files do not say it.
+    pub step: Option<u64>,
     /// Height and width of the images that it was trained on, as far as that is known: files do not say it.
     pub image_size: Option<usize>,
 }
@@ -54,10 +56,11 @@ pub fn open_trained(source: &TrainedSource, compute: &Compute) -> Result<Trained
             let checkpoint = run.open_checkpoint(*which)?;
             let config = run.config()?;
             let image_size = Some(config.data.image_size);
-            let encoders = checkpoint.state()?.encoders;
+            let state = checkpoint.state()?;
+            let (encoders, step) = (state.encoders, Some(state.position.step));
             let mut model = FaceModel::new(config.model.backbone, &heads(&encoders), compute, 0)?;
             checkpoint.load_model(&mut model)?;
-            Ok(Trained { model, encoders, path: checkpoint.path().to_owned(), image_size })
+            Ok(Trained { model, encoders, path: checkpoint.path().to_owned(), step, image_size })
         }
         TrainedSource::Weights(path) => {
             let (model, labels) = FaceModel::open(path, compute)?;
@@ -71,6 +74,7 @@ pub fn open_trained(source: &TrainedSource, compute: &Compute) -> Result<Trained
                 model,
                 encoders: Encoders::new(encoders).map_err(bad)?,
                 path: path.clone(),
+                step: None,
                 image_size: None,
             })
         }

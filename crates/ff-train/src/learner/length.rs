@@ -4,18 +4,18 @@
 //! is counted from where the run stands, in steps of the present size, and a schedule sees the run as if all its steps
 //! had been of that size. With constant settings that is the same as counting steps from the beginning.
 
-use ff_data::Loader;
-
 use crate::config::Config;
 use crate::optim::schedule::{Schedule, ScheduleConfig};
 use crate::position::Position;
 use crate::{Error, Result};
 
-/// How many epochs and steps a run has, with the batches of an epoch as they are now.
+/// How many epochs and steps a run has, with the batches of an epoch as they are now, and what may end it earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Length {
     epochs: u64,
     max_steps: Option<u64>,
+    /// Epochs without a better one that end it.
+    patience: Option<u64>,
     /// Batches in an epoch.
     batches: usize,
     /// Batches in a step.
@@ -34,12 +34,13 @@ pub enum Limit {
 }
 
 impl Length {
-    /// That of a run over the training split of this loader.
-    pub fn of(config: &Config, train: &Loader) -> Self {
+    /// That of a run whose training split makes so many batches an epoch.
+    pub fn of(config: &Config, batches: usize) -> Self {
         Self {
             epochs: config.train.epochs,
             max_steps: config.train.max_steps,
-            batches: train.n_batches(),
+            patience: config.train.patience,
+            batches,
             accumulate: config.optimizer.accumulate,
             batch_size: config.data.batch_size,
         }
@@ -65,6 +66,12 @@ impl Length {
     pub fn steps_left(&self, position: &Position) -> u64 {
         let steps = self.steps_in_epochs_left(position);
         self.max_steps.map_or(steps, |max| steps.min(max.saturating_sub(position.step)))
+    }
+
+    /// Whether nothing is left to train or to evaluate.
+    pub fn is_over(&self, position: &Position) -> bool {
+        let out_of_patience = self.patience.is_some_and(|patience| position.epochs_since_best >= patience);
+        out_of_patience || (self.steps_left(position) == 0 && position.evaluated)
     }
 
     fn steps_in_epochs_left(&self, position: &Position) -> u64 {
@@ -133,7 +140,7 @@ mod tests {
     use crate::optim::schedule::ScheduleKind;
 
     fn length(epochs: u64, batches: usize, accumulate: usize) -> Length {
-        Length { epochs, max_steps: None, batches, accumulate, batch_size: 4 }
+        Length { epochs, max_steps: None, patience: None, batches, accumulate, batch_size: 4 }
     }
 
     fn at(step: u64, epoch: u64, batch: usize) -> Position {
@@ -202,6 +209,22 @@ mod tests {
             Some(Limit::Epochs(2)),
             "fewer epochs than it has"
         );
+    }
+
+    #[test]
+    fn a_run_is_over_when_it_is_evaluated_or_out_of_patience() {
+        let evaluated = |evaluated, position| Position { evaluated, ..position };
+        let three = length(3, 4, 1);
+        assert!(!three.is_over(&at(0, 0, 0)));
+        assert!(!three.is_over(&evaluated(true, at(8, 2, 0))), "an epoch is left");
+        assert!(!three.is_over(&evaluated(false, at(12, 2, 4))), "it is trained and not evaluated");
+        assert!(three.is_over(&evaluated(true, at(12, 3, 0))));
+        let limited = Length { max_steps: Some(5), ..three };
+        assert!(!limited.is_over(&evaluated(false, at(5, 1, 1))));
+        assert!(limited.is_over(&evaluated(true, at(5, 1, 1))));
+        let patient = Length { patience: Some(2), ..three };
+        let since_best = |epochs| Position { epochs_since_best: epochs, ..evaluated(true, at(8, 2, 0)) };
+        assert_eq!([1, 2, 3].map(|epochs| patient.is_over(&since_best(epochs))), [false, true, true]);
     }
 
     /// The end of the epoch was waited for at exactly its last batch.

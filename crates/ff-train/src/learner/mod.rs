@@ -99,7 +99,7 @@ impl Learner {
             counts
         });
         let objective = Objective::new(&config.loss, encoders, &counts, model.device())?;
-        let schedule = Length::of(config, train).schedule(config.schedule.clone(), position);
+        let schedule = Length::of(config, train.n_batches()).schedule(config.schedule.clone(), position);
         Self::new(config, model, objective, schedule)
     }
 

@@ -7,6 +7,7 @@
 
 pub mod checkpoint;
 mod checkpoints;
+mod describe;
 pub mod journal;
 mod origin;
 mod records;
@@ -24,6 +25,7 @@ use fs_err::OpenOptions;
 use serde_json::{Map, Value, json};
 
 pub use checkpoints::CheckpointName;
+pub use describe::{DataRecord, InitRecord, SplitRecord};
 use origin::commit;
 
 use crate::config::Config;
@@ -36,14 +38,43 @@ pub struct RunDir {
     path: PathBuf,
 }
 
+/// What makes a folder one of several runs, a seed each, and no run of its own.
+pub(crate) const OF_SEVERAL_SEEDS: &str = "seeds.json";
+
 /// Held while a process trains in a folder; the system lets go of it when the process ends, however it ends.
 #[derive(Debug)]
 pub struct Lock {
     _file: std::fs::File,
 }
 
+impl Lock {
+    /// The file's name.
+    pub(crate) const FILE: &'static str = "run.lock";
+
+    /// Takes a folder, and cleans it of what killed processes left.
+    ///
+    /// # Errors
+    /// Another process trains there now.
+    pub(crate) fn of(folder: &Path) -> Result<Self> {
+        let path = folder.join(Self::FILE);
+        reach_path(Point::Create, &path)?;
+        let file = OpenOptions::new().create(true).append(true).open(&path)?.into_parts().0;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let message =
+                    "another process is training in this folder; wait for it, or choose another --run-dir";
+                return Err(Error::RunDir { path: folder.to_owned(), message: message.to_owned() });
+            }
+            Err(TryLockError::Error(e)) => return Err(e.into()),
+        }
+        sweep(folder)?;
+        Ok(Self { _file: file })
+    }
+}
+
 /// What may lie in a folder before a run begins there: what one leaves that was killed before it had begun.
-const OF_A_BEGINNING: [&str; 3] = ["run.lock", "run.json", "checkpoints"];
+const OF_A_BEGINNING: [&str; 3] = [Lock::FILE, "run.json", "checkpoints"];
 
 impl RunDir {
     /// Makes the folder of a new run: the one asked for, or the next numbered one under `runs/`.
@@ -73,6 +104,9 @@ impl RunDir {
                 "holds a run already; continue it with --resume, or choose another --run-dir".to_owned(),
             );
         }
+        if path.join(OF_SEVERAL_SEEDS).exists() {
+            return refuse("holds runs of several seeds, expected an empty folder or none".to_owned());
+        }
         if !path.exists() {
             return Ok(());
         }
@@ -97,7 +131,11 @@ impl RunDir {
     /// There is no run in it.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.join("config.toml").is_file() {
-            let message = "expected a run folder with config.toml, found none".to_owned();
+            let found = match path.join(OF_SEVERAL_SEEDS).exists() {
+                true => "runs of several seeds; take one of them, as seed-42",
+                false => "none",
+            };
+            let message = format!("expected a run folder with config.toml, found {found}");
             return Err(Error::RunDir { path: path.to_owned(), message });
         }
         Ok(Self { path: path.to_owned() })
@@ -114,24 +152,12 @@ impl RunDir {
     /// # Errors
     /// Another process does so now.
     pub fn lock(&self) -> Result<Lock> {
-        let path = self.path.join("run.lock");
-        reach_path(Point::Create, &path)?;
-        let file = OpenOptions::new().create(true).append(true).open(&path)?.into_parts().0;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let message =
-                    "another process is training in this folder; wait for it, or choose another --run-dir";
-                return Err(Error::RunDir { path: self.path.clone(), message: message.to_owned() });
-            }
-            Err(TryLockError::Error(e)) => return Err(e.into()),
+        let lock = Lock::of(&self.path)?;
+        let checkpoints = self.path.join("checkpoints");
+        if checkpoints.is_dir() {
+            sweep(&checkpoints)?;
         }
-        for folder in [self.path.clone(), self.path.join("checkpoints")] {
-            if folder.is_dir() {
-                sweep(&folder)?;
-            }
-        }
-        Ok(Lock { _file: file })
+        Ok(lock)
     }
 
     /// The run's configuration.
@@ -144,26 +170,37 @@ impl RunDir {
         &self,
         config: &Config,
         init: &str,
+        init_weights: Option<&InitRecord>,
         machine: &Machine,
         encoders: &Encoders,
+        data: &DataRecord,
     ) -> Result<()> {
         self.write_provenance(&json!({
             "commit": commit(),
             "seed": config.train.seed,
             "init": init,
+            "init_weights": init_weights,
             "version": env!("CARGO_PKG_VERSION"),
             "machine": machine,
             "labels": encoders.each(|_, encoder| encoder.labels().to_vec()),
             "tasks": encoders.schema(),
+            "data": data,
         }))?;
         self.write_config(config)
     }
 
-    /// Writes down in `run.json` that the run goes on at `step`, and with what changed.
-    pub(crate) fn describe_resumption(&self, step: u64, changes: &[String], machine: &Machine) -> Result<()> {
+    /// Writes down in `run.json` that the run goes on at `step`, with what changed and with which data.
+    pub(crate) fn describe_resumption(
+        &self,
+        step: u64,
+        changes: &[String],
+        machine: &Machine,
+        data: &DataRecord,
+    ) -> Result<()> {
         // A run goes on without it: whoever reads it finds less.
         let text = fs::read_to_string(self.path.join("run.json")).unwrap_or_default();
         let mut provenance: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();
+        provenance.insert("data".to_owned(), json!(data));
         let resumed = provenance.entry("resumed").or_insert_with(|| json!([]));
         if !resumed.is_array() {
             *resumed = json!([]);
@@ -191,7 +228,7 @@ impl RunDir {
 }
 
 /// Makes the first of `name-001`, `name-002` and so on that is not there. Two processes never get the same.
-fn next_numbered(folder: &Path, name: &str) -> Result<PathBuf> {
+pub(crate) fn next_numbered(folder: &Path, name: &str) -> Result<PathBuf> {
     fs::create_dir_all(folder)?;
     let mut n = 1;
     loop {
@@ -249,17 +286,19 @@ mod tests {
         let run = RunDir::create(Some(dir.path()), "x").unwrap();
         let (path, machine) = (dir.path().join("run.json"), Machine::look());
         let read = || serde_json::from_str::<Value>(&fs::read_to_string(&path).unwrap()).unwrap();
+        let split = SplitRecord { rows: 7, unknown: [].into_iter().collect() };
+        let data = DataRecord { train: split.clone(), val: split.clone(), test: split, fairface: false };
         fs::write(&path, include_str!("../../tests/fixtures/format-2/run.json")).unwrap();
-        run.describe_resumption(3, &["train.epochs: 3 -> 4".to_owned()], &machine).unwrap();
-        run.describe_resumption(9, &[], &machine).unwrap();
+        run.describe_resumption(3, &["train.epochs: 3 -> 4".to_owned()], &machine, &data).unwrap();
+        run.describe_resumption(9, &[], &machine, &data).unwrap();
         let found = read();
         assert_eq!((&found["seed"], &found["init"]), (&42.into(), &"random".into()));
         assert_eq!(found["resumed"][0]["changes"][0], "train.epochs: 3 -> 4");
-        assert_eq!(found["resumed"][1]["step"], 9);
+        assert_eq!((&found["resumed"][1]["step"], &found["data"]["train"]["rows"]), (&9.into(), &7.into()));
         assert!(found["resumed"][1]["time"].as_u64().unwrap() > 1_700_000_000);
         for damaged in ["", "half of {", "[1]"] {
             fs::write(&path, damaged).unwrap();
-            run.describe_resumption(4, &[], &machine).unwrap();
+            run.describe_resumption(4, &[], &machine, &data).unwrap();
             assert_eq!(read()["resumed"][0]["step"], 4, "{damaged:?}");
         }
     }

@@ -6,7 +6,7 @@ use fs_err as fs;
 use super::RunDir;
 use crate::Result;
 use crate::position::Position;
-use crate::records::Record;
+use crate::records::{EpochRecord, Record};
 
 impl RunDir {
     /// Adds a line to `metrics.jsonl`.
@@ -20,6 +20,19 @@ impl RunDir {
     pub fn record_epoch(&self, header: &str, row: &str) -> Result<()> {
         let new = !self.path().join("metrics.csv").exists();
         self.append("metrics.csv", &if new { format!("{header}\n{row}\n") } else { format!("{row}\n") })
+    }
+
+    /// The newest epoch that is recorded, if there is one. A line that is none, as half a last one, is passed over.
+    pub fn last_epoch(&self) -> Result<Option<EpochRecord>> {
+        let path = self.path().join("metrics.jsonl");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = fs::read_to_string(&path)?;
+        Ok(text.lines().rev().find_map(|line| match serde_json::from_str(line) {
+            Ok(Record::Epoch(record)) => Some(*record),
+            Ok(Record::Step(_)) | Err(_) => None,
+        }))
     }
 
     fn append(&self, name: &str, text: &str) -> Result<()> {

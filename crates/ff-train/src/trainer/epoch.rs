@@ -27,10 +27,6 @@ use crate::{Error, Result};
 const MOST_SKIPPED_IN_A_ROW: u64 = 10;
 
 impl Trainer {
-    pub(super) fn out_of_patience(&self) -> bool {
-        self.config.train.patience.is_some_and(|patience| self.position.epochs_since_best >= patience)
-    }
-
     /// The rest of the current epoch, as far as `max_steps` allows. Breaks when asked to stop.
     pub(super) fn train_epoch(
         &mut self,

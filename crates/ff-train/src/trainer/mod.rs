@@ -19,7 +19,8 @@ use ff_data::Splits;
 use epoch::{mean_loss, rate};
 pub use observer::{Observer, RunStart};
 pub use resume::Change;
-use resume::{Resumed, with_absolute_paths};
+use resume::Resumed;
+pub(crate) use resume::{changes, with_absolute_paths};
 
 use crate::config::Config;
 use crate::feed::Feeder;
@@ -29,7 +30,7 @@ use crate::position::Position;
 use crate::records::{EpochRecord, Seconds, TrainingResult};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::journal::Journal;
-use crate::run::{CheckpointName, Lock, RunDir};
+use crate::run::{CheckpointName, DataRecord, InitRecord, Lock, RunDir};
 use crate::setup;
 use crate::weights::{self, Init};
 use crate::{Error, Result};
@@ -135,19 +136,21 @@ impl Trainer {
         let mut position = resumed.as_ref().map_or(Position::default(), |resumed| resumed.state.position);
         let splits = config.read_splits()?;
         splits.check_labels()?;
+        let data = DataRecord::of(&splits);
         let Splits { train, val, encoders, .. } = splits;
         let train_split = sha256(&train.to_csv());
         let model = setup::build_model(config, &encoders)?;
         let train = setup::train_feeder(config, train, &encoders, &model)?;
         let val = setup::eval_feeder(config, val, &config.data.images, &encoders, &model)?;
         setup::check_files(config, &[&train, &val].map(|feeder| &**feeder.loader().dataset()))?;
-        let length = Length::of(config, train.loader());
+        let length = Length::of(config, train.loader().n_batches());
         let mut learner = Learner::for_split(config, model, &encoders, train.loader(), &position)?;
         let machine = Machine::look().with_gpu(config.train.device)?;
         let resumed_at = resumed.is_some().then_some(position.step);
         let (init, changes, run_dir, lock) = match resumed {
             None => {
                 let init = weights::initialise(&mut learner.model, &config.model.init)?;
+                let init_record = InitRecord::of(&init, learner.model.parameters())?;
                 learner.begin_average()?;
                 let run_dir = RunDir::create(config.run.dir.as_deref(), "train")?;
                 let lock = run_dir.lock()?;
@@ -155,7 +158,8 @@ impl Trainer {
                 let first = run_dir.step_checkpoint(0);
                 Checkpoint::write(&first, &mut learner, position, &encoders, &train_split)?;
                 link_dir(&first, &run_dir.checkpoint(CheckpointName::Last))?;
-                run_dir.describe(config, &init.to_string(), &machine, &encoders)?;
+                let named = init.to_string();
+                run_dir.describe(config, &named, init_record.as_ref(), &machine, &encoders, &data)?;
                 (Some(init), Vec::new(), run_dir, lock)
             }
             Some(resumed) => {
@@ -165,7 +169,7 @@ impl Trainer {
                 run_dir.go_on_from(&checkpoint, &mut position)?;
                 run_dir.write_config(config)?;
                 let changed: Vec<String> = changes.iter().map(ToString::to_string).collect();
-                run_dir.describe_resumption(position.step, &changed, &machine)?;
+                run_dir.describe_resumption(position.step, &changed, &machine, &data)?;
                 (None, changes, run_dir, lock)
             }
         };
@@ -206,14 +210,8 @@ impl Trainer {
         }
     }
 
-    /// Whether nothing is left to train or to evaluate.
-    fn is_over(&self) -> bool {
-        let trained = self.length.steps_left(&self.position) == 0;
-        self.out_of_patience() || (trained && self.position.evaluated)
-    }
-
     fn say_if_nothing_is_left(&self) {
-        if !self.is_over() {
+        if !self.length.is_over(&self.position) {
             return;
         }
         let why = match self.length.reached(&self.position) {
@@ -227,7 +225,7 @@ impl Trainer {
         let mut last: Option<EpochRecord> = None;
         let mut interrupted = false;
         self.say_if_nothing_is_left();
-        while !self.is_over() {
+        while !self.length.is_over(&self.position) {
             let before = (self.seconds, self.images);
             interrupted = self.train_epoch(observer, stop)?.is_break();
             let evaluated = if interrupted { Ok(None) } else { self.evaluate(observer, stop) };

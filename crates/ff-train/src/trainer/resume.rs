@@ -10,6 +10,7 @@ use crate::learner::Length;
 use crate::position::Position;
 use crate::run::checkpoint::{Checkpoint, State};
 use crate::run::{Lock, RunDir};
+use crate::weights::init_is_file;
 use crate::{Error, Result};
 
 /// A run that goes on: its folder, which nobody else trains in, and the checkpoint that it goes on from.
@@ -84,7 +85,7 @@ pub fn with_absolute_paths(config: &Config) -> Result<Config> {
     for path in [&mut config.data.splits, &mut config.data.images, &mut config.data.cache_dir] {
         *path = absolute(path)?;
     }
-    if !["auto", "pretrained", "random"].contains(&config.model.init.as_str()) {
+    if init_is_file(&config.model.init) {
         config.model.init = absolute(Path::new(&config.model.init))?.to_string_lossy().into_owned();
     }
     Ok(config)

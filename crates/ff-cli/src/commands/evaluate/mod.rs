@@ -19,7 +19,7 @@ use ff_eval::{
     per_sample_csv,
 };
 use ff_model::FaceModel;
-use ff_report::{EvaluationPage, RunReport};
+use ff_report::EvaluationPage;
 use ff_train::feed::Feeder;
 use ff_train::infer::{Trained, TrainedSource, open_trained, predict_with};
 use ff_train::run::{CheckpointName, RunDir};
@@ -29,9 +29,11 @@ use serde::Serialize;
 
 pub use predictions::tell_join;
 
+use super::report::renew;
 use crate::flags::{BootstrapFlags, recorded_path, settle};
 use crate::gates::{self, Gates, RequireFlags};
-use crate::inference::{ModelFlags, PaceFlags};
+use crate::inference::PaceFlags;
+use crate::model::ModelFlags;
 use crate::output::{self, note};
 use crate::output_file::{ForceFlag, Kind, OutputFile};
 use crate::{Context, Ending};
@@ -41,21 +43,21 @@ use crate::{Context, Ending};
 ///
 /// Every sample counts once; a partial last batch is not dropped. Groups are made by the true labels, each attribute
 /// alone and all of them crossed. What is found is also saved to RUN/evaluation/NAME.json, with the surest mistakes and
-/// suspected labels by file name; the run's report shows it. NAME is the split or the CSV's name with a hash, and every
+/// suspected labels by file name; the run's report and model card show it. NAME is the split or the CSV's name with a hash, and every
 /// option that is not the usual one, so that no evaluation replaces another. NAME.csv beside it has every sample.
 ///
 /// With --predictions and --labels no model and no image is needed: two tables are joined by file name. Predictions are a
 /// CSV with probabilities (columns age:LABEL or age_LABEL), or with labels (age_predicted, or age), or what `predict` or
 /// FairFace's predict.py print. Labels are a CSV with a column a task, and any others to group by.
 #[derive(Debug, clap::Args)]
-#[command(group = ArgGroup::new("judged").args(["run", "weights", "predictions"]).required(true))]
+#[command(group = ArgGroup::new("judged").args(["model", "run", "weights", "predictions"]).required(true))]
 #[command(after_help = "Examples:\n  \
     evaluate --run runs/train-001                                   best checkpoint, validation split\n  \
     evaluate --run runs/train-001 --split test --group-by race,gender\n  \
     evaluate --run runs/train-001 --split test --calibrate --tta flip\n  \
     evaluate --run runs/train-001 --split test --subset service_test\n  \
     evaluate --run runs/train-001 --csv mine.csv --images photos    any labelled CSV\n  \
-    evaluate --weights fairface.safetensors --csv val.csv --images faces      FairFace's own model, once converted\n  \
+    evaluate --model fairface --csv val.csv --images faces          FairFace's own model, after `weights fairface`\n  \
     evaluate --predictions theirs.csv --labels val.csv --group-by skin_tone,camera --html theirs.html\n  \
     evaluate --run runs/train-001 --require 'age.accuracy>=0.55' --require 'race.accuracy_gap[gender]<=0.10'")]
 pub struct Args {
@@ -74,7 +76,7 @@ pub struct Args {
     /// Rows of predictions or labels that find no other are an error.
     #[arg(long, requires = "predictions")]
     strict: bool,
-    /// Which split of the run's data; with --weights, of the sample's.
+    /// Which split of the run's data; of a model file, of the sample's.
     #[arg(long, value_enum, default_value_t)]
     split: SplitFlag,
     /// A CSV of one's own, with the column file and one a task: age, gender, race, or those of the run.
@@ -99,7 +101,7 @@ pub struct Args {
     /// Fit one temperature a task on the run's validation split, and report what it does to the evaluated rows.
     #[arg(long)]
     calibrate: bool,
-    /// Fit the temperatures on this CSV instead: for --weights, or a CSV of other data than the run's. Its files are
+    /// Fit the temperatures on this CSV instead: for model files, or a CSV of other data than the run's. Its files are
     /// relative to --images too.
     #[arg(long, value_name = "FILE")]
     calibrate_on: Option<PathBuf>,
@@ -216,20 +218,25 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     if let Some((predictions, labels)) = args.predictions.as_deref().zip(args.labels.as_deref()) {
         return predictions::run(args, &wanted, predictions, labels, json);
     }
+    let source = args.model.source()?;
+    let run_dir = match &source {
+        TrainedSource::Run { dir, .. } => Some(RunDir::open(dir)?),
+        TrainedSource::Weights(_) => None,
+    };
     // The sample's validation split is not of the data of a file that comes from elsewhere.
-    if args.calibrate && args.calibrate_on.is_none() && args.model.run().is_none() && args.csv.is_some() {
-        let message = "with --weights and --csv there is no validation split to fit temperatures on; give labelled images \
-                       of the same data that are not evaluated, with --calibrate-on FILE";
+    if args.calibrate && args.calibrate_on.is_none() && run_dir.is_none() && args.csv.is_some() {
+        let message = "a --csv without a run has no validation split to fit temperatures on; give labelled images of the \
+                       same data that are not evaluated, with --calibrate-on FILE";
         return Err(ff_train::Error::Config { origin: "--calibrate".into(), message: message.into() }.into());
     }
-    let run_dir = args.model.run().map(RunDir::open).transpose()?;
     let builder = match &run_dir {
         Some(run_dir) => ConfigBuilder::from_config(&run_dir.config()?),
         None => ConfigBuilder::new(Preset::Sample, &context.root),
     };
     let builder = args.pace.over(builder).set("data.outside_root", args.outside_root.then_some(true));
     let mut config = settle(builder)?;
-    let Trained { mut model, encoders, path: checkpoint, .. } = args.model.open(&config.train.compute()?)?;
+    let Trained { mut model, encoders, path: checkpoint, step, .. } =
+        open_trained(&source, &config.train.compute()?)?;
     config.tasks = encoders.schema();
     let tta = match args.tta {
         TtaFlag::None => TestTimeAugmentation::None,
@@ -256,6 +263,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
 
     let source = EvaluationSource {
         checkpoint: Some(checkpoint),
+        step,
         csv,
         images: Some(images.clone()),
         subset: args.subset.clone(),
@@ -348,8 +356,9 @@ fn save(record: &EvaluationRecord, samples: &str, run_dir: &RunDir, name: &str) 
     record.write(&path)?;
     write_atomic(&path.with_extension("csv"), samples.as_bytes())?;
     note!("mistakes and suspected labels by file name, and all figures: {}", path.display());
-    let report = RunReport::read(run_dir)?.write()?;
-    note!("report {}", report.path.display());
+    let renewed = renew(run_dir)?;
+    note!("report {}", renewed.written.path.display());
+    renewed.tell_card();
     Ok(())
 }
 

@@ -5,6 +5,7 @@ mod folder;
 mod kills;
 mod learning;
 mod positions;
+mod seeds;
 mod version;
 
 use std::io::{BufRead, BufReader};
