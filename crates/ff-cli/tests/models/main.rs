@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "a test says what it skips and measures")]
 
+mod data;
 mod hub;
 mod interop;
 mod names;
