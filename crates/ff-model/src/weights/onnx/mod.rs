@@ -1,10 +1,12 @@
 //! ONNX files of a ResNet-18 or ResNet-34, as weights: what others exported, and what this crate did.
 //!
-//!     wire        protobuf's fields
-//!     message     nodes, attributes, tensors, within limits
-//!     graph       who makes a value and who takes it
-//!     backbone    convolutions and norms, told by where they stand
-//!     classifier  what is made of the embedding
+//! ```text
+//! wire        protobuf's fields
+//! message     nodes, attributes, tensors, within limits
+//! graph       who makes a value and who takes it
+//! backbone    convolutions and norms, told by where they stand
+//! classifier  what is made of the embedding
+//! ```
 //!
 //! Nothing is computed but what brings a norm's epsilon to the one used here. A graph that is something else is an error
 //! that says which node was expected and which was found.
