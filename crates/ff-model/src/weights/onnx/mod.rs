@@ -31,7 +31,7 @@ use message::Model;
 /// Whether a file's bytes look like ONNX: a message that begins with a small number, the version of the format. A
 /// safetensors file of the same first bytes has five zeros there, the rest of its header's length.
 pub(super) fn is_onnx(bytes: &[u8]) -> bool {
-    matches!(bytes, [0x08, 1..0x80, rest @ ..] if !rest.get(1..6).is_some_and(|rest| rest == [0; 5]))
+    matches!(bytes, [0x08, 1..0x80, rest @ ..] if rest.get(1..6).is_none_or(|rest| rest != [0; 5]))
 }
 
 /// An ONNX file that was read, and not yet understood.
