@@ -72,11 +72,10 @@ pub fn initialise(model: &mut FaceModel, init: &str) -> Result<Init> {
             _ => places.join(", "),
         }
     };
-    if init == "bundled" || (matches!(init, "auto" | "pretrained") && at_hand.is_none()) {
-        if let Some(bundled) = bundled::weights(model.architecture()) {
-            bundled?.fill(weights::Scope::Backbone, model.parameters_mut())?;
-            return Ok(Init::Bundled);
-        }
+    let wants_bundled = init == "bundled" || (matches!(init, "auto" | "pretrained") && at_hand.is_none());
+    if wants_bundled && let Some(bundled) = bundled::weights(model.architecture()) {
+        bundled?.fill(weights::Scope::Backbone, model.parameters_mut())?;
+        return Ok(Init::Bundled);
     }
     let path = match (init, at_hand) {
         ("random", _) => return Ok(Init::Random),

@@ -1,10 +1,12 @@
 //! ONNX files of a ResNet-18 or ResNet-34, as weights: what others exported, and what this crate did.
 //!
-//!     wire        protobuf's fields
-//!     message     nodes, attributes, tensors, within limits
-//!     graph       who makes a value and who takes it
-//!     backbone    convolutions and norms, told by where they stand
-//!     classifier  what is made of the embedding
+//! ```text
+//! wire        protobuf's fields
+//! message     nodes, attributes, tensors, within limits
+//! graph       who makes a value and who takes it
+//! backbone    convolutions and norms, told by where they stand
+//! classifier  what is made of the embedding
+//! ```
 //!
 //! Nothing is computed but what brings a norm's epsilon to the one used here. A graph that is something else is an error
 //! that says which node was expected and which was found.
@@ -29,7 +31,7 @@ use message::Model;
 /// Whether a file's bytes look like ONNX: a message that begins with a small number, the version of the format. A
 /// safetensors file of the same first bytes has five zeros there, the rest of its header's length.
 pub(super) fn is_onnx(bytes: &[u8]) -> bool {
-    matches!(bytes, [0x08, 1..0x80, rest @ ..] if !rest.get(1..6).is_some_and(|rest| rest == [0; 5]))
+    matches!(bytes, [0x08, 1..0x80, rest @ ..] if rest.get(1..6).is_none_or(|rest| rest != [0; 5]))
 }
 
 /// An ONNX file that was read, and not yet understood.
