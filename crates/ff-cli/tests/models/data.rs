@@ -103,6 +103,38 @@ fn what_is_no_fairface_is_refused_by_name() {
     assert_says(&place.run(&from_files(&files, &[])), &["faces", "--force"]);
 }
 
+/// The files of padding 1.25 are what the hub says they are: the whole way, from its files to images.
+#[test]
+fn what_the_hub_has_arrives_as_images_and_labels_and_goes_on_where_it_broke() {
+    let read = |name: &str| fs::read(parquet(name)).unwrap();
+    let files = vec![
+        ("1.25/train-00000-of-00004", read("train-00000-of-00002")),
+        ("1.25/validation-00000-of-00001", read("validation-00000-of-00001")),
+    ];
+    let broken = Behaviour { files: files.clone(), cut_after: 4000, ..Behaviour::default() };
+    let (place, hub) = (Workplace::new(), Hub::start(broken));
+    let args = ["data", "fairface", "--padding", "1.25", "--out", "faces", "--limit", "7", "--json"];
+    let first = hub.run(&place, &args);
+    if !first.status.success() {
+        assert_says(&first, &["the connection broke again and again"]);
+    }
+    assert!(hub.starts().iter().any(|start| *start >= 4000), "it goes on: {:?}", hub.starts());
+    hub.become_(Behaviour { files, ..Behaviour::default() });
+    let output = hub.run(&place, &args);
+    assert_exit(&output, 0);
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&said["train"]["images"], &said["val"]["images"]), (&7.into(), &7.into()));
+    for (path, ..) in hub.requests.lock().unwrap().iter() {
+        let revision = "54d573cdb8b5af490ba8da9da2799628f6e5c496";
+        let folder = format!("/datasets/HuggingFaceM4/FairFace/resolve/{revision}/1.25");
+        assert!(path.replace("%2F", "/").starts_with(&folder), "{path}");
+    }
+    // The second time needs no hub.
+    let n_requests = hub.starts().len();
+    assert_exit(&hub.run(&place, &args), 0);
+    assert_eq!(hub.starts().len(), n_requests);
+}
+
 /// Whoever holds the hub could announce what they like of what they send.
 #[test]
 fn other_files_under_the_hubs_names_are_refused_and_deleted() {

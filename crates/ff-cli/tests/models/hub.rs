@@ -32,8 +32,10 @@ pub fn weights() -> &'static [u8] {
 /// How a hub behaves.
 #[derive(Clone)]
 pub struct Behaviour {
-    /// The SHA-256 that it announces.
+    /// The SHA-256 that it announces of the weights.
     pub announced: String,
+    /// Other files that it has, by a part of their path.
+    pub files: Vec<(&'static str, Vec<u8>)>,
     /// Bytes after which it breaks the connection.
     pub cut_after: usize,
     /// A status that it answers everything with, if not the file.
@@ -44,7 +46,13 @@ pub struct Behaviour {
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Self { announced: sha256(weights()), cut_after: usize::MAX, status: None, silent: false }
+        Self {
+            announced: sha256(weights()),
+            files: Vec::new(),
+            cut_after: usize::MAX,
+            status: None,
+            silent: false,
+        }
     }
 }
 
@@ -121,6 +129,11 @@ fn answer(
     let (start, end) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
     let start: usize = start.parse().unwrap();
     let path = first.split(' ').nth(1).unwrap().to_owned();
+    let other = behaviour.files.iter().find(|(part, _)| path.contains(part));
+    let (file, announced) = match other {
+        Some((_, bytes)) => (bytes.as_slice(), sha256(bytes)),
+        None => (weights(), behaviour.announced.clone()),
+    };
     requests.lock().unwrap().push((path, start, header("authorization")));
     if let Some(status) = behaviour.status {
         return write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
@@ -128,7 +141,6 @@ fn answer(
     if behaviour.cut_after == 0 {
         return Ok(());
     }
-    let file = weights();
     let end = end.parse().map_or(file.len(), |last: usize| last + 1);
     write!(
         stream,
@@ -138,7 +150,6 @@ fn answer(
         end - start,
         end - 1,
         file.len(),
-        announced = behaviour.announced,
     )?;
     let sent = (end - start).min(behaviour.cut_after);
     stream.write_all(&file[start..start + sent])
