@@ -1,8 +1,8 @@
 //! PyTorch's numbers for the FairFace model on eight real faces, for every engine.
 //!
-//! The expected tensors were made by `make_golden.py`, which lies beside them in the test data. The engines are the CPU's
-//! unless `FAIRFACE_TEST_DEVICE=cuda` asks for a GPU's, in a build with the feature `cuda`. f32 has the same bounds
-//! there; of bf16 are asked a cosine of the embeddings above 0.999 and losses of ten steps within 3 %.
+//! The expected tensors were made by `make_golden.py`, which lies beside them in the test data. The engines are the
+//! CPU's unless `FAIRFACE_TEST_DEVICE=cuda` asks for a GPU's, in a build with the feature `cuda`. f32 has the same
+//! bounds there; of bf16 are asked a cosine of the embeddings above 0.999 and losses of ten steps within 3 %.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #![expect(clippy::print_stderr, reason = "a test says what it skips")]

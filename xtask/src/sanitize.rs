@@ -9,8 +9,8 @@
 //! | `loom` | every interleaving of fork-join and claims, within a bound |
 //!
 //! The first three need the nightly toolchain. With its `rust-src` the standard library is instrumented too; without it
-//! ThreadSanitizer may accuse the standard library's own locks. `rustup +nightly component add rust-src miri` gets both.
-//! Everything is built in folders of its own, `target/sanitize/*`, without candle.
+//! ThreadSanitizer may accuse the standard library's own locks. `rustup +nightly component add rust-src miri` gets
+//! both. Everything is built in folders of its own, `target/sanitize/*`, without candle.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};

@@ -1,9 +1,9 @@
 //! `cargo xtask soak train [--minutes N]`: whether memory, open files and speed stay as they are in a long run.
 //!
 //! Trains on the bundled sample in a process of its own, epoch after epoch in a temporary folder, and looks at that
-//! process every few seconds (`/proc`, so Linux only). The first tenth is warm-up; after it the first third of the looks
-//! is held against the last. Speed is told a wall second and a CPU second: the latter bears other work on the machine.
-//! Ctrl-C ends it early, with what it has. Exit code 1 when something grows or slows down.
+//! process every few seconds (`/proc`, so Linux only). The first tenth is warm-up; after it the first third of the
+//! looks is held against the last. Speed is told a wall second and a CPU second: the latter bears other work on the
+//! machine. Ctrl-C ends it early, with what it has. Exit code 1 when something grows or slows down.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};

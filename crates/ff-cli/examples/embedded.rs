@@ -1,4 +1,5 @@
-//! The commands inside a program of one's own: `cargo run --release --package ff-cli --example embedded -- summary --depth 1`
+//! The commands inside a program of one's own: `cargo run --release --package ff-cli --example embedded -- summary
+//! --depth 1`
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -17,10 +17,10 @@ use crate::{Ending, output};
 pub struct RequireFlags {
     /// A figure and its bound; may be given several times. Exit code 3 when one is not met.
     ///
-    /// TASK.FIGURE or accuracy (the mean over the tasks), [COLUMNS] for what lies between groups, @lower or @upper for an end
-    /// of the 95 % interval, then >=, <=, > or <: 'age.accuracy@lower>=0.55', 'race.accuracy_gap[gender]<=0.10'. Of a
-    /// comparison .diff is the second less the first: 'accuracy.diff@lower>=-0.01'. A figure that is not defined, as where no
-    /// group is large enough, does not pass.
+    /// TASK.FIGURE or accuracy (the mean over the tasks), [COLUMNS] for what lies between groups, @lower or @upper for
+    /// an end of the 95 % interval, then >=, <=, > or <: 'age.accuracy@lower>=0.55', 'race.accuracy_gap[gender]<=0.10'.
+    /// Of a comparison .diff is the second less the first: 'accuracy.diff@lower>=-0.01'. A figure that is not defined,
+    /// as where no group is large enough, does not pass.
     #[arg(long, value_name = "REQUIREMENT")]
     require: Vec<String>,
     /// A TOML file with more of them: [require], then lines as "age.accuracy" = ">=0.55".

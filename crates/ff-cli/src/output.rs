@@ -152,7 +152,8 @@ pub fn init_logging(verbosity: Verbosity) {
     let _ = format.with_target(false).without_time().with_ansi(on_terminal()).try_init();
 }
 
-/// Has a panic, which is a bug wherever it comes from, say so in one line; with `RUST_BACKTRACE` also how it came to it.
+/// Has a panic, which is a bug wherever it comes from, say so in one line; with `RUST_BACKTRACE` also how it came to
+/// it.
 pub fn init_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let payload = panic.payload();

@@ -25,7 +25,8 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_whole(path, bytes, sync_file, sync_parent)
 }
 
-/// As [`write_atomic`] for one of very many files: it does not wait until they are on the disk. [`sync_disks`] does, once.
+/// As [`write_atomic`] for one of very many files: it does not wait until they are on the disk. [`sync_disks`] does,
+/// once.
 ///
 /// # Errors
 /// As [`write_atomic`].

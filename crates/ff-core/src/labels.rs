@@ -199,8 +199,8 @@ impl TryFrom<PerTask<LabelEncoder>> for Encoders {
     }
 }
 
-/// The encoder as it is saved, before it is checked. Version 0.1 knew neither columns nor orders: ages were ordered where
-/// they were bins.
+/// The encoder as it is saved, before it is checked. Version 0.1 knew neither columns nor orders: ages were ordered
+/// where they were bins.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {

@@ -1,5 +1,6 @@
-//! What every other crate stands on: what is predicted (schema and labels), tables and files that are read within limits
-//! and written whole or not at all, faults that tests throw at both, and random streams keyed by what they are for.
+//! What every other crate stands on: what is predicted (schema and labels), tables and files that are read within
+//! limits and written whole or not at all, faults that tests throw at both, and random streams keyed by what they are
+//! for.
 //!
 //! | module | what |
 //! |---|---|

@@ -1,7 +1,8 @@
 //! What is predicted: tasks, in the order in which heads, losses and tables show them.
 //!
 //! A [`Schema`] is data, read from `[[tasks]]` of a configuration; FairFace's three are the preset. Whatever has one
-//! value a task is a [`PerTask`]. Nothing here knows rows or tensors; the labels of a task are [`labels`](crate::labels)'.
+//! value a task is a [`PerTask`]. Nothing here knows rows or tensors; the labels of a task are
+//! [`labels`](crate::labels)'.
 //!
 //! ```
 //! use ff_core::schema::{Order, Schema, Task};
@@ -58,7 +59,8 @@ pub enum Error {
         /// The labels of the training split.
         known: Vec<String>,
     },
-    /// A label list that is not a label encoder: empty, unsorted, with a label twice, or without the order it should have.
+    /// A label list that is not a label encoder: empty, unsorted, with a label twice, or without the order it should
+    /// have.
     #[error("{task} encoder: {reason}")]
     BadEncoder {
         /// The task.

@@ -41,8 +41,8 @@ pub struct Manifest {
 pub struct Row {
     /// Image file, relative to the images folder (or absolute).
     pub file: String,
-    /// Label strings in the order of the schema, neither empty nor with blanks around them; `None` where the label is not
-    /// known.
+    /// Label strings in the order of the schema, neither empty nor with blanks around them; `None` where the label is
+    /// not known.
     pub labels: Vec<Option<String>>,
     /// Further columns as text, in the order of [`Manifest::extra_columns`].
     pub extra: Vec<String>,
@@ -113,7 +113,8 @@ impl Manifest {
         Self::parse(path, &to_csv(schema, &extra_columns, &rows), schema)
     }
 
-    /// Files without labels, of any schema and not even unknown ones, numbered as lines from 1; only for [`Dataset::unlabelled`].
+    /// Files without labels, of any schema and not even unknown ones, numbered as lines from 1; only for
+    /// [`Dataset::unlabelled`].
     ///
     /// [`Dataset::unlabelled`]: crate::Dataset::unlabelled
     pub(crate) fn unlabelled(files: impl IntoIterator<Item = String>) -> Self {
@@ -198,8 +199,8 @@ impl Manifest {
         self.rows.iter().map(move |row| row.label(i))
     }
 
-    /// The values of any column, row by row, without blanks around them, empty where they are not known: a task's by its
-    /// name or its column's, or an extra column's. `None` where there is no such column.
+    /// The values of any column, row by row, without blanks around them, empty where they are not known: a task's by
+    /// its name or its column's, or an extra column's. `None` where there is no such column.
     pub fn column<'m>(&'m self, name: &str) -> Option<impl Iterator<Item = &'m str> + use<'m>> {
         enum Column {
             Label(usize),

@@ -49,8 +49,8 @@ fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
-/// How far groups lie apart in one task. Where fewer than two groups can be compared the names are empty and the figures
-/// NaN, null in files.
+/// How far groups lie apart in one task. Where fewer than two groups can be compared the names are empty and the
+/// figures NaN, null in files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskDisparity {
     /// The group with the lowest accuracy.

@@ -1,8 +1,8 @@
 //! Groups of samples by their labels, and the figures of each.
 //!
 //! A grouping is one attribute or several crossed: tasks by their targets, or further columns. Its groups are all
-//! combinations of labels, whether they have samples or not; each sample is in exactly one of them, or in none where one
-//! of its labels is not known.
+//! combinations of labels, whether they have samples or not; each sample is in exactly one of them, or in none where
+//! one of its labels is not known.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,7 +1,7 @@
 //! Metrics of one task from counts and sums, so that no figure is a mean of batch means.
 //!
-//! A [`Tally`] takes one sample at a time and forgets it; [`Tally::metrics`] says what the counts amount to. Definitions
-//! are scikit-learn's where it has them.
+//! A [`Tally`] takes one sample at a time and forgets it; [`Tally::metrics`] says what the counts amount to.
+//! Definitions are scikit-learn's where it has them.
 
 mod confusion;
 
@@ -269,7 +269,8 @@ mod tests {
         close(m.balanced_accuracy, 0.388_888_888_888_888_9);
         close(m.macro_f1, 0.388_888_888_888_888_9);
         close(m.nll, 0.947_231_964);
-        // Wrong ones: target 2 (rank 2) as 1 (rank 0); target 0 (rank 1) as 2 (rank 2); target 1 (rank 0) as 0 (rank 1).
+        // Wrong ones: target 2 (rank 2) as 1 (rank 0); target 0 (rank 1) as 2 (rank 2); target 1 (rank 0) as 0 (rank
+        // 1).
         close(m.one_off.unwrap(), 5.0 / 6.0);
         // Bins of 1/15: .4 and .5 wrong, .6 and .7 right, .8 wrong, .9 right, each in a bin of its own.
         close(m.ece, (0.4 + 0.5 + 0.4 + 0.3 + 0.8 + 0.1) / 6.0);

@@ -5,9 +5,9 @@ use ff_core::{Encoders, UNKNOWN};
 use crate::attribute::Column;
 use crate::{Predictions, Result};
 
-/// A line a sample: `file`; of every task its label, `TASK_predicted`, `TASK_probability` of that and `TASK_correct`; and
-/// the columns to group by that are no tasks. What is not known is empty. As a file of predictions it reads as what was
-/// predicted, as a file of labels as what is true.
+/// A line a sample: `file`; of every task its label, `TASK_predicted`, `TASK_probability` of that and `TASK_correct`;
+/// and the columns to group by that are no tasks. What is not known is empty. As a file of predictions it reads as what
+/// was predicted, as a file of labels as what is true.
 ///
 /// # Errors
 /// `group_by` names no column.

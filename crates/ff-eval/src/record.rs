@@ -98,7 +98,8 @@ impl Default for Settings {
 }
 
 impl EvaluationRecord {
-    /// Finds out all there is to know about some predictions. A calibration is the caller's to make, from other samples.
+    /// Finds out all there is to know about some predictions. A calibration is the caller's to make, from other
+    /// samples.
     ///
     /// # Errors
     /// As [`Predictions::evaluate`].

@@ -301,8 +301,8 @@ fn a_record_is_read_back_as_it_was_written() {
     assert!(message.contains("test.json"), "{message}");
 }
 
-/// The fixture is of commit 3ef4d39: `evaluate --calibrate --group-by gender,race` after one step on the sample, with most
-/// groups, mistakes and suspects taken out, and paths made relative.
+/// The fixture is of commit 3ef4d39: `evaluate --calibrate --group-by gender,race` after one step on the sample, with
+/// most groups, mistakes and suspects taken out, and paths made relative.
 #[test]
 fn a_record_of_version_0_1_is_read_and_written_as_it_was() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/record_0_1.json");

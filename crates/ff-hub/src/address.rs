@@ -36,8 +36,8 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// Bytes that are taken off the network at once.
 const PIECE: usize = 1 << 16;
 
-/// Gets a file to `path`; one that is there already and is the right one is left alone. Nothing is waited for longer than
-/// `timeout`.
+/// Gets a file to `path`; one that is there already and is the right one is left alone. Nothing is waited for longer
+/// than `timeout`.
 ///
 /// # Errors
 /// [`Error::Download`] says what to do: offline, no such file, another file, a break. What has arrived stays as

@@ -49,8 +49,8 @@ pub enum Place {
 
 /// torchvision's ImageNet weights of ResNet-34, the default.
 ///
-/// The file's SHA-256 and length are as others have published them, the backbone's SHA-256 was computed from a copy that
-/// was at hand. The commit is that of 10 February 2024: what is pushed later is not taken.
+/// The file's SHA-256 and length are as others have published them, the backbone's SHA-256 was computed from a copy
+/// that was at hand. The commit is that of 10 February 2024: what is pushed later is not taken.
 pub const RESNET34: KnownModel = KnownModel {
     name: "resnet34",
     title: "torchvision's ResNet34_Weights.IMAGENET1K_V1",
@@ -76,7 +76,8 @@ pub const RESNET18: KnownModel = KnownModel {
     credit: "torchvision; He, Zhang, Ren and Sun, CVPR 2016",
 };
 
-/// FairFace's published ResNet-34 with seven races. The SHA-256 is as others have published it; the length is not known.
+/// FairFace's published ResNet-34 with seven races. The SHA-256 is as others have published it; the length is not
+/// known.
 pub const FAIRFACE: KnownModel = KnownModel {
     name: "fairface",
     title: "FairFace's own ResNet-34: age, gender and seven races",

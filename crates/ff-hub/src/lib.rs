@@ -21,8 +21,8 @@ pub struct Transfer {
     pub total: u64,
 }
 
-/// Bytes of a download. The largest file that is known here has 250 MB; a server that sends without end must not fill the
-/// disk.
+/// Bytes of a download. The largest file that is known here has 250 MB; a server that sends without end must not fill
+/// the disk.
 const MAX_DOWNLOAD: u64 = 4 << 30;
 /// How often a broken transfer is taken up again.
 const RETRIES: usize = 4;

@@ -46,8 +46,8 @@ fn a_panic_is_passed_on_and_the_pool_survives() {
     }
 }
 
-/// Gaps between jobs from none to well beyond what a worker spins for, so that jobs come to workers that spin, that fall
-/// asleep, and that sleep. Every order of the steps is tried by the models (`src/sync/models.rs`).
+/// Gaps between jobs from none to well beyond what a worker spins for, so that jobs come to workers that spin, that
+/// fall asleep, and that sleep. Every order of the steps is tried by the models (`src/sync/models.rs`).
 #[test]
 fn sleeping_workers_wake() {
     let pool = ThreadPool::new(4);

@@ -55,8 +55,8 @@ impl Dropout {
     }
 }
 
-/// Embedding (B,512) -> logits (B, classes) for each head in order, with tensors from `tensor` by name. `mask` (B,512) is
-/// [`Dropout::mask`]'s.
+/// Embedding (B,512) -> logits (B, classes) for each head in order, with tensors from `tensor` by name. `mask` (B,512)
+/// is [`Dropout::mask`]'s.
 pub fn logits(
     embedding: &Tensor,
     heads: &[HeadSpec],

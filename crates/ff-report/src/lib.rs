@@ -1,5 +1,5 @@
-//! Pages that people look at: a run, runs of several seeds, an evaluation, an audit of data. One file each, without scripts, which needs no
-//! network and can be mailed.
+//! Pages that people look at: a run, runs of several seeds, an evaluation, an audit of data. One file each, without
+//! scripts, which needs no network and can be mailed.
 //!
 //! ```text
 //! run folder ----------> run::RunReport ---------------> report.html, report.json

@@ -48,8 +48,8 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// Three significant digits, with an exponent where zeros would hide them: `4.88`, `0.0125`, `1.5e-5`, `12,300`; `-` for
-/// what is no number.
+/// Three significant digits, with an exponent where zeros would hide them: `4.88`, `0.0125`, `1.5e-5`, `12,300`; `-`
+/// for what is no number.
 pub fn figure(x: f64) -> String {
     let magnitude = x.abs();
     match magnitude {

@@ -72,8 +72,8 @@ pub struct EpochRecord {
     pub seconds: Seconds,
 }
 
-/// Seconds of the host, by what they were spent on. A GPU only gets its work in forward, backward and optimiser: what the
-/// host then waits for it counts as the optimiser's, and the loader's part runs beside it.
+/// Seconds of the host, by what they were spent on. A GPU only gets its work in forward, backward and optimiser: what
+/// the host then waits for it counts as the optimiser's, and the loader's part runs beside it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Seconds {
     /// Waiting for batches.

@@ -20,10 +20,10 @@ use crate::output_file::{ForceFlag, Kind, OutputFile};
 
 /// Compare two models, evaluations or files of predictions on the same samples.
 ///
-/// Each side is a run's folder, which is evaluated on a split of its data; a record of `evaluate` (RUN/evaluation/NAME.json,
-/// by the samples in NAME.csv beside it); or a file of predictions, judged by --labels or by labels of its own. Samples go
-/// together by file name. Every figure's difference, second less first, has a paired bootstrap interval, and accuracy
-/// McNemar's test, over all samples and in every group.
+/// Each side is a run's folder, which is evaluated on a split of its data; a record of `evaluate`
+/// (RUN/evaluation/NAME.json, by the samples in NAME.csv beside it); or a file of predictions, judged by --labels or by
+/// labels of its own. Samples go together by file name. Every figure's difference, second less first, has a paired
+/// bootstrap interval, and accuracy McNemar's test, over all samples and in every group.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     compare runs/train-001 runs/train-002 --split test\n  \

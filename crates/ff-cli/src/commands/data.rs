@@ -23,12 +23,12 @@ const LICENCE: &str = "CC BY 4.0";
 
 /// Get a data set: images, and label CSVs that `split` takes.
 ///
-/// fairface: 86,744 training and 10,954 validation faces. The Parquet files of HuggingFaceM4/FairFace, at a commit that is
-/// fixed, go to the hub's cache (0.6 GB; padding 1.25: 2.1 GB) and are checked: those of padding 0.25 against the SHA-256
-/// that this version knows, those of 1.25 against what the hub announces. Then the images are written as they are, as
-/// train/1.jpg, val/1.jpg and so on, and, last, fairface_label_train.csv and fairface_label_val.csv. Room on the disk is
-/// looked at before. A download that breaks goes on where it stopped, and images that are there are kept, when the command
-/// is run again. HF_ENDPOINT names a mirror, HF_TOKEN a token, HF_HOME the hub's cache.
+/// fairface: 86,744 training and 10,954 validation faces. The Parquet files of HuggingFaceM4/FairFace, at a commit that
+/// is fixed, go to the hub's cache (0.6 GB; padding 1.25: 2.1 GB) and are checked: those of padding 0.25 against the
+/// SHA-256 that this version knows, those of 1.25 against what the hub announces. Then the images are written as they
+/// are, as train/1.jpg, val/1.jpg and so on, and, last, fairface_label_train.csv and fairface_label_val.csv. Room on
+/// the disk is looked at before. A download that breaks goes on where it stopped, and images that are there are kept,
+/// when the command is run again. HF_ENDPOINT names a mirror, HF_TOKEN a token, HF_HOME the hub's cache.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "From nothing to the full training:\n  \
     data fairface --out data/fairface/images\n  \

@@ -17,8 +17,8 @@ use crate::{Context, Ending};
 ///
 /// The file has one tensor, `embeddings` (N,512) f32, and the images' names as a JSON array under `files` in its
 /// metadata, in the same order. Images are given as to `predict`; one that is missing or broken is named on stderr and
-/// left out, and the exit code is then 1. Without any good image nothing is written. Without --model, --run and --weights
-/// the model is FairFace's own, which `weights fairface` downloads once.
+/// left out, and the exit code is then 1. Without any good image nothing is written. Without --model, --run and
+/// --weights the model is FairFace's own, which `weights fairface` downloads once.
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("trained").args(["model", "run", "weights"]))]
 #[command(after_help = "Examples:\n  \

@@ -19,13 +19,14 @@ use crate::{Ending, output};
 
 /// Write a trained model as ONNX, or as one safetensors file, whole or in 8 bits.
 ///
-/// ONNX: opset 17, any batch size, the run's image size (224 of a file), one output a task (as age, gender, race); the labels stand in the
-/// metadata under `labels`, in the order of the outputs. safetensors: the file that `predict --weights` and PyTorch read.
-/// compact: a quarter as long, in 8 bits with a scale an output channel; every command here reads it, and --weights may
-/// be a backbone without heads.
+/// ONNX: opset 17, any batch size, the run's image size (224 of a file), one output a task (as age, gender, race); the
+/// labels stand in the metadata under `labels`, in the order of the outputs. safetensors: the file that `predict
+/// --weights` and PyTorch read. compact: a quarter as long, in 8 bits with a scale an output channel; every command
+/// here reads it, and --weights may be a backbone without heads.
 ///
-/// A run's model gets a card beside it, FILE.card.md: what it is, learnt from what, its figures by group, use, limits and
-/// law, with the header that the Hugging Face hub reads. A card there that is no longer as it was made stays as it is.
+/// A run's model gets a card beside it, FILE.card.md: what it is, learnt from what, its figures by group, use, limits
+/// and law, with the header that the Hugging Face hub reads. A card there that is no longer as it was made stays as it
+/// is.
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("trained").args(["model", "run", "weights"]).required(true))]
 #[command(after_help = "Examples:\n  \

@@ -12,10 +12,10 @@ use crate::{Ending, output};
 
 /// Make a run's report.html anew: curves, confusion matrices, times, configuration, and the evaluations so far.
 ///
-/// The page is one file that needs no network: it can be mailed. Training and evaluating make it too; make it again while
-/// a run goes on. The data behind it stand beside it in report.json. MODEL_CARD.md, for those to whom the model is given,
-/// is made anew as well, unless its second line, which says so, is gone: then it is yours. Of a folder of several seeds
-/// the page is seeds.html, beside seeds.json.
+/// The page is one file that needs no network: it can be mailed. Training and evaluating make it too; make it again
+/// while a run goes on. The data behind it stand beside it in report.json. MODEL_CARD.md, for those to whom the model
+/// is given, is made anew as well, unless its second line, which says so, is gone: then it is yours. Of a folder of
+/// several seeds the page is seeds.html, beside seeds.json.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     report --run runs/train-001\n  \

@@ -30,8 +30,8 @@ pub struct Args {
     /// Label CSVs with the column file and one a task; other columns are kept.
     #[arg(long, value_name = "CSV", num_args = 1.., required = true)]
     labels: Vec<PathBuf>,
-    /// Folder to write ff_train.csv, ff_val.csv and ff_test.csv to. Files of these names that an earlier split wrote are
-    /// replaced; others, and those that were changed since, are not.
+    /// Folder to write ff_train.csv, ff_val.csv and ff_test.csv to. Files of these names that an earlier split wrote
+    /// are replaced; others, and those that were changed since, are not.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Replace those too.

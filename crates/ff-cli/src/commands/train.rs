@@ -26,9 +26,10 @@ use crate::{Context, Ending};
 
 /// Train a model: without arguments, on the bundled sample.
 ///
-/// Writes a run folder (configuration, metrics as JSON lines, CSV and TensorBoard events, report.html,
-/// MODEL_CARD.md, checkpoints/last and checkpoints/best) and prints the validation accuracy of every task. Ctrl-C finishes the step, writes checkpoints/last and exits with
-/// 130; --resume goes on from there, or after a crash or kill, and gives the same result as a run that never stopped.
+/// Writes a run folder (configuration, metrics as JSON lines, CSV and TensorBoard events, report.html, MODEL_CARD.md,
+/// checkpoints/last and checkpoints/best) and prints the validation accuracy of every task. Ctrl-C finishes the step,
+/// writes checkpoints/last and exits with 130; --resume goes on from there, or after a crash or kill, and gives the
+/// same result as a run that never stopped.
 ///
 /// Settings are layered: defaults < --preset < --config FILE < flags. Every flag has a key in the file; the file has
 /// many more: class weights, label smoothing, mixup, layer-wise rates, moving average, early stopping.

@@ -19,12 +19,12 @@ use crate::{Context, Ending};
 ///
 /// Without arguments, torchvision's ImageNet weights are downloaded from the Hugging Face hub into its cache, checked
 /// against the SHA-256 that this version knows of them, and copied to fairface/resnet34.safetensors in your cache
-/// folder. Other names go there as NAME.safetensors: --list shows them, their licences, and what is there already. After
-/// `weights fairface`, `predict photo.jpg` works in any folder.
+/// folder. Other names go there as NAME.safetensors: --list shows them, their licences, and what is there already.
+/// After `weights fairface`, `predict photo.jpg` works in any folder.
 ///
-/// Other repositories are checked against the SHA-256 that the hub announces. A broken download goes on where it stopped
-/// when the command is run again. HF_ENDPOINT names a mirror of the hub, HF_TOKEN a token, HF_HOME the hub's cache;
-/// FAIRFACE_MIRROR replaces https://github.com.
+/// Other repositories are checked against the SHA-256 that the hub announces. A broken download goes on where it
+/// stopped when the command is run again. HF_ENDPOINT names a mirror of the hub, HF_TOKEN a token, HF_HOME the hub's
+/// cache; FAIRFACE_MIRROR replaces https://github.com.
 ///
 /// --file takes what you have: safetensors or PyTorch .pth/.pt state dicts (no code in them is run), of torchvision,
 /// timm, this project, or FairFace's own 7-race ResNet-34, which becomes a model that predict and evaluate take. With a

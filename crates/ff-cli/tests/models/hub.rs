@@ -1,4 +1,5 @@
-//! `weights` against a hub, or a server of releases, of the test's own: an HTTP server on this machine, as good or as bad as the test wants it.
+//! `weights` against a hub, or a server of releases, of the test's own: an HTTP server on this machine, as good or as
+//! bad as the test wants it.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

@@ -79,8 +79,8 @@ pub(super) fn count(splits: &Splits) -> PerTask<Vec<LabelCounts>> {
     })
 }
 
-/// Places of sorted labels in the order to show them. Labels that have not the order that the task says are shown as they
-/// are: the encoders of the training split are what training and evaluation fail by.
+/// Places of sorted labels in the order to show them. Labels that have not the order that the task says are shown as
+/// they are: the encoders of the training split are what training and evaluation fail by.
 fn display_order<'l>(task: &Task, labels: impl ExactSizeIterator<Item = &'l str> + Clone) -> Vec<usize> {
     match LabelEncoder::fit(task.clone(), labels.clone()) {
         Ok(encoder) => encoder.display_order(),

@@ -136,8 +136,8 @@ pub enum Stage {
 }
 
 impl Audit {
-    /// Audits three splits whose files are relative to `images` and read by `rules`. `progress` is told what is being done and of how many
-    /// images.
+    /// Audits three splits whose files are relative to `images` and read by `rules`. `progress` is told what is being
+    /// done and of how many images.
     ///
     /// # Errors
     /// No such folder, or the process may open no more files. Bad images are findings, not errors.

@@ -50,8 +50,8 @@ enum Store {
 }
 
 impl Cache {
-    /// Opens or makes the cache of some images, each `image_len` bytes; `None` if none is wanted. `identity` tells a file
-    /// on the disk from those of other images.
+    /// Opens or makes the cache of some images, each `image_len` bytes; `None` if none is wanted. `identity` tells a
+    /// file on the disk from those of other images.
     pub(crate) fn open(
         spec: &CacheSpec,
         n_images: usize,

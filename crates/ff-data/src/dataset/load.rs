@@ -42,8 +42,8 @@ impl Dataset {
         Ok(if fits { decoded } else { resized })
     }
 
-    /// Asks the system to begin reading a sample's file, and does not wait for it. Whatever is wrong with the file shows
-    /// when it is read.
+    /// Asks the system to begin reading a sample's file, and does not wait for it. Whatever is wrong with the file
+    /// shows when it is read.
     pub(crate) fn read_ahead(&self, sample_idx: usize) {
         #[cfg(target_os = "linux")]
         if !self.cache.as_ref().is_some_and(|cache| cache.has(sample_idx))

@@ -68,8 +68,8 @@ pub struct Dataset {
 
 impl Dataset {
     /// Encodes all labels and checks that the images folder is there with the first image in it. Images are 224 x 224
-    /// unless [`Dataset::with_image_size`] says otherwise. Where the manifest has the columns `x`, `y`, `w` and `h`, the
-    /// face in that box is cut out, as of [`Dataset::unlabelled`] images; a row may leave them empty.
+    /// unless [`Dataset::with_image_size`] says otherwise. Where the manifest has the columns `x`, `y`, `w` and `h`,
+    /// the face in that box is cut out, as of [`Dataset::unlabelled`] images; a row may leave them empty.
     ///
     /// # Errors
     /// No rows; a task of the encoders that the manifest was not read for; a label that they do not know or a box that is
@@ -102,8 +102,8 @@ impl Dataset {
         .checked()
     }
 
-    /// Images without labels, for prediction: evaluation mode, in the order given, and targets of no task. Faces are cut
-    /// out with FairFace's padding unless [`Dataset::with_face_padding`] says otherwise.
+    /// Images without labels, for prediction: evaluation mode, in the order given, and targets of no task. Faces are
+    /// cut out with FairFace's padding unless [`Dataset::with_face_padding`] says otherwise.
     ///
     /// # Errors
     /// No images. Whether each is there shows when it is loaded.

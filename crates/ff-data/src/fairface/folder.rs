@@ -80,8 +80,8 @@ pub struct Names {
     pub official: bool,
     /// The Parquet files keep the names.
     pub kept_by_source: bool,
-    /// The label CSV, or the beginning that is known of it, is FairFace's, byte for byte; `None` where too few rows were
-    /// taken.
+    /// The label CSV, or the beginning that is known of it, is FairFace's, byte for byte; `None` where too few rows
+    /// were taken.
     pub official_labels: Option<bool>,
     /// Images whose bytes and name are known.
     pub known_images: u64,

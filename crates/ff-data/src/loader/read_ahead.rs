@@ -1,8 +1,8 @@
 //! Whether the disk is slow, and asking it for images some places ahead of their turn if so.
 //!
 //! A cold disk takes its time for every small file, and a worker that waits for it decodes nothing. So a worker whose
-//! reads turn out slow asks the system to begin reading the file that comes [`DISTANCE`] places later, and goes on. Reads
-//! from memory are never slow: then nothing is asked, and it costs nothing.
+//! reads turn out slow asks the system to begin reading the file that comes [`DISTANCE`] places later, and goes on.
+//! Reads from memory are never slow: then nothing is asked, and it costs nothing.
 
 use std::time::Duration;
 

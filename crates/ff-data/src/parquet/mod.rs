@@ -1,5 +1,6 @@
-//! Parquet files, as far as data sets of images on the hub need them: flat or nested columns of booleans, 64-bit numbers
-//! and bytes, each row with one value or none; pages of both versions, plain or by dictionary, uncompressed or snappy.
+//! Parquet files, as far as data sets of images on the hub need them: flat or nested columns of booleans, 64-bit
+//! numbers and bytes, each row with one value or none; pages of both versions, plain or by dictionary, uncompressed or
+//! snappy.
 //!
 //! Format: <https://github.com/apache/parquet-format>. Anything else that is asked for is an error that names it.
 //! Invariant: any bytes are read or refused; memory is bounded by one page of at most 256 MiB, the column's dictionary
@@ -104,8 +105,8 @@ impl ParquetFile {
         self.footer.columns.iter().map(|column| column.name.as_str())
     }
 
-    /// Hands the first `limit` rows' values of a column to `each`, with the row's index; `None` where there is no value.
-    /// An error of `each` ends it.
+    /// Hands the first `limit` rows' values of a column to `each`, with the row's index; `None` where there is no
+    /// value. An error of `each` ends it.
     ///
     /// # Errors
     /// There is no such column, it is of another type, or damaged: the message names row group and column.

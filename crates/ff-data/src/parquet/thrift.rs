@@ -36,7 +36,8 @@ impl<R: Read> Compact<R> {
         Self { input }
     }
 
-    /// Reads a struct: `each` gets the number and kind of every field and has to take its value or [`skip`](Self::skip) it.
+    /// Reads a struct: `each` gets the number and kind of every field and has to take its value or [`skip`](Self::skip)
+    /// it.
     pub(super) fn fields(
         &mut self,
         mut each: impl FnMut(&mut Self, i16, Kind) -> Result<(), String>,

@@ -1,7 +1,7 @@
 //! ColorJitter's four operations, as `torchvision.transforms.v2.functional` defines them on float tensors.
 //!
-//! Each takes three planes in `[0,1]` and leaves them in `[0,1]`. Grey is `0.2989 r + 0.587 g + 0.114 b`. Loops run over
-//! flat planes without branches, so that the compiler vectorises them.
+//! Each takes three planes in `[0,1]` and leaves them in `[0,1]`. Grey is `0.2989 r + 0.587 g + 0.114 b`. Loops run
+//! over flat planes without branches, so that the compiler vectorises them.
 
 /// `x * factor`, clamped.
 pub fn adjust_brightness(planes: &mut [f32], factor: f32) {

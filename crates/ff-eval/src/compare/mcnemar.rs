@@ -25,7 +25,8 @@ pub struct McNemar {
     pub both_wrong: u64,
     /// Two-sided probability of a split at least as uneven, by the binomial distribution.
     pub exact_p: f64,
-    /// (|only_a - only_b| - 1)^2 / (only_a + only_b); NaN, null in files, where both are always right or wrong together.
+    /// (|only_a - only_b| - 1)^2 / (only_a + only_b); NaN, null in files, where both are always right or wrong
+    /// together.
     #[serde(deserialize_with = "null_as_nan")]
     pub chi_square: f64,
     /// Probability of at least that, with one degree of freedom; NaN likewise.
@@ -70,9 +71,9 @@ fn exact_p(a: u64, b: u64) -> f64 {
     (2.0 * sum).min(1.0)
 }
 
-/// The probability that a chi-square variable of one degree of freedom is at least `x`: erfc(sqrt(x / 2)), by the series of
-/// the incomplete gamma function P(1/2, x/2) below and the continued fraction of Q above (Press et al., "Numerical
-/// recipes", 6.2).
+/// The probability that a chi-square variable of one degree of freedom is at least `x`: erfc(sqrt(x / 2)), by the
+/// series of the incomplete gamma function P(1/2, x/2) below and the continued fraction of Q above (Press et al.,
+/// "Numerical recipes", 6.2).
 fn chi_square_tail(x: f64) -> f64 {
     const ENOUGH: usize = 500;
     let x = x / 2.0;

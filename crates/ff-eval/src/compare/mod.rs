@@ -1,10 +1,10 @@
 //! Two sets of predictions of the same samples: how far every figure differs, and whether that is more than chance.
 //!
 //! Intervals are paired: a resample draws samples, and both sets are judged on the same ones, so what is hard for both
-//! cancels out (Efron and Tibshirani, "An introduction to the bootstrap", 1993). McNemar's test asks of the samples that
-//! just one of both gets right whether they fall evenly ("Note on the sampling error of the difference between correlated
-//! proportions or percentages", 1947). Neither is corrected for how many are read: of twenty rows without any difference
-//! one has an interval without zero.
+//! cancels out (Efron and Tibshirani, "An introduction to the bootstrap", 1993). McNemar's test asks of the samples
+//! that just one of both gets right whether they fall evenly ("Note on the sampling error of the difference between
+//! correlated proportions or percentages", 1947). Neither is corrected for how many are read: of twenty rows without
+//! any difference one has an interval without zero.
 //!
 //! Differences are the second less the first. Gaps between groups are those of the large groups where some are small.
 

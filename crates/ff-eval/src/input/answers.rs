@@ -242,8 +242,8 @@ impl TaskAnswers {
     }
 }
 
-/// Whether a predicted label is the most probable one: where it is not, a threshold made it, and it is for the user to say
-/// which of both counts.
+/// Whether a predicted label is the most probable one: where it is not, a threshold made it, and it is for the user to
+/// say which of both counts.
 fn check_predicted(sums: &BTreeMap<&str, f64>, predicted: Option<&str>) -> Result<(), String> {
     let Some(predicted) = predicted else { return Ok(()) };
     let most = sums.iter().fold(("", 0.0), |most, (&label, &p)| if p > most.1 { (label, p) } else { most });

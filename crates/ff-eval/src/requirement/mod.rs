@@ -4,11 +4,11 @@
 //! [TASK.]FIGURE[COLUMN,COLUMN][.diff][@lower | @upper] >= | <= | > | < NUMBER
 //! ```
 //!
-//! `accuracy` alone is the mean over the tasks. Figures between groups take the columns that make the groups, in any order,
-//! and compare the large groups only. `.diff` is the second side's less the first's of a [`Comparison`], and only there.
-//! `@lower` and `@upper` stand for the ends of the 95 % interval: Wilson's for an accuracy, the bootstrap's for gaps and
-//! differences. A figure that is not defined, or has no interval where one is asked for, does not meet its requirement. The
-//! figures are [`Figure`]'s.
+//! `accuracy` alone is the mean over the tasks. Figures between groups take the columns that make the groups, in any
+//! order, and compare the large groups only. `.diff` is the second side's less the first's of a [`Comparison`], and
+//! only there. `@lower` and `@upper` stand for the ends of the 95 % interval: Wilson's for an accuracy, the bootstrap's
+//! for gaps and differences. A figure that is not defined, or has no interval where one is asked for, does not meet its
+//! requirement. The figures are [`Figure`]'s.
 
 mod junit;
 mod parse;
@@ -93,8 +93,8 @@ struct Found {
 }
 
 impl Requirement {
-    /// Reads `[require]` of a TOML, a figure a key with what it must be: `"age.accuracy" = ">=0.55"`, or a list of that.
-    /// What a [`SchemaFile`](crate::SchemaFile) holds may stand beside it.
+    /// Reads `[require]` of a TOML, a figure a key with what it must be: `"age.accuracy" = ">=0.55"`, or a list of
+    /// that. What a [`SchemaFile`](crate::SchemaFile) holds may stand beside it.
     ///
     /// # Errors
     /// The file cannot be read, or a requirement cannot.
@@ -136,8 +136,8 @@ impl Requirement {
         &self.text
     }
 
-    /// Whether an evaluation of these tasks, by these columns and their intersections, can be checked: to be asked before
-    /// there is one.
+    /// Whether an evaluation of these tasks, by these columns and their intersections, can be checked: to be asked
+    /// before there is one.
     ///
     /// # Errors
     /// It names another task or column, or a difference.

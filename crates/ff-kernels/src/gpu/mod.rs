@@ -1,8 +1,8 @@
 //! The GPU engine: what is to be done as data, the kernels that do it, and who carries it out.
 //!
-//! What carries a [`Program`] out is a [`Machine`]: `device` on a GPU (feature `cuda`), and in the tests a processor that
-//! runs the same kernel sources compiled for the host. So shapes, offsets, argument orders and kernels are tested where
-//! there is no GPU; what is left to a GPU is the driver and cuDNN.
+//! What carries a [`Program`] out is a [`Machine`]: `device` on a GPU (feature `cuda`), and in the tests a processor
+//! that runs the same kernel sources compiled for the host. So shapes, offsets, argument orders and kernels are tested
+//! where there is no GPU; what is left to a GPU is the driver and cuDNN.
 //!
 //! Activations are NHWC in the element type of the program; statistics, coefficients, parameters and gradients are f32.
 //!

@@ -176,8 +176,8 @@ fn batches_of_a_wrong_length_are_refused() {
     assert!(uploads.upload(Box::new(Vec::new()), (1 << 32, 1 << 32), &recipes).is_err());
 }
 
-/// Uploads a batch of memory that says when it goes, with a failure on the way; whether the error came, and then a batch
-/// that arrives whole.
+/// Uploads a batch of memory that says when it goes, with a failure on the way; whether the error came, and then a
+/// batch that arrives whole.
 fn fails_once(setting: &'static str, at: i64) {
     let Some(mut device) = fake::alone_on_fake() else { return };
     let gpu = device.gpu();
@@ -248,7 +248,8 @@ fn a_slot_whose_mark_fails_is_given_back_when_its_users_are_done() {
     assert_eq!(pixels.wait().unwrap(), pixels_of(0), "overwritten while it was read");
 }
 
-/// Where not even waiting works, memory that a copy may still use is left alone, and a slot that may be read stays taken.
+/// Where not even waiting works, memory that a copy may still use is left alone, and a slot that may be read stays
+/// taken.
 #[test]
 fn what_cannot_be_waited_for_is_left_alone() {
     let Some(mut device) = fake::alone_on_fake() else { return };

@@ -1,8 +1,8 @@
 //! The model as an ONNX file, for everything that runs one.
 //!
 //! Opset 17, batch size open, one size of images, outputs named by task, labels in the metadata under `labels` as in a
-//! model file. The graph is built from `ff_kernels::network`'s layout and the parameters' own names, and written by a few
-//! lines of protobuf (`proto.rs`): a dependency for that would be heavier than all of it.
+//! model file. The graph is built from `ff_kernels::network`'s layout and the parameters' own names, and written by a
+//! few lines of protobuf (`proto.rs`): a dependency for that would be heavier than all of it.
 
 mod graph;
 mod proto;

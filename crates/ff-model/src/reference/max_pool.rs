@@ -1,7 +1,7 @@
 //! Max-pool 3x3, stride 2, padding 1 over (B,C,H,W) that can be differentiated: candle's own has no backward.
 //!
-//! On the CPU a custom op over `ff_kernels::cpu::pool::nchw`; elsewhere a composition of candle operations, equal to it on
-//! non-negative inputs (the stem's, after ReLU), where zero padding never wins.
+//! On the CPU a custom op over `ff_kernels::cpu::pool::nchw`; elsewhere a composition of candle operations, equal to it
+//! on non-negative inputs (the stem's, after ReLU), where zero padding never wins.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 use ff_kernels::cpu::pool::nchw;

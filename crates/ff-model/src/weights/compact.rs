@@ -1,12 +1,12 @@
 //! Weights in 8 bits: a quarter of the bytes, for files that travel.
 //!
-//! The format is safetensors. The weight of a convolution or linear layer is an `I8` tensor of the usual name and shape,
-//! (out, ...), with values from -127 to 127; beside it stands `NAME.scale`, `F32` (out,), finite and above 0; a weight
-//! is value x scale of its output channel. A scale is the channel's largest magnitude / 127, so no weight is off by more
-//! than half of it: symmetric quantisation by channel, as in Krishnamoorthi, "Quantizing deep convolutional networks for
-//! efficient inference", 2018, section 3.1.2. The weights of stem and first stage, 1 % of all, are `F16`: their errors
-//! travel through all that follows, and in 8 bits they made half of the embedding's. All else (norms, statistics,
-//! biases) is `F32` as always. Reading gives f32 tensors, so nothing that uses weights knows of it.
+//! The format is safetensors. The weight of a convolution or linear layer is an `I8` tensor of the usual name and
+//! shape, (out, ...), with values from -127 to 127; beside it stands `NAME.scale`, `F32` (out,), finite and above 0; a
+//! weight is value x scale of its output channel. A scale is the channel's largest magnitude / 127, so no weight is off
+//! by more than half of it: symmetric quantisation by channel, as in Krishnamoorthi, "Quantizing deep convolutional
+//! networks for efficient inference", 2018, section 3.1.2. The weights of stem and first stage, 1 % of all, are `F16`:
+//! their errors travel through all that follows, and in 8 bits they made half of the embedding's. All else (norms,
+//! statistics, biases) is `F32` as always. Reading gives f32 tensors, so nothing that uses weights knows of it.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,6 @@
 //! Tasks and the names of their classes, as a model file carries them: `{"age": ["0-2", ...], "gender": [...], "race":
-//! [...]}` under `labels` in the safetensors metadata, tasks in the order of the heads and labels in that of the logits.
+//! [...]}` under `labels` in the safetensors metadata, tasks in the order of the heads and labels in that of the
+//! logits.
 //!
 //! A task of which there is more to say has an object instead of a list: `{"labels": [...], "column": "Age group",
 //! "order": "ordered"}`.

@@ -1,7 +1,8 @@
 //! A file of weights in whatever format, brought to this network's names.
 //!
 //! Formats are told by content, never by the file's extension: safetensors, PyTorch state dicts as `torch.save` writes
-//! them, and ONNX. Names are torchvision's with or without `backbone.`; a `module.` that `DataParallel` left is dropped.
+//! them, and ONNX. Names are torchvision's with or without `backbone.`; a `module.` that `DataParallel` left is
+//! dropped.
 //!
 //! A file may come from a stranger. Nothing in it is run, and reading takes no more memory than twice its length and
 //! 100 MB: see the limits in `tensor_file.rs`, `pickle.rs`, `state_dict.rs` and `onnx/message.rs`.
@@ -165,8 +166,8 @@ impl WeightFile {
     }
 }
 
-/// Every tensor of a safetensors file or PyTorch state dict under its name in the file, in its own type; of a network in
-/// ONNX under the name that it has here.
+/// Every tensor of a safetensors file or PyTorch state dict under its name in the file, in its own type; of a network
+/// in ONNX under the name that it has here.
 ///
 /// No code from a pickle is run.
 ///

@@ -187,8 +187,8 @@ impl Line<'_> {
         }
     }
 
-    /// What a reader is told who points at a value: on a dot; where dots would run together, on a strip over the chart's
-    /// height, which is not seen.
+    /// What a reader is told who points at a value: on a dot; where dots would run together, on a strip over the
+    /// chart's height, which is not seen.
     fn read_outs(&self, x: &Axis, y: &Axis) -> Markup {
         let n = self.finite().count();
         let strip = (x.end - x.start) / n as f64;

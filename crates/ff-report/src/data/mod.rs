@@ -181,8 +181,8 @@ enum Weight {
     Alert,
 }
 
-/// A row a label: rows and share in every split, and the shares as bars on one scale. Shares are of the rows whose label
-/// is known; the others are counted below them.
+/// A row a label: rows and share in every split, and the shares as bars on one scale. Shares are of the rows whose
+/// label is known; the others are counted below them.
 fn balance(task: &TaskName, labels: &[LabelCounts], unknown: &SplitCounts) -> Markup {
     let totals = Split::ALL.map(|split| labels.iter().map(|label| label.of(split)).sum::<usize>());
     let share =

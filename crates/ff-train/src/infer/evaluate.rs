@@ -23,8 +23,8 @@ pub fn predict(
     predict_with(TestTimeAugmentation::None, &[], model, feeder, progress)
 }
 
-/// As [`predict`], with the mean over several views of every image, and these columns of the samples' CSV as attributes to
-/// group by; those that are tasks need none.
+/// As [`predict`], with the mean over several views of every image, and these columns of the samples' CSV as attributes
+/// to group by; those that are tasks need none.
 ///
 /// # Errors
 /// Also, before any image is read, a column that the CSV does not have.

@@ -1,9 +1,9 @@
 //! Predictions as a CSV in the columns of FairFace's `predict.py`, for tools that were made for its output.
 //!
-//! Columns `face_name_align, race, gender, age, race_scores_fair, gender_scores_fair, age_scores_fair`; tasks that FairFace
-//! does not have come after them in the same way. Scores are probabilities, as NumPy prints a vector, in the order of
-//! FairFace's classes (see [`FAIRFACE_LABELS`]); classes that FairFace does not have come after them, by id. The columns
-//! of its 4-race model, `race4` and `race_scores_fair_4`, are left out: there is no such model here.
+//! Columns `face_name_align, race, gender, age, race_scores_fair, gender_scores_fair, age_scores_fair`; tasks that
+//! FairFace does not have come after them in the same way. Scores are probabilities, as NumPy prints a vector, in the
+//! order of FairFace's classes (see [`FAIRFACE_LABELS`]); classes that FairFace does not have come after them, by id.
+//! The columns of its 4-race model, `race4` and `race_scores_fair_4`, are left out: there is no such model here.
 
 use ff_core::labels::FAIRFACE_LABELS;
 use ff_core::{PerTask, TaskName};

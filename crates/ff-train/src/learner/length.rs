@@ -1,8 +1,8 @@
 //! How long a run is: so many epochs, whatever a step is in each of them.
 //!
-//! Batch size and accumulation may change between epochs, and with them the number of steps in an epoch. So what is left
-//! is counted from where the run stands, in steps of the present size, and a schedule sees the run as if all its steps
-//! had been of that size. With constant settings that is the same as counting steps from the beginning.
+//! Batch size and accumulation may change between epochs, and with them the number of steps in an epoch. So what is
+//! left is counted from where the run stands, in steps of the present size, and a schedule sees the run as if all its
+//! steps had been of that size. With constant settings that is the same as counting steps from the beginning.
 
 use crate::config::Config;
 use crate::optim::schedule::{Schedule, ScheduleConfig};

@@ -1,7 +1,7 @@
 //! One optimiser step: batches in, parameters moved, a record out.
 //!
-//! What a step does is a function of (learner's state, seed, step, batches). A step whose loss or gradient is not finite
-//! moves nothing, BatchNorm's statistics included where it is to be skipped.
+//! What a step does is a function of (learner's state, seed, step, batches). A step whose loss or gradient is not
+//! finite moves nothing, BatchNorm's statistics included where it is to be skipped.
 //!
 //! A GPU gets a whole step to do without anybody waiting for it. What came of it is asked for later, when the next one
 //! is on its way; only learnt task weights and steps that may be skipped are waited for at once.

@@ -1,8 +1,8 @@
 //! Losses as pure functions of logits and targets, and what a run makes of them.
 //!
-//! [`multi_task`] is the plain sum of the tasks' cross-entropies. [`Objective`] is what `[loss]` asks for: class weights,
-//! label smoothing, losses that know the order of classes, mixed targets, and weights of the tasks. Labels that are not
-//! known count in none of them.
+//! [`multi_task`] is the plain sum of the tasks' cross-entropies. [`Objective`] is what `[loss]` asks for: class
+//! weights, label smoothing, losses that know the order of classes, mixed targets, and weights of the tasks. Labels
+//! that are not known count in none of them.
 
 mod class_weights;
 mod objective;

@@ -114,7 +114,8 @@ impl Objective {
         Ok(Self { targets, weights })
     }
 
-    /// The loss of a batch: logits (B, classes) and labels (B,) a task. Of a mixed batch, each part's loss by its share.
+    /// The loss of a batch: logits (B, classes) and labels (B,) a task. Of a mixed batch, each part's loss by its
+    /// share.
     pub fn loss(&self, logits: &[Tensor], labels: &[Tensor], mix: Option<&Mix>) -> Result<MultiTaskLoss> {
         let mut tasks = Vec::with_capacity(logits.len());
         for ((targets, logits), labels) in self.targets.values().zip(logits).zip(labels) {

@@ -1,8 +1,9 @@
 //! Cross-entropy against a distribution over the classes that the label alone decides.
 //!
 //! A table with a row a label says which distribution: that one table holds class weights, label smoothing and the
-//! order of classes, so that one function computes them all. A label that is not known ([`ff_core::UNKNOWN`]) selects a row of
-//! zeros: candle's `index_select` gives that for the largest index. So it counts in neither the sum nor the weight.
+//! order of classes, so that one function computes them all. A label that is not known ([`ff_core::UNKNOWN`]) selects a
+//! row of zeros: candle's `index_select` gives that for the largest index. So it counts in neither the sum nor the
+//! weight.
 
 use candle_core::{D, Device, Tensor};
 

@@ -1,7 +1,8 @@
 //! The exponential moving average of the weights, and of BatchNorm's statistics with them.
 //!
 //! `average += (1 - decay) * (weights - average)` after every step. Early on the decay is lower, `(1 + t) / (10 + t)`
-//! after `t` steps (as TensorFlow's `ExponentialMovingAverage` with `num_updates`), so that short runs forget where they began.
+//! after `t` steps (as TensorFlow's `ExponentialMovingAverage` with `num_updates`), so that short runs forget where
+//! they began.
 
 use candle_core::Tensor;
 use ff_model::Parameters;

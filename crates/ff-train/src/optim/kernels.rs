@@ -42,8 +42,8 @@ impl Kernels {
         Ok(Self { gpu: Arc::clone(gpu), scalars, readbacks: Vec::new() })
     }
 
-    /// Measures a gradient that is `grad_scale` times what `gradient` (N,) holds, and asks for the figures; gives the number
-    /// of losses among them too.
+    /// Measures a gradient that is `grad_scale` times what `gradient` (N,) holds, and asks for the figures; gives the
+    /// number of losses among them too.
     pub fn measure(
         &mut self,
         gradient: &Tensor,

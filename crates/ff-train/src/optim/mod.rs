@@ -1,8 +1,8 @@
 //! AdamW and SGD over the flat parameter vector, with a state that can be saved.
 //!
-//! A step first measures its gradient ([`Optimizer::measure`]), then goes through the parameter groups; clipping and the
-//! moving average ride on that pass. The passes are `ff_kernels::cpu::optim` on the CPU, our kernels where a model runs on
-//! them ([`Optimizer::for_model`]), and candle operations on whatever else the reference engine may run on.
+//! A step first measures its gradient ([`Optimizer::measure`]), then goes through the parameter groups; clipping and
+//! the moving average ride on that pass. The passes are `ff_kernels::cpu::optim` on the CPU, our kernels where a model
+//! runs on them ([`Optimizer::for_model`]), and candle operations on whatever else the reference engine may run on.
 
 pub mod average;
 mod config;

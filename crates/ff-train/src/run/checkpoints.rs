@@ -1,8 +1,8 @@
 //! `checkpoints/`: which there are, which is the last, which is the best.
 //!
 //! The rename that makes a checkpoint `last` is the moment at which the run has come further. Everything else follows
-//! from it: `last` says at which step the best epoch ended, and [`RunDir::open_checkpoint`] goes by that, so that a kill
-//! before `best` is renewed changes nothing for whoever reads.
+//! from it: `last` says at which step the best epoch ended, and [`RunDir::open_checkpoint`] goes by that, so that a
+//! kill before `best` is renewed changes nothing for whoever reads.
 
 use std::path::{Path, PathBuf};
 
@@ -118,7 +118,8 @@ impl RunDir {
     }
 
     /// Makes a checkpoint the present: `last` from now on, though nothing newer goes before something newer is there to
-    /// replace it ([`RunDir::publish`]). `position`, which was read from it, forgets a best epoch whose weights are gone.
+    /// replace it ([`RunDir::publish`]). `position`, which was read from it, forgets a best epoch whose weights are
+    /// gone.
     pub(crate) fn go_on_from(&self, checkpoint: &Checkpoint, position: &mut Position) -> Result<()> {
         let last = self.checkpoint(CheckpointName::Last);
         if let Ok(before) = Checkpoint::open(&last)
@@ -139,8 +140,8 @@ impl RunDir {
         Ok(())
     }
 
-    /// Makes the checkpoint that was written at `position` the last one, and the best one too if it is; keeps the `keep`
-    /// newest. What an earlier session left of the steps after `resumed_at` is gone before.
+    /// Makes the checkpoint that was written at `position` the last one, and the best one too if it is; keeps the
+    /// `keep` newest. What an earlier session left of the steps after `resumed_at` is gone before.
     pub(crate) fn publish(&self, position: &Position, keep: usize, resumed_at: Option<u64>) -> Result<()> {
         let newest = self.step_checkpoint(position.step);
         let best = self.checkpoint(CheckpointName::Best);

@@ -1,9 +1,9 @@
 //! The folder that a run writes: configuration, provenance, metrics, checkpoints.
 //!
-//! `checkpoints/step-0`, `run.json` and `config.toml` stand, in this order, before the first batch is made: a folder with
-//! `config.toml` is a run that can go on, one without can be begun anew. `metrics.jsonl` has a line a step and a line an
-//! epoch, `metrics.csv` a row an epoch. `checkpoints/` has `step-N`, the newest few of them, and `last` and `best`, which
-//! share their files with them.
+//! `checkpoints/step-0`, `run.json` and `config.toml` stand, in this order, before the first batch is made: a folder
+//! with `config.toml` is a run that can go on, one without can be begun anew. `metrics.jsonl` has a line a step and a
+//! line an epoch, `metrics.csv` a row an epoch. `checkpoints/` has `step-N`, the newest few of them, and `last` and
+//! `best`, which share their files with them.
 
 pub mod checkpoint;
 mod checkpoints;
@@ -146,8 +146,8 @@ impl RunDir {
         &self.path
     }
 
-    /// Keeps other processes from training in this folder as long as the result lives, and cleans it of what killed ones
-    /// left.
+    /// Keeps other processes from training in this folder as long as the result lives, and cleans it of what killed
+    /// ones left.
     ///
     /// # Errors
     /// Another process does so now.

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-/// The commit that the program was built from, if that is known: what the build was told in `FAIRFACE_COMMIT`, or, for a
-/// program that lies in its own repository, what is checked out there. The current folder's repository may be anything.
+/// The commit that the program was built from, if that is known: what the build was told in `FAIRFACE_COMMIT`, or, for
+/// a program that lies in its own repository, what is checked out there. The current folder's repository may be
+/// anything.
 pub(super) fn commit() -> Option<String> {
     if let Some(commit) = option_env!("FAIRFACE_COMMIT") {
         return Some(commit.to_owned());

@@ -39,8 +39,8 @@ impl RunDir {
         Ok(append(&self.path().join(name), text)?)
     }
 
-    /// Drops what was recorded after this position, and a half-written last line. An epoch that is not over comes again,
-    /// so what was recorded of it is dropped too.
+    /// Drops what was recorded after this position, and a half-written last line. An epoch that is not over comes
+    /// again, so what was recorded of it is dropped too.
     pub fn rewind(&self, position: &Position) -> Result<()> {
         self.keep_lines("metrics.jsonl", |_, line| match serde_json::from_str(line) {
             Ok(Record::Step(record)) => record.step <= position.step,

@@ -37,8 +37,8 @@ struct Allowed {
 }
 
 impl Allowed {
-    /// Gradients are given more room: rounding decides which of two equal pixels a max-pool takes and which side of zero
-    /// a ReLU is on, so that even two f32 engines are 2e-5 from a cosine of 1.
+    /// Gradients are given more room: rounding decides which of two equal pixels a max-pool takes and which side of
+    /// zero a ReLU is on, so that even two f32 engines are 2e-5 from a cosine of 1.
     const fn by(precision: Precision) -> Self {
         let [embedding_cosine, embedding_difference, gradient_cosine, loss] = match precision {
             Precision::Bf16 => [0.999, 0.05, 0.9, 0.03],

@@ -262,8 +262,8 @@ fn same(expected: &Config, found: &Config, but: &[&str], origin: &str, of: &str)
     Err(Error::Config { origin: format!("{origin}{}", change.key), message })
 }
 
-/// Whether runs of several seeds can begin in this folder: what was killed before its first run had begun leaves no more
-/// than may be there.
+/// Whether runs of several seeds can begin in this folder: what was killed before its first run had begun leaves no
+/// more than may be there.
 fn check_free(path: &Path) -> Result<()> {
     let refuse = |message: String| Err(Error::RunDir { path: path.to_owned(), message });
     if !SeedsDir::is_at(path) {

@@ -2,8 +2,8 @@
 //! together.
 //!
 //! Each is a run as [`train`] makes it alone, to the same bytes. A folder that was stopped or killed goes on where it
-//! was: what is finished is passed over, what was stopped is resumed, the rest begins. What all runs start from is found
-//! once: `auto` is for later seeds what it was for the first.
+//! was: what is finished is passed over, what was stopped is resumed, the rest begins. What all runs start from is
+//! found once: `auto` is for later seeds what it was for the first.
 
 mod folder;
 mod list;

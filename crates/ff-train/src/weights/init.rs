@@ -57,8 +57,8 @@ pub fn init_is_file(init: &str) -> bool {
     !["auto", "pretrained", "bundled", "random"].contains(&init) && catalogue::find(init).is_none()
 }
 
-/// Fills the model's backbone as `[model] init` says. What the catalogue knows is a name; a file that is called the same
-/// is `./NAME`.
+/// Fills the model's backbone as `[model] init` says. What the catalogue knows is a name; a file that is called the
+/// same is `./NAME`.
 ///
 /// # Errors
 /// [`Error::NoPretrained`], [`Error::NotDownloaded`], or a file that cannot be read or does not fit.

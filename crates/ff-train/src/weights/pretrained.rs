@@ -66,8 +66,8 @@ pub struct Installed {
     /// Whom to name for what is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credit: Option<&'static str>,
-    /// Whether the download's SHA-256 is the one that the hub announced or that is known of its address; `None` for files
-    /// that did not come from the network.
+    /// Whether the download's SHA-256 is the one that the hub announced or that is known of its address; `None` for
+    /// files that did not come from the network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified: Option<bool>,
 }
@@ -85,8 +85,8 @@ struct Original<'a> {
 /// Gets weights, checks that they fit the network, and writes them as safetensors.
 ///
 /// What is known by name goes to `NAME.safetensors` in the cache folder, and so does any other backbone, under its
-/// architecture's name: that is where `[model] init` and a model's name look. Another whole model goes beside the original,
-/// under its name with `.safetensors`.
+/// architecture's name: that is where `[model] init` and a model's name look. Another whole model goes beside the
+/// original, under its name with `.safetensors`.
 ///
 /// What the catalogue pins is refused if it turns out to be something else, whatever a server says of it.
 ///

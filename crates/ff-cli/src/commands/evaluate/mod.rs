@@ -43,12 +43,13 @@ use crate::{Context, Ending};
 ///
 /// Every sample counts once; a partial last batch is not dropped. Groups are made by the true labels, each attribute
 /// alone and all of them crossed. What is found is also saved to RUN/evaluation/NAME.json, with the surest mistakes and
-/// suspected labels by file name; the run's report and model card show it. NAME is the split or the CSV's name with a hash, and every
-/// option that is not the usual one, so that no evaluation replaces another. NAME.csv beside it has every sample.
+/// suspected labels by file name; the run's report and model card show it. NAME is the split or the CSV's name with a
+/// hash, and every option that is not the usual one, so that no evaluation replaces another. NAME.csv beside it has
+/// every sample.
 ///
-/// With --predictions and --labels no model and no image is needed: two tables are joined by file name. Predictions are a
-/// CSV with probabilities (columns age:LABEL or age_LABEL), or with labels (age_predicted, or age), or what `predict` or
-/// FairFace's predict.py print. Labels are a CSV with a column a task, and any others to group by.
+/// With --predictions and --labels no model and no image is needed: two tables are joined by file name. Predictions are
+/// a CSV with probabilities (columns age:LABEL or age_LABEL), or with labels (age_predicted, or age), or what `predict`
+/// or FairFace's predict.py print. Labels are a CSV with a column a task, and any others to group by.
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("judged").args(["model", "run", "weights", "predictions"]).required(true))]
 #[command(after_help = "Examples:\n  \

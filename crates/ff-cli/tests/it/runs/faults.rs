@@ -1,4 +1,5 @@
-//! Disks that fail, images that go, workers that panic: nothing earlier is lost, the cause is named, the next start works.
+//! Disks that fail, images that go, workers that panic: nothing earlier is lost, the cause is named, the next start
+//! works.
 
 use std::process::Command;
 

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::workplace::{Workplace, assert_exit, json, stderr};
 
-/// Where a process is killed: points that a run comes by, and up to which of its visits there. A run of the recipe comes
-/// by all of them, one that was resumed late by some.
+/// Where a process is killed: points that a run comes by, and up to which of its visits there. A run of the recipe
+/// comes by all of them, one that was resumed late by some.
 const POINTS: [(&str, u32); 8] = [
     ("create", 24),
     ("write", 24),
@@ -25,8 +25,8 @@ const POINTS: [(&str, u32); 8] = [
 ];
 
 /// The invariant that the project is built on, under SIGKILL at moments that are drawn: between steps, in a validation,
-/// in the middle of writing a checkpoint, and while the newest one is put in its place. Each kill is followed by a start
-/// in the same folder; a run that comes to its end is compared, and the next begins.
+/// in the middle of writing a checkpoint, and while the newest one is put in its place. Each kill is followed by a
+/// start in the same folder; a run that comes to its end is compared, and the next begins.
 ///
 /// Four kills; with `FAIRFACE_SOAK` in the environment 50, which take some minutes.
 #[test]

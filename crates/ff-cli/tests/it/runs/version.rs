@@ -1,8 +1,8 @@
 //! A run that version 0.1 began, in `version-0.1/` as that version's program left it (commit 3ef4d39).
 //!
-//! It was killed before its first step, so that its weights are the initial ones: they need not lie here, as this version
-//! makes the same from the same seed. `expected.jsonl` is what version 0.1 recorded of the same run when it was left
-//! alone. Paths were replaced by `SPLITS`, `IMAGES` and `CACHE`.
+//! It was killed before its first step, so that its weights are the initial ones: they need not lie here, as this
+//! version makes the same from the same seed. `expected.jsonl` is what version 0.1 recorded of the same run when it was
+//! left alone. Paths were replaced by `SPLITS`, `IMAGES` and `CACHE`.
 
 use std::path::{Path, PathBuf};
 

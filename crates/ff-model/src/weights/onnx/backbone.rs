@@ -1,8 +1,8 @@
 //! A graph's convolutions and norms under the names of a layout.
 //!
 //! The graph is walked from the images on, along the layout: which node is which is told by what leads where, never by
-//! its name. Every kernel, stride, padding and dilation is held against the layout; shapes and values of the tensors are
-//! looked at later, with those of all other files (`fit.rs`).
+//! its name. Every kernel, stride, padding and dilation is held against the layout; shapes and values of the tensors
+//! are looked at later, with those of all other files (`fit.rs`).
 //!
 //! A norm is a `BatchNormalization`, or was folded into the convolution before it: then it is the identity here, with
 //! the convolution's bias.

@@ -1,8 +1,8 @@
 //! Who makes a value and who takes it.
 //!
 //! Nodes that hand on what they get (`Identity`, `Dropout`, casts to a float type) are no nodes here: their outputs are
-//! other names of their inputs. Every value is made once, and before it is used, as ONNX asks; so whoever follows values
-//! from node to node does not go in circles.
+//! other names of their inputs. Every value is made once, and before it is used, as ONNX asks; so whoever follows
+//! values from node to node does not go in circles.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -99,7 +99,8 @@ impl<'m> Graph<'m> {
         Ok(())
     }
 
-    /// Inputs that are no initializers, with the number of their element type. Old files list initializers as inputs too.
+    /// Inputs that are no initializers, with the number of their element type. Old files list initializers as inputs
+    /// too.
     fn images_and_types(&self) -> Vec<(&'m str, u64)> {
         let inputs = self.model.inputs.iter().copied();
         inputs.filter(|(name, _)| !self.initializers.contains_key(name)).collect()

@@ -8,8 +8,8 @@
 //! classifier  what is made of the embedding
 //! ```
 //!
-//! Nothing is computed but what brings a norm's epsilon to the one used here. A graph that is something else is an error
-//! that says which node was expected and which was found.
+//! Nothing is computed but what brings a norm's epsilon to the one used here. A graph that is something else is an
+//! error that says which node was expected and which was found.
 
 mod backbone;
 mod classifier;

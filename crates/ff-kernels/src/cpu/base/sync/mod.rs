@@ -1,5 +1,5 @@
-//! What [`threads`](crate::cpu::base::threads) and [`claims`](crate::host::claims) synchronise by: the standard library's, or loom's
-//! (`--cfg loom`), which runs a model through every order that memory and scheduler allow.
+//! What [`threads`](crate::cpu::base::threads) and [`claims`](crate::host::claims) synchronise by: the standard
+//! library's, or loom's (`--cfg loom`), which runs a model through every order that memory and scheduler allow.
 //!
 //! Nothing else of the crate shares memory between threads by itself.
 
