@@ -32,6 +32,7 @@ const TESTS: [(&str, &[&str]); 3] = [
             "--test=misuse",
             "--test=network",
             "--test=pooling",
+            "--test=separable",
             "--test=threads",
         ],
     ),
@@ -99,7 +100,7 @@ fn miri(root: &Path) -> bool {
     let mut cargo = cargo(root, "+nightly", "miri");
     cargo.args(["miri", "test", "--locked", "--package", "ff-kernels", "--lib"]);
     cargo.args(
-        ["claims", "image", "convolution", "misuse", "network", "pooling", "threads"]
+        ["claims", "image", "convolution", "misuse", "network", "pooling", "separable", "threads"]
             .map(|t| format!("--test={t}")),
     );
     cargo.args(["--", "small", "claim", "memory", "panic", "refuse", "threads_fill"]);

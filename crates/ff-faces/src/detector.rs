@@ -1,17 +1,19 @@
 //! Which looks at a photo find what.
 //!
 //! One look is the network over the photo at one size. Faces of 20 to 300 pixels are found in it; what a first look
-//! cannot find asks for another: a smaller photo for close-ups, the other network for blurred and masked faces,
-//! turned photos where nothing is upright, a window turned along for a tilted face, tiles of a large photo for small
-//! faces where those are wanted.
+//! cannot find asks for another: a smaller photo for close-ups, the other network for blurred and masked faces, turned
+//! photos where nothing is upright, tiles of a large photo for small faces where those are wanted. `landmarks` looks
+//! once more at each face that is tilted or lies on its side.
+
+mod landmarks;
 
 use crate::{
-    chip::{part_of, warp},
+    chip::part_of,
     error::{Error, Result},
-    face::{FAIRFACE_SIDE, Face, Landmarks},
+    face::Face,
     photo::{Photo, Point, Rect},
     shrink::shrink,
-    trees::{Square, Trees},
+    trees::Trees,
     yunet::{Detection, Maps, YuNet, each_once},
 };
 
@@ -21,12 +23,8 @@ const LOOK: usize = 640;
 const LARGE_FACE: f32 = 300.0;
 /// Faces as wide as this are found in two of three cases.
 const SMALL_FACE: f32 = 20.0;
-/// From this roll on, in degrees, a face is looked at in a window turned along.
-const TILTED: f32 = 10.0;
-/// Pixels around the chip in that window.
-const WINDOW_MARGIN: usize = 56;
-/// In a window where a face is known to be, less is enough.
-const WINDOW_SCORE: f32 = 0.3;
+/// Where somebody else says that there is a face, less is enough.
+const GIVEN_SCORE: f32 = 0.3;
 /// Side of a tile of a large look, and how much neighbours share: a face of up to that size is whole in one of them.
 const TILE: usize = 1280;
 const TILE_OVERLAP: usize = 320;
@@ -102,7 +100,7 @@ impl Detector {
                 let pixels = part_of(photo, x0, y0, x1 - x0, y1 - y0);
                 let part = Photo { width: x1 - x0, height: y1 - y0, pixels: &pixels };
                 let longest = (part.longer_side() as f32 * 150.0 / width.max(height)) as usize;
-                let found = look(&self.n, &mut self.maps, &part, longest.min(LOOK), WINDOW_SCORE);
+                let found = look(&self.n, &mut self.maps, &part, longest.min(LOOK), GIVEN_SCORE);
                 found.into_iter().map(|d| d.moved(1.0, (x0 as f32, y0 as f32))).collect()
             }
             _ => Vec::new(),
@@ -143,31 +141,6 @@ impl Detector {
             side *= 2;
         }
         each_once(found)
-    }
-
-    /// A detection with its landmarks: upright ones in the photo, tilted ones in a window turned along.
-    fn face(&mut self, photo: &Photo<'_>, detection: &Detection) -> Face {
-        let rough = Face::new(detection.bounds, Some(detection.score), Landmarks::centres(detection.points));
-        if rough.roll.abs() <= TILTED {
-            return Face::new(rough.bounds, rough.score, self.corners(photo, &rough.bounds));
-        }
-        let margin = WINDOW_MARGIN as f32;
-        let to_photo = rough.landmarks.chip_to_photo().after_shift(-margin);
-        let side = FAIRFACE_SIDE + 2 * WINDOW_MARGIN;
-        let pixels = warp(photo, &to_photo, side);
-        let window = Photo { width: side, height: side, pixels: &pixels };
-        // Where the face should be: where YuNet's boxes are in FairFace's crops.
-        let expected = Rect { x: margin + 23.0, y: margin - 9.5, width: 176.0, height: 225.0 };
-        let found = self.n.detect(&window, WINDOW_SCORE, &mut self.maps);
-        let overlap = |d: &Detection| d.bounds.iou(&expected);
-        let nearest = found.iter().max_by(|a, b| overlap(a).total_cmp(&overlap(b)));
-        let bounds = nearest.filter(|d| overlap(d) >= SAME_FACE).map_or(expected, |d| d.bounds);
-        let points = self.trees.landmarks(&window, Square::of(&bounds)).map(|p| to_photo.apply(p));
-        Face::new(rough.bounds, rough.score, Landmarks::corners(points))
-    }
-
-    fn corners(&self, photo: &Photo<'_>, bounds: &Rect) -> Landmarks {
-        Landmarks::corners(self.trees.landmarks(photo, Square::of(bounds)))
     }
 }
 

@@ -49,10 +49,18 @@ impl Similarity {
         Point::new((re * x - im * y + self.b.0) as f32, (im * x + re * y + self.b.1) as f32)
     }
 
-    /// The same from places that are first moved right and down by `shift`.
-    pub fn after_shift(&self, shift: f32) -> Self {
-        let b = self.apply(Point::new(shift, shift));
-        Similarity { a: self.a, b: b.exact() }
+    /// The one with this factor that maps `from` to `to`.
+    pub fn around(a: (f64, f64), from: Point, to: Point) -> Self {
+        let turned = Similarity { a, b: (0.0, 0.0) }.apply(from).exact();
+        let (x, y) = to.exact();
+        Similarity { a, b: (x - turned.0, y - turned.1) }
+    }
+
+    /// The same from places that are first stretched by `scale` and moved right and down by `shift`.
+    pub fn after(&self, scale: f32, shift: f32) -> Self {
+        let (re, im) = self.a;
+        let scale = f64::from(scale);
+        Similarity { a: (re * scale, im * scale), b: self.apply(Point::new(shift, shift)).exact() }
     }
 
     /// By how much it stretches.

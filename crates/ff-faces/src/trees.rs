@@ -130,7 +130,7 @@ impl Trees {
             let moved =
                 Point::new(from.x + (re * delta.x - im * delta.y), from.y + (im * delta.x + re * delta.y));
             let at = square.place(moved);
-            *value = grey(photo, (at.x + 0.5).floor(), (at.y + 0.5).floor());
+            *value = grey(photo, at.x + 0.5, at.y + 0.5);
         }
     }
 }
@@ -167,7 +167,7 @@ impl Square {
     }
 }
 
-/// dlib's grey, (r + g + b) / 3 in whole numbers; 0 outside.
+/// dlib's grey, (r + g + b) / 3 in whole numbers, of the pixel that (x, y) rounds down to; 0 outside.
 fn grey(photo: &Photo<'_>, x: f32, y: f32) -> i16 {
     let inside = x >= 0.0 && y >= 0.0 && x < photo.width as f32 && y < photo.height as f32;
     if !inside {

@@ -104,10 +104,15 @@ impl YuNet {
     pub fn detect(&self, photo: &Photo<'_>, min_score: f32, maps: &mut Maps) -> Vec<Detection> {
         let (height, width) = self.answer(photo, maps);
         let mut found = Vec::new();
+        let least = logit(min_score * min_score);
         for (stride, answers) in STRIDES.into_iter().zip(&mut maps.answers) {
             let (rows, columns) = (height / stride, width / stride);
             let answers = answers.of(rows * columns * ANSWERS);
             for (i, cell) in answers.chunks_exact(ANSWERS).enumerate() {
+                // The root of a product is at most the root of either factor: few cells need an exponential.
+                if cell[0].min(cell[1]) < least {
+                    continue;
+                }
                 let score = (sigmoid(cell[0]) * sigmoid(cell[1])).sqrt();
                 if score >= min_score {
                     found.push(decode(cell, (i % columns, i / columns), stride as f32, score));
@@ -201,6 +206,11 @@ fn vector(file: &SafeTensors<'_>, name: &str) -> Result<Vec<f32>, String> {
 
 fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
+}
+
+/// The inverse of [`sigmoid`], a little lower so that rounding loses nothing.
+fn logit(p: f32) -> f32 {
+    (p / (1.0 - p)).ln() - 1e-3
 }
 
 /// A cell's answers in pixels.

@@ -1,6 +1,9 @@
-//! Pixels times weights: a block of 6 or 12 pixels by 16 or 32 channels in registers.
+//! Pixels times weights: a block of 6 pixels by 16 channels in registers, of 10 by 32 where there are 32 registers.
 
 use crate::cpu::simd::Simd;
+
+/// Pixels of a block on 32 registers. Photos are looked at with 640 pixels a side: 160, 80, 40 and 20 are tens.
+const WIDE: usize = 10;
 
 /// What a pixel's inputs are: `parts` runs of `len` values, `stride` apart. A map has one run, a 3x3 window three.
 #[derive(Clone, Copy)]
@@ -29,7 +32,7 @@ pub(crate) unsafe fn multiply<S: Simd, const RELU: bool>(
 ) {
     // SAFETY: the caller's promises.
     unsafe {
-        let block = if S::GROUPS == 2 { 12 } else { 6 };
+        let block = if S::GROUPS == 2 { WIDE } else { 6 };
         if count < block {
             for pixel in 0..count {
                 let (from, out) = (from.add(pixel * inputs.step), out.add(pixel * channels));
@@ -41,7 +44,7 @@ pub(crate) unsafe fn multiply<S: Simd, const RELU: bool>(
         loop {
             let (from, to) = (from.add(pixel * inputs.step), out.add(pixel * channels));
             if S::GROUPS == 2 {
-                row_of_blocks::<S, RELU, 12>(from, inputs, weights, bias, channels, to);
+                row_of_blocks::<S, RELU, WIDE>(from, inputs, weights, bias, channels, to);
             } else {
                 row_of_blocks::<S, RELU, 6>(from, inputs, weights, bias, channels, to);
             }
