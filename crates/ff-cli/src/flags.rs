@@ -18,7 +18,7 @@ use ff_train::{Config, ConfigBuilder, Preset, Result};
 
 use crate::Context;
 use crate::output::note;
-use crate::ranges::{self, whole};
+use crate::ranges::{self, number, whole};
 
 /// Where to compute, and with what.
 #[derive(Debug, Clone, Default, Args)]
@@ -63,6 +63,10 @@ pub struct DataFlags {
     /// What augmentation draws from.
     #[arg(long, value_parser = PossibleValuesParser::new(Augment::ALL.map(Augment::name)))]
     pub augment: Option<String>,
+    /// Turns, scales and shifts crops as a face detector's are off, 0 to 1 of it, so that the model forgives them
+    /// [default: 0].
+    #[arg(long, value_name = "SHARE", value_parser = number(ranges::ALIGN_JITTER))]
+    pub align_jitter: Option<f64>,
     /// Where decoded images are kept for the next epoch: 150,528 bytes each at 224 pixels.
     #[arg(long, value_parser = PossibleValuesParser::new(CacheKind::ALL.map(CacheKind::name)))]
     pub cache: Option<String>,
@@ -211,6 +215,7 @@ impl DataFlags {
             .set("data.batch_size", self.batch_size.and_then(BatchSize::images))
             .set("data.workers", self.workers)
             .set("data.augment", self.augment.as_deref())
+            .set("data.align_jitter", self.align_jitter)
             .set("data.cache", self.cache.as_deref())
             .set("data.cache_dir", self.cache_dir.as_deref())
     }

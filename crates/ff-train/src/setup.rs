@@ -66,7 +66,9 @@ pub fn eval_feeder(
 }
 
 fn train_dataset(config: &Config, manifest: Manifest, encoders: &Encoders) -> Result<Dataset> {
-    let spec = AugmentSpec::from(config.data.augment).with_sampling(config.data.sampling);
+    let spec = AugmentSpec::from(config.data.augment)
+        .with_sampling(config.data.sampling)
+        .with_align_jitter(config.data.align_jitter as f32);
     let mode = Mode::train(spec, config.train.seed);
     open(config, manifest, &config.data.images, encoders, mode)
 }

@@ -212,6 +212,31 @@ impl AugmentSpec {
     }
 }
 
+impl AugmentSpec {
+    /// The same with `amount` times what a face detector's crops are off by: turned by up to 10 degrees, scaled by up to
+    /// a tenth, shifted by up to a twenty-fifth of the image, on top of what is drawn anyway, looked up bilinearly.
+    ///
+    /// `ff-faces` cuts 95 of 100 FairFace crops within 12 degrees, 9 pixels of 224 and a tenth larger or a quarter
+    /// smaller, and half of them within 1 degree and 1 pixel. An amount of 0 changes nothing.
+    #[must_use]
+    pub fn with_align_jitter(self, amount: f32) -> Self {
+        if amount <= 0.0 {
+            return self;
+        }
+        let AffineSpec { translate, scale } =
+            self.affine.unwrap_or(AffineSpec { translate: 0.0, scale: (1.0, 1.0) });
+        AugmentSpec {
+            rotation_degrees: Some(self.rotation_degrees.unwrap_or(0.0) + 10.0 * amount),
+            affine: Some(AffineSpec {
+                translate: translate + 0.04 * amount,
+                scale: (scale.0 - 0.1 * amount, scale.1 + 0.1 * amount),
+            }),
+            sampling: Sampling::Bilinear,
+            ..self
+        }
+    }
+}
+
 impl From<Augment> for AugmentSpec {
     fn from(preset: Augment) -> Self {
         preset.spec()

@@ -1,7 +1,7 @@
 //! The transforms against torchvision's, and the draws against their ranges.
 
 use ff_data::{
-    Augment, ImageSize, RgbImage,
+    Augment, AugmentSpec, ImageSize, RgbImage, Sampling,
     transforms::{self, AffineParams, AugmentParams, ColorOp, JitterParams},
 };
 use rand::SeedableRng;
@@ -181,4 +181,32 @@ fn exact_maps_move_pixels_exactly() {
         let (plane, x, y) = (i / (n * n), i % n, i / n % n);
         assert_eq!(value, image[plane * n * n + x * n + (n - 1 - y)], "at ({x}, {y}): counter-clockwise");
     }
+}
+
+#[test]
+fn align_jitter_moves_crops_as_a_detector_does_and_none_changes_no_draw() {
+    let draw = |spec: AugmentSpec, seed| spec.draw(&mut ChaCha8Rng::seed_from_u64(seed), SIZE);
+    for preset in Augment::ALL {
+        let spec = preset.spec();
+        assert_eq!(spec.with_align_jitter(0.0), spec);
+    }
+    let (mut rolls, mut scales, mut shifts) = (Vec::new(), Vec::new(), Vec::new());
+    for seed in 0..400 {
+        let half = draw(Augment::Fastest.spec().with_align_jitter(0.5), seed);
+        let moved = half.affine.unwrap();
+        assert_eq!(half.sampling, Sampling::Bilinear);
+        assert!(!half.hflip && half.jitter.is_none());
+        rolls.push(half.rotation.unwrap());
+        scales.push(moved.scale);
+        shifts.push(f64::from(moved.translate.0));
+    }
+    for (values, limit, center) in [(rolls, 5.0, 0.0), (scales, 0.05, 1.0), (shifts, 4.0, 0.0)] {
+        let largest = values.iter().map(|v| (v - center).abs()).fold(0.0, f64::max);
+        assert!(largest <= limit + 1e-6 && largest > 0.9 * limit, "{largest} of {limit}");
+    }
+    // On top of what a preset draws anyway.
+    let balanced = Augment::Balanced.spec().with_align_jitter(1.0);
+    assert_eq!(balanced.rotation_degrees, Some(20.0));
+    let affine = balanced.affine.unwrap();
+    assert!((affine.translate - 0.14).abs() < 1e-6 && (affine.scale.0 - 0.8).abs() < 1e-6);
 }

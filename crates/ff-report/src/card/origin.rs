@@ -150,7 +150,10 @@ pub fn recipe(card: &ModelCard) -> String {
             format!("{}: {}", get("schedule", "kind"), with("schedule", &["warmup_epochs", "final_factor"])),
         ),
         ("loss", with("loss", &["class_weights", "label_smoothing", "ordered", "task_weights"])),
-        ("augmentation", format!("{}; {}", get("data", "augment"), with("data", &["mixup", "cutmix"]))),
+        (
+            "augmentation",
+            format!("{}; {}", get("data", "augment"), with("data", &["align_jitter", "mixup", "cutmix"])),
+        ),
         ("regularisation", with("model", &["dropout", "freeze_backbone", "freeze_epochs"])),
         ("best by", get("train", "criterion")),
         ("initial weights", init),

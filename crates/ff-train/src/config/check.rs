@@ -73,6 +73,8 @@ pub fn check(config: &Config) -> Result<()> {
         schedule.warmup_epochs,
     )?;
     not_negative("schedule.final_factor", schedule.final_factor)?;
+    let jitter = data.align_jitter;
+    require(ranges::ALIGN_JITTER.contains(&jitter), "data.align_jitter", "a number from 0 to 1", jitter)?;
     not_negative("data.mixup", data.mixup)?;
     not_negative("data.cutmix", data.cutmix)?;
     let one_of = |key: &str, name: &str| {

@@ -78,6 +78,9 @@ pub struct DataConfig {
     pub augment: Augment,
     /// How rotation and affine maps look up pixels.
     pub sampling: Sampling,
+    /// How far crops are turned, scaled and shifted as a face detector's are, 0 to 1; 0 is not at all.
+    #[serde(default)]
+    pub align_jitter: f64,
     /// What happens when an image is missing or does not decode.
     pub on_bad_image: OnBadImage,
     /// Longest image file, in MiB.
@@ -235,6 +238,7 @@ impl Default for DataConfig {
             prefetch: LoaderConfig::PREFETCH,
             augment: Augment::Fast,
             sampling: Sampling::Nearest,
+            align_jitter: 0.0,
             on_bad_image: OnBadImage::Fail,
             max_file_mib: default_max_file_mib(),
             max_pixels: default_max_pixels(),

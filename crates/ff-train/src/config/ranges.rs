@@ -28,3 +28,5 @@ pub const LEARNING_RATE: RangeInclusive<f64> = 1e-38..=1e39;
 pub const RESAMPLES: RangeInclusive<u64> = 0..=100_000;
 /// What is added to a face's box on every side, in shares of it.
 pub const PADDING: RangeInclusive<f64> = 0.0..=4.0;
+/// How far crops are moved as a detector's are, in shares of what those are off by.
+pub const ALIGN_JITTER: RangeInclusive<f64> = 0.0..=1.0;
