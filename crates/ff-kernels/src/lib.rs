@@ -39,4 +39,4 @@ pub use cpu::base::threads::ThreadPool;
 pub use cpu::fuse::load::FusedLoad;
 pub use cpu::fuse::store::{Epilogue, Gradient, Mask, Moments};
 pub use cpu::fuse::sums::ChannelSums;
-pub use cpu::simd::Level;
+pub use cpu::simd::{Bf16, Element, Level};

@@ -13,12 +13,12 @@ use crate::cpu::conv::outer::multiply_outer;
 use crate::cpu::conv::taps::store_taps;
 use crate::cpu::fuse::load::FusedLoad;
 use crate::cpu::fuse::load::{CheckedSource, Load, with_load};
-use crate::cpu::simd::{Kernel, Octet, Simd, dispatch};
+use crate::cpu::simd::{Element, Kernel, Octet, Simd, dispatch};
 
 /// Pixels packed at once.
 const PIXELS: usize = 96;
 
-impl IndirectConv {
+impl<E: Element> IndirectConv<E> {
     /// Floats of workspace that [`Self::weight_gradient`] needs.
     pub fn gradient_workspace_len(&self) -> usize {
         workspace(self.input, self.output, self.taps(), self.threads)
@@ -28,8 +28,8 @@ impl IndirectConv {
     pub fn weight_gradient(
         &self,
         pool: &ThreadPool,
-        x: &[f32],
-        grad_out: FusedLoad<'_>,
+        x: &[E],
+        grad_out: FusedLoad<'_, E>,
         grad_weights: &mut [f32],
         workspace: &mut Buffer,
     ) {
@@ -71,7 +71,14 @@ fn workspace(input: MapShape, output: MapShape, taps: usize, threads: usize) -> 
     by_pixels * products_len(input, output, taps) + threads * packed_len(input, output)
 }
 
-fn run(pool: &ThreadPool, shape: Shape, x: &[f32], dy: CheckedSource, grad: &mut [f32], space: &mut Buffer) {
+fn run<E: Element>(
+    pool: &ThreadPool,
+    shape: Shape,
+    x: &[E],
+    dy: CheckedSource<E>,
+    grad: &mut [f32],
+    space: &mut Buffer,
+) {
     let Shape { input, output, kernel, .. } = shape;
     let threads = pool.threads();
     let needed = workspace(input, output, kernel * kernel, threads);
@@ -107,10 +114,10 @@ fn run(pool: &ThreadPool, shape: Shape, x: &[f32], dy: CheckedSource, grad: &mut
     });
 }
 
-struct WeightGradient {
+struct WeightGradient<E> {
     shape: Shape,
-    x: *const f32,
-    dy: CheckedSource,
+    x: *const E,
+    dy: CheckedSource<E>,
     grad: *mut f32,
     products: *mut f32,
     packed: *mut f32,
@@ -121,7 +128,9 @@ struct WeightGradient {
     merge: bool,
 }
 
-impl Kernel for WeightGradient {
+impl<E: Element> Kernel for WeightGradient<E> {
+    const BF16: bool = E::BF16;
+
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: `run` above checked the lengths.
@@ -135,7 +144,7 @@ impl Kernel for WeightGradient {
     }
 }
 
-impl WeightGradient {
+impl<E: Element> WeightGradient<E> {
     /// # Safety
     /// `S` available, lengths checked.
     #[inline(always)]
@@ -224,8 +233,11 @@ impl WeightGradient {
                 if inside {
                     let pixel = (image * input.height + y as usize) * input.width + x as usize;
                     let from = self.x.add(pixel * input.channels);
-                    for block in 0..input.channels / 16 {
-                        S::w_store(to.add(block * PIXELS * 16), S::w_load(from.add(block * 16)));
+                    let mut channel = 0;
+                    while channel < input.channels {
+                        let to = to.add(channel / 16 * PIXELS * 16 + channel % 16);
+                        S::store(to, E::load::<S>(from.add(channel)));
+                        channel += S::LANES;
                     }
                 } else {
                     for block in 0..input.channels / 16 {

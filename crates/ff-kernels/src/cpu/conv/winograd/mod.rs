@@ -12,7 +12,6 @@ mod filter;
 mod forward;
 mod geometry;
 mod input_gradient;
-mod micro;
 mod product;
 mod tiles;
 mod transforms;

@@ -2,23 +2,25 @@
 //!
 //! Packed inputs of a multiplication: `[xi][group of 6 tiles][C/16][6][16]` (forward and input gradient) or
 //! `[xi][C/16][tile][16]` (weight gradient). The stride between points is padded by a cache line, because all
-//! 36 of them are written at once and a power of two would put them into one cache set.
+//! 36 of them are written at once and a power of two would put them into one cache set. Transforms compute in f32, and
+//! what they make is rounded once where the packed element is bfloat16.
 //! Tiles over the map's edge read zeros and write nothing there.
 
 use std::ops::Range;
 
 use super::transforms::{XI, filter_tile4, input_tile, output_tile4};
 use crate::cpu::base::shape::MapShape;
+use crate::cpu::conv::micro::GROUP;
 use crate::cpu::fuse::load::Load;
 use crate::cpu::fuse::store::Store;
-use crate::cpu::simd::Simd;
+use crate::cpu::simd::{Lanes, Simd};
 
 /// Rows and columns of outputs a tile makes.
 pub(crate) const TILE: usize = 4;
-/// Tiles multiplied at once: rows of the micro-kernel.
-pub(crate) const GROUP: usize = 6;
-/// Floats between the points beyond their contents: one cache line.
-pub(crate) const PAD: usize = 16;
+/// Elements between the points beyond their contents: one cache line.
+pub(crate) const fn pad<E>() -> usize {
+    64 / size_of::<E>()
+}
 /// Tiles whose moments are summed in `f32` before they are carried to `f64`.
 const RUN: usize = 32;
 
@@ -103,16 +105,16 @@ impl Items {
     }
 }
 
-/// Stores the points of one tile and vector of channels, `stride` floats apart.
+/// Stores the points of one tile and vector of channels, `stride` elements apart.
 ///
 /// # Safety
 /// `S` available; `out` must cover the points.
 #[inline(always)]
-unsafe fn store_points<S: Simd>(points: &[[S::V; 6]; 6], out: *mut f32, stride: usize) {
+unsafe fn store_points<S: Simd, P: Lanes>(points: &[[S::V; 6]; 6], out: *mut P, stride: usize) {
     for i in 0..6 {
         for j in 0..6 {
             // SAFETY: the caller's promise.
-            unsafe { S::store(out.add((i * 6 + j) * stride), points[i][j]) }
+            unsafe { P::store::<S>(out.add((i * 6 + j) * stride), points[i][j]) }
         }
     }
 }
@@ -120,15 +122,15 @@ unsafe fn store_points<S: Simd>(points: &[[S::V; 6]; 6], out: *mut f32, stride: 
 /// Transforms the 6x6 inputs around each tile (its 4x4 outputs and one pixel on every side).
 ///
 /// # Safety
-/// `S` available; `items` inside the map; `packed` must hold the packing of all of them, `XI * stride` floats.
+/// `S` available; `items` inside the map; `packed` must hold the packing of all of them, `XI * stride` elements.
 #[inline(always)]
-pub(crate) unsafe fn pack_inputs<S: Simd, L: Load>(
+pub(crate) unsafe fn pack_inputs<S: Simd, L: Load, P: Lanes>(
     source: L,
     tiling: &Tiling,
     channels: usize,
     items: Items,
     packing: Packing,
-    packed: *mut f32,
+    packed: *mut P,
     stride: usize,
 ) {
     for Part { local, from, to } in items.parts(channels) {
@@ -160,7 +162,7 @@ pub(crate) unsafe fn pack_inputs<S: Simd, L: Load>(
                     }
                 }
                 let out = packed.add(packing.offset(local, channel, channels));
-                store_points::<S>(&input_tile::<S>(&d), out, stride);
+                store_points::<S, P>(&input_tile::<S>(&d), out, stride);
             }
             channel += S::LANES;
         }
@@ -172,13 +174,13 @@ pub(crate) unsafe fn pack_inputs<S: Simd, L: Load>(
 /// # Safety
 /// As [`pack_inputs`].
 #[inline(always)]
-pub(crate) unsafe fn pack_gradients<S: Simd, L: Load>(
+pub(crate) unsafe fn pack_gradients<S: Simd, L: Load, P: Lanes>(
     source: L,
     tiling: &Tiling,
     channels: usize,
     items: Items,
     packing: Packing,
-    packed: *mut f32,
+    packed: *mut P,
     stride: usize,
 ) {
     for Part { local, from, to } in items.parts(channels) {
@@ -210,7 +212,7 @@ pub(crate) unsafe fn pack_gradients<S: Simd, L: Load>(
                     }
                 }
                 let out = packed.add(packing.offset(local, channel, channels));
-                store_points::<S>(&filter_tile4::<S>(&d), out, stride);
+                store_points::<S, P>(&filter_tile4::<S>(&d), out, stride);
             }
             channel += S::LANES;
         }

@@ -16,15 +16,15 @@ use crate::cpu::conv::outer::multiply_outer;
 use crate::cpu::conv::taps::store_taps;
 use crate::cpu::fuse::load::FusedLoad;
 use crate::cpu::fuse::load::{CheckedSource, with_load};
-use crate::cpu::simd::{Kernel, Octet, Simd, dispatch};
+use crate::cpu::simd::{Element, Kernel, Octet, Simd, dispatch};
 
-impl Conv3x3 {
+impl<E: Element> Conv3x3<E> {
     /// `grad_weights (K,C,3,3) = d loss / d weights`, overwritten.
     pub fn weight_gradient(
         &self,
         pool: &ThreadPool,
-        source: FusedLoad<'_>,
-        grad_out: FusedLoad<'_>,
+        source: FusedLoad<'_, E>,
+        grad_out: FusedLoad<'_, E>,
         grad_weights: &mut [f32],
         workspace: &mut Buffer,
     ) {
@@ -36,13 +36,13 @@ impl Conv3x3 {
 }
 
 /// Computes the gradient `(K,C,3,3)` of the weights of a convolution of `input` to `outer` channels.
-fn run(
+fn run<E: Element>(
     pool: &ThreadPool,
     blocking: &GradientBlocking,
     input: MapShape,
     outer: usize,
-    x: CheckedSource,
-    dy: CheckedSource,
+    x: CheckedSource<E>,
+    dy: CheckedSource<E>,
     grad: &mut [f32],
     workspace: &mut Buffer,
 ) {
@@ -107,13 +107,13 @@ enum Phase {
     Merge,
 }
 
-struct WeightGradient {
+struct WeightGradient<E> {
     blocking: GradientBlocking,
     tiling: Tiling,
     inner: usize,
     outer: usize,
-    x: CheckedSource,
-    dy: CheckedSource,
+    x: CheckedSource<E>,
+    dy: CheckedSource<E>,
     grad: *mut f32,
     tile_space: *mut f32,
     products: *mut f32,
@@ -123,7 +123,9 @@ struct WeightGradient {
     threads: usize,
 }
 
-impl Kernel for WeightGradient {
+impl<E: Element> Kernel for WeightGradient<E> {
+    const BF16: bool = E::BF16;
+
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: `run` above checked every length and gave each thread its own spaces.
@@ -181,7 +183,7 @@ impl Kernel for WeightGradient {
     }
 }
 
-impl WeightGradient {
+impl<E: Element> WeightGradient<E> {
     /// Transforms the given items of both operands, tiles counted from `first_tile`.
     ///
     /// # Safety
@@ -195,10 +197,10 @@ impl WeightGradient {
         // SAFETY: the caller's promises.
         unsafe {
             let to = self.tile_space;
-            with_load!(self.x, load => pack_inputs::<S, _>(load, tiling, inner, items, packing, to, x_stride));
+            with_load!(self.x, load => pack_inputs::<S, _, _>(load, tiling, inner, items, packing, to, x_stride));
             let to = to.add(XI * x_stride);
             let items = Items { first_tile, from: dy.start, to: dy.end };
-            with_load!(self.dy, load => pack_gradients::<S, _>(load, tiling, outer, items, packing, to, dy_stride));
+            with_load!(self.dy, load => pack_gradients::<S, _, _>(load, tiling, outer, items, packing, to, dy_stride));
         }
     }
 
