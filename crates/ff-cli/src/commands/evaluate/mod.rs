@@ -236,7 +236,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     };
     let builder = args.pace.over(builder).set("data.outside_root", args.outside_root.then_some(true));
     let mut config = settle(builder)?;
-    let Trained { mut model, encoders, path: checkpoint, step, .. } =
+    let Trained { mut model, encoders, path: checkpoint, step, precision, .. } =
         open_trained(&source, &config.train.compute()?)?;
     config.tasks = encoders.schema();
     let tta = match args.tta {
@@ -258,13 +258,14 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         None => manifest,
     };
     let n_rows = manifest.len();
-    note!("evaluating {} on {n_rows} rows of {}", checkpoint.display(), csv.display());
+    note!("evaluating {} on {n_rows} rows of {}, in {precision}", checkpoint.display(), csv.display());
     let images = args.images.clone().unwrap_or_else(|| config.data.images.clone());
     let evaluated = predict(manifest, &images, &group_by)?;
 
     let source = EvaluationSource {
         checkpoint: Some(checkpoint),
         step,
+        precision: Some(precision.name().to_owned()),
         csv,
         images: Some(images.clone()),
         subset: args.subset.clone(),

@@ -70,6 +70,23 @@ impl Simd for Avx512Bf16 {
         }
     }
     #[inline(always)]
+    unsafe fn store_first(p: *mut Bf16, v: __m512) {
+        // SAFETY: AVX-512 BF16 is available and `p` covers 32 values; the types are bits of any contents.
+        unsafe {
+            let first = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
+            _mm512_storeu_si512(p.cast(), _mm512_cvtepu16_epi32(first));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_second(p: *mut Bf16, v: __m512) {
+        // SAFETY: as in `store_first`.
+        unsafe {
+            let second = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v));
+            let second = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(second));
+            _mm512_storeu_si512(p.cast(), _mm512_or_si512(_mm512_loadu_si512(p.cast()), second));
+        }
+    }
+    #[inline(always)]
     unsafe fn pairs(p: *const Bf16) -> __m512bh {
         // SAFETY: `p` covers 32 values.
         unsafe { p.cast::<__m512bh>().read_unaligned() }

@@ -41,6 +41,11 @@ pub(crate) trait Lanes: Copy + Default + std::fmt::Debug + Send + Sync + 'static
     /// # Safety
     /// As `load`.
     unsafe fn store_row<S: Simd>(p: *mut Self, from: *const f32, stride: usize);
+    /// The value `step` of `LANES` steps; the first clears the others of its steps, so it comes first.
+    ///
+    /// # Safety
+    /// As `load`.
+    unsafe fn store_step<S: Simd>(p: *mut Self, v: S::V, step: usize);
     /// `sum over the step of x * b + c`, the values at `x` the same in every lane.
     ///
     /// # Safety
@@ -76,6 +81,11 @@ impl Lanes for f32 {
     unsafe fn store_row<S: Simd>(p: *mut f32, from: *const f32, _stride: usize) {
         // SAFETY: the caller's promise.
         unsafe { S::w_store(p, S::w_load(from)) }
+    }
+    #[inline(always)]
+    unsafe fn store_step<S: Simd>(p: *mut f32, v: S::V, _step: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { S::store(p, v) }
     }
     #[inline(always)]
     unsafe fn multiply<S: Simd>(x: *const f32, b: S::W, c: S::W) -> S::W {
@@ -122,6 +132,17 @@ impl Lanes for Bf16 {
                 S::store_pairs(p.add(2 * lane), first, second);
             }
             lane += S::LANES;
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_step<S: Simd>(p: *mut Bf16, v: S::V, step: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if step == 0 {
+                S::store_first(p, v);
+            } else {
+                S::store_second(p, v);
+            }
         }
     }
     #[inline(always)]

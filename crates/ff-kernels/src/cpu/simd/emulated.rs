@@ -54,6 +54,22 @@ pub(super) unsafe fn store_pairs<S: Simd>(p: *mut Bf16, first: S::V, second: S::
     }
 }
 
+/// [`Simd::store_second`]
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(super) unsafe fn store_second<S: Simd>(p: *mut Bf16, v: S::V) {
+    let mut wide = [0.0f32; 16];
+    // SAFETY: as in `load`.
+    unsafe {
+        S::store(wide.as_mut_ptr(), v);
+        for lane in 0..S::LANES {
+            *p.add(2 * lane + 1) = Bf16::from_f32(wide[lane]);
+        }
+    }
+}
+
 /// [`Simd::pairs`]: the first values of the pairs, and the second.
 ///
 /// # Safety
@@ -101,6 +117,16 @@ macro_rules! emulate_bf16 {
         unsafe fn store_pairs(p: *mut crate::cpu::simd::Bf16, first: Self::V, second: Self::V) {
             // SAFETY: the caller's promise.
             unsafe { crate::cpu::simd::emulated::store_pairs::<Self>(p, first, second) }
+        }
+        #[inline(always)]
+        unsafe fn store_first(p: *mut crate::cpu::simd::Bf16, v: Self::V) {
+            // SAFETY: the caller's promise.
+            unsafe { crate::cpu::simd::emulated::store_pairs::<Self>(p, v, Self::splat(0.0)) }
+        }
+        #[inline(always)]
+        unsafe fn store_second(p: *mut crate::cpu::simd::Bf16, v: Self::V) {
+            // SAFETY: the caller's promise.
+            unsafe { crate::cpu::simd::emulated::store_second::<Self>(p, v) }
         }
         #[inline(always)]
         unsafe fn pairs(p: *const crate::cpu::simd::Bf16) -> Self::Pairs {

@@ -123,6 +123,10 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn store_bf16(p: *mut Bf16, v: Self::V);
     /// `LANES` pairs, of one value of each, rounded likewise.
     unsafe fn store_pairs(p: *mut Bf16, first: Self::V, second: Self::V);
+    /// The first values of `LANES` pairs, rounded likewise; the second ones become zero.
+    unsafe fn store_first(p: *mut Bf16, v: Self::V);
+    /// The second values of `LANES` pairs that [`Self::store_first`] wrote, rounded likewise.
+    unsafe fn store_second(p: *mut Bf16, v: Self::V);
     /// Sixteen pairs that lie side by side.
     unsafe fn pairs(p: *const Bf16) -> Self::Pairs;
     /// `x[0] * b[0] + x[1] * b[1] + c`, the pair at `x` the same in every lane, products exact and sums in f32.

@@ -9,7 +9,7 @@ use super::geometry::IndirectConv;
 use crate::cpu::base::buffer::Buffer;
 use crate::cpu::base::shape::{MapShape, check_len};
 use crate::cpu::base::threads::{SharedMut, ThreadPool, split};
-use crate::cpu::conv::outer::multiply_outer;
+use crate::cpu::conv::outer::{Right, multiply_outer};
 use crate::cpu::conv::taps::store_taps;
 use crate::cpu::fuse::load::FusedLoad;
 use crate::cpu::fuse::load::{CheckedSource, Load, with_load};
@@ -166,18 +166,16 @@ impl<E: Element> WeightGradient<E> {
                     self.pack_x::<S>(first, count, tap);
                     for channels in 0..input.channels / 16 {
                         let left = self.packed.add(channels * PIXELS * 16);
-                        for block in blocks.clone() {
-                            let right = packed_dy.add(block * PIXELS * 16);
+                        let mut block = blocks.start;
+                        while block < blocks.end {
+                            let panels = 2.min(blocks.end - block);
+                            let right = packed_dy.add(block * PIXELS * 16).cast_const();
+                            let right = Right { data: right, stride: PIXELS * 16, panels };
                             let row = tap * input.channels + channels * 16;
                             let out = products.add(row * output.channels + block * 16);
-                            multiply_outer::<S>(
-                                left,
-                                right,
-                                count,
-                                out,
-                                output.channels,
-                                first > pixels.start,
-                            );
+                            let add = first > pixels.start;
+                            multiply_outer::<S, f32>(left, right, count, out, output.channels, add);
+                            block += panels;
                         }
                     }
                 }

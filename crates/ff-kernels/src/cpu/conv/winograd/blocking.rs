@@ -107,6 +107,11 @@ pub(crate) struct GradientBlocking {
     pub(crate) tiles: usize,
 }
 
+/// Output channels whose products are summed at a time where threads share the transformed tiles: two panels.
+pub(crate) const COLUMNS: usize = 32;
+/// Input channels of such a sum: its 36 products stay in a cache of 512 KiB until they are transformed back.
+pub(crate) const ROWS: usize = 64;
+
 impl GradientBlocking {
     pub(crate) fn choose(tiles: usize, inner: usize, outer: usize) -> Self {
         if inner * outer <= 128 * 128 && tiles > 72 {
@@ -116,21 +121,32 @@ impl GradientBlocking {
         }
     }
 
-    pub(crate) fn stride(&self, channels: usize) -> usize {
-        self.tiles * channels + pad::<f32>()
+    /// Elements between the points of transformed tiles.
+    pub(crate) fn stride<E: Lanes>(&self, channels: usize) -> usize {
+        self.tiles.next_multiple_of(E::STEP) * channels + pad::<E>()
     }
 
-    /// Floats between the points of the products, whose rows are `columns` wide.
-    pub(crate) fn product_stride(inner: usize, columns: usize) -> usize {
-        inner * columns + pad::<f32>()
+    /// Floats between the points of the products of `rows` input channels, `columns` wide.
+    pub(crate) fn product_stride(rows: usize, columns: usize) -> usize {
+        rows * columns + pad::<f32>()
     }
 
-    pub(crate) fn workspace(&self, inner: usize, outer: usize, threads: usize) -> usize {
-        let tiles = XI * (self.stride(inner) + self.stride(outer));
-        if self.shared_tiles {
-            tiles + threads * XI * Self::product_stride(inner, 16)
+    /// Floats of the transformed tiles of both operands.
+    pub(crate) fn tiles_len<E: Lanes>(&self, inner: usize, outer: usize) -> usize {
+        floats::<E>(XI * (self.stride::<E>(inner) + self.stride::<E>(outer)))
+    }
+
+    /// Floats of a thread's products.
+    pub(crate) fn products_len(&self, inner: usize, outer: usize) -> usize {
+        XI * if self.shared_tiles {
+            Self::product_stride(ROWS, COLUMNS)
         } else {
-            threads * (tiles + XI * Self::product_stride(inner, outer))
+            Self::product_stride(inner, outer)
         }
+    }
+
+    pub(crate) fn workspace<E: Lanes>(&self, inner: usize, outer: usize, threads: usize) -> usize {
+        let tile_copies = if self.shared_tiles { 1 } else { threads };
+        tile_copies * self.tiles_len::<E>(inner, outer) + threads * self.products_len(inner, outer)
     }
 }

@@ -75,7 +75,7 @@ impl<E: Element> Conv3x3<E> {
 
     /// Floats of workspace that [`Self::weight_gradient`] needs.
     pub fn gradient_workspace_len(&self) -> usize {
-        self.gradient.workspace(self.input.channels, self.output.channels, self.threads)
+        self.gradient.workspace::<E>(self.input.channels, self.output.channels, self.threads)
     }
 
     /// Elements of transformed filters, if keeping them pays for inference: beyond 256 channels, transforming f32 ones

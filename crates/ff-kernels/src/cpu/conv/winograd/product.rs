@@ -188,9 +188,7 @@ impl<E: Element> Kernel for Convolve<E> {
                     for block in 0..blocks {
                         let part = split(mine.len(), blocks, block);
                         let tiles = mine.start + part.start..mine.start + part.end;
-                        let items =
-                            Items { first_tile: tiles.start, from: 0, to: tiles.len() * (self.inner / 16) };
-                        self.pack::<S>(items);
+                        self.pack::<S>(Items::all::<E>(tiles.clone(), self.inner, Packing::Grouped));
                         let mut panel = 0;
                         while panel < self.outer / 16 {
                             let last = (self.outer / 16).min(panel + self.blocking.panels);
@@ -200,9 +198,9 @@ impl<E: Element> Kernel for Convolve<E> {
                     }
                 }
                 Phase::Pack => {
-                    let part = split(self.tiles * (self.inner / 16), self.threads, self.thread);
-                    let items = Items { first_tile: self.first_tile, from: part.start, to: part.end };
-                    self.pack::<S>(items);
+                    let tiles = self.first_tile..self.first_tile + self.tiles;
+                    let items = Items::all::<E>(tiles, self.inner, Packing::Grouped);
+                    self.pack::<S>(items.share(self.threads, self.thread));
                 }
                 Phase::Multiply => {
                     // More threads than panels: split the tiles too.
