@@ -39,7 +39,7 @@ pub struct Args {
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let out = OutputFile::claim(&args.out, Kind::Embeddings, args.force)?;
     let (trained, images, loader) = args.images.open(&args.model.source()?, context)?;
-    let (model, precision) = (trained.path.clone(), trained.precision);
+    let (model, precision) = (trained.path.clone(), trained.model.precision());
     let mut predictor = Predictor::new(trained);
     let bar = output::progress(images.len() as u64, "[{bar:30}] {pos}/{len} {per_sec} eta {eta}");
     let clock = Instant::now();

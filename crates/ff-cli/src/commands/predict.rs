@@ -66,7 +66,7 @@ struct PredictionSummary {
 
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let (trained, images, loader) = args.images.open(&args.model.source()?, context)?;
-    let (model, precision) = (trained.path.clone(), trained.precision);
+    let (model, precision) = (trained.path.clone(), trained.model.precision());
     let mut predictor = Predictor::new(trained);
     let bar = output::progress(images.len() as u64, "[{bar:30}] {pos}/{len} {per_sec} eta {eta}");
     if !json && matches!(args.format, Format::Csv) {

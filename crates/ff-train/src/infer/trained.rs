@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ff_core::{Encoders, LabelEncoder};
-use ff_model::{Compute, FaceModel, Precision, TaskLabels};
+use ff_model::{Compute, FaceModel, TaskLabels};
 
 use crate::run::{CheckpointName, RunDir};
 use crate::setup::heads;
@@ -21,8 +21,6 @@ pub struct Trained {
     pub step: Option<u64>,
     /// Height and width of the images that it was trained on, as far as that is known: files do not say it.
     pub image_size: Option<usize>,
-    /// What it computes with.
-    pub precision: Precision,
 }
 
 impl Trained {
@@ -60,10 +58,9 @@ pub fn open_trained(source: &TrainedSource, compute: &Compute) -> Result<Trained
             let image_size = Some(config.data.image_size);
             let state = checkpoint.state()?;
             let (encoders, step) = (state.encoders, Some(state.position.step));
-            let precision = compute.precision;
             let mut model = FaceModel::new(config.model.backbone, &heads(&encoders), compute, 0)?;
             checkpoint.load_model(&mut model)?;
-            Ok(Trained { model, encoders, path: checkpoint.path().to_owned(), step, image_size, precision })
+            Ok(Trained { model, encoders, path: checkpoint.path().to_owned(), step, image_size })
         }
         TrainedSource::Weights(path) => {
             let (model, labels) = FaceModel::open(path, compute)?;
@@ -79,7 +76,6 @@ pub fn open_trained(source: &TrainedSource, compute: &Compute) -> Result<Trained
                 path: path.clone(),
                 step: None,
                 image_size: None,
-                precision: compute.precision,
             })
         }
     }

@@ -236,8 +236,9 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     };
     let builder = args.pace.over(builder).set("data.outside_root", args.outside_root.then_some(true));
     let mut config = settle(builder)?;
-    let Trained { mut model, encoders, path: checkpoint, step, precision, .. } =
+    let Trained { mut model, encoders, path: checkpoint, step, .. } =
         open_trained(&source, &config.train.compute()?)?;
+    let precision = model.precision();
     config.tasks = encoders.schema();
     let tta = match args.tta {
         TtaFlag::None => TestTimeAugmentation::None,
