@@ -30,7 +30,7 @@ pub struct ComputeFlags {
     #[arg(long, value_parser = PossibleValuesParser::new(Engine::ALL.map(Engine::name)))]
     pub engine: Option<String>,
     /// What activations are computed in; auto is bf16 wherever that is fast [default: bf16 on CUDA, f32 elsewhere].
-    #[arg(long, value_parser = PossibleValuesParser::new(Precision::ALL.map(Precision::name).into_iter().chain([AUTO_PRECISION])))]
+    #[arg(long, value_parser = PossibleValuesParser::new(precisions()))]
     pub precision: Option<String>,
     /// Threads that compute [default: one a CPU].
     #[arg(long, value_name = "N", value_parser = whole::<usize>(ranges::THREADS))]
@@ -225,6 +225,11 @@ impl DataFlags {
         }
         Ok(())
     }
+}
+
+/// Every precision's name, and the word for the best one.
+fn precisions() -> impl Iterator<Item = &'static str> {
+    Precision::ALL.map(Precision::name).into_iter().chain([AUTO_PRECISION])
 }
 
 /// Parses a backbone's name.

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DeviceSpec, Engine};
 
-/// What activations and convolutions are computed in. Parameters, their gradients, statistics and optimiser states are f32
-/// with each.
+/// What activations and convolutions are computed in. Parameters, their gradients, statistics and optimiser states are
+/// f32 with each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Precision {
@@ -34,7 +34,8 @@ impl Precision {
         }
     }
 
-    /// The fastest that gives bf16's results or f32's: bf16 for the fast engine where the device multiplies it, else f32.
+    /// The fastest that gives bf16's results or f32's: bf16 for the fast engine where the device multiplies it, else
+    /// f32.
     pub fn auto_for(device: DeviceSpec, engine: Engine) -> Self {
         match (device, engine) {
             (DeviceSpec::Cpu, Engine::Fast) if Self::Bf16.runs_on_this_cpu() => Self::Bf16,

@@ -1,5 +1,5 @@
-//! bf16 on the CPU beside f32, on faces of the sample and weights of ImageNet. Machines without AVX-512 BF16 have nothing
-//! to compare; ff-kernels' own tests emulate it there. It takes half a minute.
+//! bf16 on the CPU beside f32, on faces of the sample and weights of ImageNet. Machines without AVX-512 BF16 have
+//! nothing to compare; ff-kernels' own tests emulate it there. It takes half a minute.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 

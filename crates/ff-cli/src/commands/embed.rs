@@ -55,7 +55,8 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     if json {
         let path = out.path().display().to_string();
         output::print_json(&serde_json::json!({
-            "path": path, "model": model, "precision": precision, "n": n, "dim": dim, "images_per_s": images_per_s, "failed": failed,
+            "path": path, "model": model, "precision": precision, "n": n, "dim": dim,
+            "images_per_s": images_per_s, "failed": failed,
         }))?;
     } else {
         output::say!("{}", out.path().display());

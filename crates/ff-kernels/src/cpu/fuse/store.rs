@@ -5,8 +5,8 @@
 //! BatchNorm before that ReLU needs.
 //! Each kind is a type of its own with the pointers that it needs, so a kernel is compiled for each (`with_store!`).
 //! Invariant: sums of a run (a few hundred values of one channel) are taken in `f32`, squares about the run's
-//! first value, and carried to `f64`; so a large mean does not drown the variance. An output in bfloat16 is rounded once,
-//! as it is stored, after everything else.
+//! first value, and carried to `f64`; so a large mean does not drown the variance. An output in bfloat16 is rounded
+//! once, as it is stored, after everything else.
 
 use super::sums::{ChannelSums, SumRows};
 use crate::cpu::base::shape::{MapShape, check_len};

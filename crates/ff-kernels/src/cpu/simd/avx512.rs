@@ -1,4 +1,4 @@
-//! AVX-512 F: 16 floats a register, 32 registers. Thin, because it was written without a machine to run it on.
+//! AVX-512 F: 16 floats a register, 32 registers.
 
 use std::arch::x86_64::*;
 

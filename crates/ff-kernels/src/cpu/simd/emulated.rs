@@ -1,6 +1,7 @@
 //! bfloat16 on instruction sets without it: widened one by one, and multiplied in f32.
 //!
-//! Every product of two bfloat16 values is exact in f32, so only the order of the sums may differ from an instruction's.
+//! Every product of two bfloat16 values is exact in f32, so only the order of the sums may differ from an
+//! instruction's.
 
 use super::{Bf16, Simd};
 

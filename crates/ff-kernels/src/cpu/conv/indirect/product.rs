@@ -1,4 +1,5 @@
-//! What the forward convolution and the input gradient have in common: pixels packed a few dozen at a time, and products.
+//! What the forward convolution and the input gradient have in common: pixels packed a few dozen at a time, and
+//! products.
 
 use std::ops::Range;
 

@@ -1,5 +1,5 @@
-//! Filters: OIHW weights to the 36 points of a panel of 16 output channels, `[xi][C][16]`, or `[xi][C/2][16][2]` where a
-//! step of the product takes two channels.
+//! Filters: OIHW weights to the 36 points of a panel of 16 output channels, `[xi][C][16]`, or `[xi][C/2][16][2]` where
+//! a step of the product takes two channels.
 //!
 //! The same code serves the forward convolution (lanes are output channels) and the input gradient (lanes are
 //! input channels, taps rotated by 180 degrees): only the strides differ.

@@ -89,8 +89,8 @@ impl<E: Element> Conv3x3<E> {
     /// that were transformed.
     ///
     /// Costs a pair of channels, in multiply-adds: 9 a pixel direct, 36 a tile by Winograd, and about 500 for
-    /// transforming its filter (measured: 5 ms for 512x512 channels, at 40 G multiply-adds a second), or in bfloat16 for
-    /// 27 values more from memory (54 bytes at 40 GB a second, in which 400 G multiply-adds a second make 540).
+    /// transforming its filter (measured: 5 ms for 512x512 channels, at 40 G multiply-adds a second), or in bfloat16
+    /// for 27 values more from memory (54 bytes at 40 GB a second, in which 400 G multiply-adds a second make 540).
     pub fn direct_is_cheaper(&self) -> bool {
         let tiles = Tiling::new(self.input).tiles();
         let filters = if self.transformed_len().is_some() && !E::BF16 { 0 } else { 500 };

@@ -1,10 +1,10 @@
 //! Maps as 4x4 output tiles, and the transforms between maps and packed tiles.
 //!
 //! Packed inputs of a multiplication: `[xi][group of 6 tiles][C/16][6][16]` (forward and input gradient) or
-//! `[xi][C/16][tile/STEP][16][STEP]` (weight gradient: its sum is over tiles). The stride between points is padded by a cache line, because all
-//! 36 of them are written at once and a power of two would put them into one cache set. Transforms compute in f32, and
-//! what they make is rounded once where the packed element is bfloat16.
-//! Tiles over the map's edge read zeros and write nothing there.
+//! `[xi][C/16][tile/STEP][16][STEP]` (weight gradient: its sum is over tiles). The stride between points is padded by a
+//! cache line, because all 36 of them are written at once and a power of two would put them into one cache set.
+//! Transforms compute in f32, and what they make is rounded once where the packed element is bfloat16. Tiles over the
+//! map's edge read zeros and write nothing there.
 
 use std::ops::Range;
 
