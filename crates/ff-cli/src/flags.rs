@@ -12,7 +12,7 @@ use ff_data::duplicates::{HashFile, default_hash_file};
 use ff_data::{Augment, ImageRules};
 use ff_eval::Bootstrap;
 use ff_model::{Architecture, DeviceSpec, Engine, Precision};
-use ff_train::config::CacheKind;
+use ff_train::config::{AUTO_PRECISION, CacheKind};
 use ff_train::trainer::batch_size::{self, BatchSize};
 use ff_train::{Config, ConfigBuilder, Preset, Result};
 
@@ -29,8 +29,8 @@ pub struct ComputeFlags {
     /// How the backbone is executed.
     #[arg(long, value_parser = PossibleValuesParser::new(Engine::ALL.map(Engine::name)))]
     pub engine: Option<String>,
-    /// What activations are computed in [default: bf16 on CUDA, f32 elsewhere].
-    #[arg(long, value_parser = PossibleValuesParser::new(Precision::ALL.map(Precision::name)))]
+    /// What activations are computed in; auto is bf16 wherever that is fast [default: bf16 on CUDA, f32 elsewhere].
+    #[arg(long, value_parser = PossibleValuesParser::new(precisions()))]
     pub precision: Option<String>,
     /// Threads that compute [default: one a CPU].
     #[arg(long, value_name = "N", value_parser = whole::<usize>(ranges::THREADS))]
@@ -230,6 +230,11 @@ impl DataFlags {
         }
         Ok(())
     }
+}
+
+/// Every precision's name, and the word for the best one.
+fn precisions() -> impl Iterator<Item = &'static str> {
+    Precision::ALL.map(Precision::name).into_iter().chain([AUTO_PRECISION])
 }
 
 /// Parses a backbone's name.

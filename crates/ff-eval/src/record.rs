@@ -43,6 +43,9 @@ pub struct EvaluationSource {
     /// Optimiser steps that it had taken: which of a run's checkpoints it was, whatever they are called by now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<u64>,
+    /// What it computed with: `f32`, `bf16` or `tf32`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<String>,
     /// The file that the predictions are from, if they are from one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predictions: Option<PathBuf>,

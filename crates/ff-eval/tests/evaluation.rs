@@ -280,6 +280,7 @@ fn a_record_is_read_back_as_it_was_written() {
     let source = EvaluationSource {
         checkpoint: Some("run/checkpoints/best".into()),
         step: Some(4),
+        precision: Some("bf16".to_owned()),
         predictions: None,
         join: None,
         csv: "ff_test.csv".into(),

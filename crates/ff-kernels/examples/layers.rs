@@ -1,7 +1,7 @@
 //! Prints, for every convolution shape of ResNet-34, the time of the forward pass and both gradients, the rate in
 //! direct-equivalent GFLOP/s and its share of the FMA peak measured in the same run; then whole-network rates.
 //!
-//! `cargo run --release -p ff-kernels --example layers -- [threads] [batch] [layers|net|all]`
+//! `cargo run --release -p ff-kernels --example layers -- [threads] [batch] [layers|net|all] [f32|bf16]`
 
 #![expect(clippy::print_stdout, reason = "an example says what it found")]
 
@@ -13,24 +13,32 @@ use ff_kernels::cpu::conv::indirect::IndirectConv;
 use ff_kernels::cpu::conv::winograd::{Conv3x3, Filters};
 use ff_kernels::cpu::plan::Plan;
 use ff_kernels::network::{Config, Layout, Mode};
-use ff_kernels::{Buffer, Epilogue, FusedLoad, MapShape, ThreadPool};
+use ff_kernels::{Bf16, Buffer, Element, Epilogue, FusedLoad, MapShape, ThreadPool};
 
 fn main() {
     let mut args = std::env::args().skip(1);
     let threads = args.next().map_or(2, |arg| arg.parse().expect("a number of threads"));
     let batch = args.next().map_or(16, |arg| arg.parse().expect("a batch size"));
     let what = args.next().unwrap_or_else(|| "all".to_owned());
-    let pool = ThreadPool::new(threads);
-    println!("{threads} threads, {:?}, batch {batch}", pool.level());
-    if what != "net" {
-        layers(&pool, batch);
-    }
-    if what != "layers" {
-        network(Arc::new(pool), if what == "all" { vec![1, 16, 32] } else { vec![batch] });
+    let precision = args.next().unwrap_or_else(|| "f32".to_owned());
+    println!("{threads} threads, {:?}, batch {batch}, {precision}", ThreadPool::new(threads).level());
+    match precision.as_str() {
+        "bf16" => measure::<Bf16>(threads, batch, &what),
+        _ => measure::<f32>(threads, batch, &what),
     }
 }
 
-fn layers(pool: &ThreadPool, batch: usize) {
+fn measure<E: Element>(threads: usize, batch: usize, what: &str) {
+    let pool = ThreadPool::new(threads);
+    if what != "net" {
+        layers::<E>(&pool, batch);
+    }
+    if what != "layers" {
+        network::<E>(Arc::new(pool), if what == "all" { vec![1, 16, 32] } else { vec![batch] });
+    }
+}
+
+fn layers<E: Element>(pool: &ThreadPool, batch: usize) {
     let peak = fma_peak(pool);
     println!("FMA peak {peak:.0} GFLOP/s\n");
     println!(
@@ -39,8 +47,8 @@ fn layers(pool: &ThreadPool, batch: usize) {
     println!("|---|---|---|---|---|---|---|---|---|---|");
     for (channels, size) in [(64, 56), (128, 28), (256, 14), (512, 7)] {
         let shape = MapShape { batch, height: size, width: size, channels };
-        let conv = Conv3x3::new(shape, channels, pool.threads());
-        let (x, mut y) = (noise(shape.len()), noise(shape.len()));
+        let conv = Conv3x3::<E>::new(shape, channels, pool.threads());
+        let (x, mut y) = (zeros::<E>(shape.len()), zeros::<E>(shape.len()));
         let weights = noise(channels * channels * 9);
         let mut grad = noise(weights.len());
         let mut space = Buffer::zeroed(conv.workspace_len().max(conv.gradient_workspace_len()));
@@ -58,8 +66,8 @@ fn layers(pool: &ThreadPool, batch: usize) {
         [(3, 64, 56), (3, 128, 28), (3, 256, 14), (1, 64, 56), (1, 128, 28), (1, 256, 14)]
     {
         let shape = MapShape { batch, height: size, width: size, channels: inputs };
-        let conv = IndirectConv::new(shape, 2 * inputs, kernel, 2, pool.threads());
-        let (mut x, mut y) = (noise(shape.len()), noise(conv.output().len()));
+        let conv = IndirectConv::<E>::new(shape, 2 * inputs, kernel, 2, pool.threads());
+        let (mut x, mut y) = (zeros::<E>(shape.len()), zeros::<E>(conv.output().len()));
         let weights = noise(conv.packed_len());
         let mut grad = noise(weights.len());
         let mut space = Buffer::zeroed(conv.workspace_len().max(conv.gradient_workspace_len()));
@@ -73,7 +81,7 @@ fn layers(pool: &ThreadPool, batch: usize) {
     println!();
 }
 
-fn network(pool: Arc<ThreadPool>, batches: Vec<usize>) {
+fn network<E: Element>(pool: Arc<ThreadPool>, batches: Vec<usize>) {
     let config = Config::resnet34();
     let layout = Layout::new(&config);
     let mut params = noise(layout.parameters_len());
@@ -84,7 +92,7 @@ fn network(pool: Arc<ThreadPool>, batches: Vec<usize>) {
     for batch in batches {
         let images = noise(batch * 3 * 224 * 224);
         let mut embedding = vec![0.0; batch * 512];
-        let mut plan = Plan::new(&config, batch, 224, 224, Arc::clone(&pool), Mode::Infer);
+        let mut plan = Plan::<E>::new(&config, batch, 224, 224, Arc::clone(&pool), Mode::Infer);
         let infer = time(|| plan.forward_eval(&params, &running, &images, &mut embedding));
         println!(
             "batch {batch}: inference {:.1} ms, {:.1} images/s, {} MB",
@@ -92,7 +100,7 @@ fn network(pool: Arc<ThreadPool>, batches: Vec<usize>) {
             batch as f64 / infer,
             plan.bytes() >> 20
         );
-        let mut plan = Plan::new(&config, batch, 224, 224, Arc::clone(&pool), Mode::Train);
+        let mut plan = Plan::<E>::new(&config, batch, 224, 224, Arc::clone(&pool), Mode::Train);
         let mut grads = vec![0.0; params.len()];
         let mut forward_time = f64::INFINITY;
         let step = time(|| {
@@ -138,6 +146,11 @@ fn fma_peak(pool: &ThreadPool) -> f64 {
     let seconds =
         (0..3).map(|_| time(|| ff_kernels::cpu::peak::fma_burn(pool, 1 << 20))).fold(f64::INFINITY, f64::min);
     ff_kernels::cpu::peak::fma_burn_flop(pool, 1 << 20) / black_box(seconds) * 1e-9
+}
+
+/// A product takes as long whatever the values are.
+fn zeros<E: Element>(len: usize) -> Buffer<E> {
+    Buffer::zeroed(len)
 }
 
 fn noise(len: usize) -> Buffer {

@@ -1,7 +1,7 @@
-//! Numeric kernels for a ResNet on plain `f32` slices: convolutions, BatchNorm, pooling and a whole-backbone plan.
+//! Numeric kernels for a ResNet on plain slices: convolutions, BatchNorm, pooling and a whole-backbone plan.
 //!
-//! Activations are NHWC `(B, H, W, C)` with `C` a multiple of 16; only the stem reads NCHW `(B, 3, H, W)` images.
-//! Convolution weights and their gradients are OIHW `(K, C, R, S)`, as torchvision stores them.
+//! Activations are NHWC `(B, H, W, C)` of `f32` or [`Bf16`] with `C` a multiple of 16; only the stem reads NCHW images
+//! `(B, 3, H, W)`. Convolution weights and their gradients are OIHW `(K, C, R, S)` of `f32`, as torchvision stores them.
 //!
 //! Invariant: for a given thread count and instruction set, every result is bit-identical from run to run.
 //! The work is split by thread index, never by who comes first.
@@ -39,4 +39,4 @@ pub use cpu::base::threads::ThreadPool;
 pub use cpu::fuse::load::FusedLoad;
 pub use cpu::fuse::store::{Epilogue, Gradient, Mask, Moments};
 pub use cpu::fuse::sums::ChannelSums;
-pub use cpu::simd::Level;
+pub use cpu::simd::{Bf16, Element, Level};

@@ -48,8 +48,8 @@ fn a_step_allocates_nothing() {
     let mut grads = vec![0.0; params.len()];
     let images = vec![0.5; 3 * 3 * 48 * 48];
     let mut embedding = vec![0.0; 3 * 32];
-    let mut train = Plan::new(&config, 3, 48, 48, Arc::clone(&pool), Mode::Train);
-    let mut infer = Plan::new(&config, 3, 48, 48, pool, Mode::Infer);
+    let mut train = Plan::<f32>::new(&config, 3, 48, 48, Arc::clone(&pool), Mode::Train);
+    let mut infer = Plan::<f32>::new(&config, 3, 48, 48, pool, Mode::Infer);
     let mut before = 0;
     for _ in 0..4 {
         before = ALLOCATIONS.load(Ordering::Relaxed);

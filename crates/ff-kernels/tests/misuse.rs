@@ -235,8 +235,8 @@ fn stems_and_pools_refuse_wrong_lengths() {
 fn sizes_that_wrap_are_refused() {
     const HALF: usize = 1 << (usize::BITS / 2);
     let what = "more than can be counted";
-    refused(what, || Buffer::zeroed(usize::MAX / 4 + 2));
-    refused("smaller than the address space", || Buffer::zeroed(usize::MAX / 4));
+    refused(what, || Buffer::<f32>::zeroed(usize::MAX / 4 + 2));
+    refused("smaller than the address space", || Buffer::<f32>::zeroed(usize::MAX / 4));
     refused(what, || ChannelSums::new(1 << 62, 2));
     refused(what, || Claims::new(Box::new(vec![0_u8; 4]), HALF, HALF));
     refused("expected room for 3 parts of 2, found 4", || Claims::new(Box::new(vec![0_u8; 4]), 2, 3));
@@ -246,21 +246,21 @@ fn sizes_that_wrap_are_refused() {
     refused(what, || wraps.pixels());
     refused(what, || wraps.is_empty());
     refused(what, || MaxPool::new(wraps));
-    refused(what, || Conv3x3::new(wraps, 16, 1));
-    refused(what, || IndirectConv::new(wraps, 16, 3, 2, 1));
+    refused(what, || Conv3x3::<f32>::new(wraps, 16, 1));
+    refused(what, || IndirectConv::<f32>::new(wraps, 16, 3, 2, 1));
     refused(what, || Stem::new(HALF, HALF, 1, 16, 1));
     refused(what, || Stem::new(1 << 56, 1, 1, 16, 1));
     // Weights that wrap, between maps that do not.
     let wide = MapShape { batch: 1, height: 1, width: 1, channels: HALF };
-    refused(what, || Conv3x3::new(wide, HALF, 1));
-    refused(what, || IndirectConv::new(wide, HALF, 3, 1, 1));
+    refused(what, || Conv3x3::<f32>::new(wide, HALF, 1));
+    refused(what, || IndirectConv::<f32>::new(wide, HALF, 3, 1, 1));
 
     let pool = ThreadPool::new(1);
-    let (norm, mut out) = (Norm::new(16), []);
-    refused(what, || add_relu(&pool, wraps, &[], &norm, Residual::Plain(&[]), &mut out));
-    refused(what, || apply_backward(&pool, wraps, &[], &Coefficients::new(16), &mut out));
-    refused(what, || gather_backward(&pool, wraps, &[], &[], &norm.mean, &mut ChannelSums::new(16, 1)));
-    refused("average pool", || global_average_backward(&pool, wraps, &[], &mut out, Epilogue::Store));
+    let (norm, none, mut out) = (Norm::new(16), [0.0; 0], [0.0; 0]);
+    refused(what, || add_relu(&pool, wraps, &none, &norm, Residual::Plain(&none), &mut out));
+    refused(what, || apply_backward(&pool, wraps, &none, &Coefficients::new(16), &mut out));
+    refused(what, || gather_backward(&pool, wraps, &none, &none, &norm.mean, &mut ChannelSums::new(16, 1)));
+    refused("average pool", || global_average_backward(&pool, wraps, &none, &mut out, Epilogue::Store));
 
     let recipe = Recipe { mirrored: false, colors: &[], maps: &[], mean: IMAGENET_MEAN, std: IMAGENET_STD };
     for (width, height) in [(HALF, HALF), (usize::MAX, 2), (HALF + 1, HALF)] {

@@ -57,7 +57,7 @@ impl Case {
     }
 
     fn plan(&self, pool: ThreadPool, mode: Mode) -> Plan {
-        Plan::new(&self.config, self.batch, self.size[0], self.size[1], Arc::new(pool), mode)
+        Plan::<f32>::new(&self.config, self.batch, self.size[0], self.size[1], Arc::new(pool), mode)
     }
 
     fn embedding(&self) -> Vec<f32> {

@@ -1,6 +1,7 @@
 //! One network, several executions: the contract that they share, and the one place that chooses.
 
 use candle_core::{Device, Tensor};
+use ff_kernels::Bf16;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "cuda")]
@@ -85,12 +86,17 @@ impl Compute {
         match (self.engine, &self.device) {
             #[cfg(feature = "cuda")]
             (Engine::Fast, Device::Cuda(device)) => Ok(Box::new(Cuda::new(device, self.precision)?)),
+            (Engine::Fast, Device::Cpu)
+                if self.precision == Precision::Bf16 && self.precision.runs_on_this_cpu() =>
+            {
+                Ok(Box::new(Fast::<Bf16>::new(self.threads)))
+            }
             _ if self.precision != (Precision::F32 { tf32: false }) => Err(Error::Precision {
                 precision: self.precision,
                 engine: self.engine,
                 device: if self.device.is_cuda() { "CUDA" } else { "the CPU" },
             }),
-            (Engine::Fast, Device::Cpu) => Ok(Box::new(Fast::new(self.threads))),
+            (Engine::Fast, Device::Cpu) => Ok(Box::new(Fast::<f32>::new(self.threads))),
             _ => Ok(Box::<Reference>::default()),
         }
     }

@@ -77,7 +77,7 @@ pub enum Error {
     #[error("expected normalised planes, found pixels on the GPU: only the fast engine takes those")]
     NotPlanes,
     /// Nothing computes with this precision here.
-    #[error("precision {precision} needs device cuda with engine fast, found {device} with engine {}; use precision f32", engine.name())]
+    #[error("precision {precision} needs engine fast and device cuda{}, found {device} with engine {}; use precision f32", or_bf16(*precision), engine.name())]
     Precision {
         /// The precision asked for.
         precision: crate::Precision,
@@ -96,4 +96,12 @@ pub enum Error {
     /// The device asked for cannot be used.
     #[error("{0}")]
     Device(String),
+}
+
+/// What else has the precision.
+const fn or_bf16(precision: crate::Precision) -> &'static str {
+    match precision {
+        crate::Precision::Bf16 => " or a CPU with AVX-512 BF16",
+        crate::Precision::F32 { .. } => "",
+    }
 }

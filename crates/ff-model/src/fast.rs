@@ -6,32 +6,32 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use ff_kernels::ThreadPool;
 use ff_kernels::cpu::plan::Plan;
 use ff_kernels::network::Mode;
+use ff_kernels::{Element, ThreadPool};
 
 use crate::host::{with_slice, with_slice_mut};
 use crate::images::checked_shape;
 use crate::{Architecture, Backbone, Error, Images, Parameters, Result};
 
-/// The backbone on `ff_kernels`.
-pub struct Fast {
+/// The backbone on `ff_kernels`, its activations `E`.
+pub struct Fast<E: Element> {
     pool: Arc<ThreadPool>,
-    train: Option<Planned>,
-    infer: Option<Planned>,
+    train: Option<Planned<E>>,
+    infer: Option<Planned<E>>,
     /// The version of the parameters that the inference plan's folded weights come from.
     folded: Option<u64>,
     waiting: bool,
 }
 
 /// A plan, and the backbone and images (B,3,H,W) that it was made for.
-struct Planned {
-    plan: Plan,
+struct Planned<E: Element> {
+    plan: Plan<E>,
     architecture: Architecture,
     images: [usize; 4],
 }
 
-impl Fast {
+impl<E: Element> Fast<E> {
     /// An execution on `threads` threads.
     pub fn new(threads: usize) -> Self {
         let pool = Arc::new(ThreadPool::new(threads));
@@ -39,7 +39,7 @@ impl Fast {
     }
 }
 
-impl Backbone for Fast {
+impl<E: Element> Backbone for Fast<E> {
     fn embed(&mut self, images: Images<'_>, parameters: &Parameters) -> Result<Tensor> {
         let images = images.planes()?;
         let shape = checked_shape(images.dims())?;
@@ -108,13 +108,13 @@ impl Backbone for Fast {
 }
 
 /// The plan at hand if it serves these images, else a new one; and whether it is new.
-fn plan_for<'a>(
-    planned: &'a mut Option<Planned>,
+fn plan_for<'a, E: Element>(
+    planned: &'a mut Option<Planned<E>>,
     pool: &Arc<ThreadPool>,
     architecture: Architecture,
     images: [usize; 4],
     mode: Mode,
-) -> (&'a mut Plan, bool) {
+) -> (&'a mut Plan<E>, bool) {
     let [b, _, h, w] = images;
     let serves = planned
         .as_ref()

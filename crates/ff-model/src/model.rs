@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor, Var};
 
 use crate::heads::{self, Dropout};
 use crate::weights::{Scope, TaskLabels, WeightFile};
-use crate::{Architecture, Backbone, Compute, Error, HeadSpec, Images, Parameters, Result};
+use crate::{Architecture, Backbone, Compute, Error, HeadSpec, Images, Parameters, Precision, Result};
 
 /// Whether the backbone learns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +28,7 @@ pub struct FaceModel {
     gradient: Tensor,
     backbone: Box<dyn Backbone>,
     backbone_mode: BackboneMode,
+    precision: Precision,
 }
 
 /// Embedding and logits of a batch.
@@ -61,6 +62,7 @@ impl FaceModel {
             gradient,
             backbone,
             backbone_mode: BackboneMode::default(),
+            precision: compute.precision,
         })
     }
 
@@ -91,6 +93,11 @@ impl FaceModel {
     /// Where the model computes; images must be there too.
     pub fn device(&self) -> &Device {
         self.gradient.device()
+    }
+
+    /// What the backbone computes with.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The GPU that the backbone runs on by commands of its own: for uploads, and for more commands.

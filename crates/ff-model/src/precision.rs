@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DeviceSpec, Engine};
 
-/// What activations and convolutions are computed in. Parameters, statistics, gradients and optimiser states are f32
-/// with each.
+/// What activations and convolutions are computed in. Parameters, their gradients, statistics and optimiser states are
+/// f32 with each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Precision {
-    /// bfloat16 activations, sums in f32: the fast engine on CUDA.
+    /// bfloat16 activations, sums in f32: the fast engine, on CUDA and on a CPU with AVX-512 BF16.
     Bf16,
     /// f32 throughout.
     F32 {
@@ -31,6 +31,23 @@ impl Precision {
         match (device, engine) {
             (DeviceSpec::Cuda(_), Engine::Fast) => Self::Bf16,
             _ => Self::F32 { tf32: false },
+        }
+    }
+
+    /// The fastest that gives bf16's results or f32's: bf16 for the fast engine where the device multiplies it, else
+    /// f32.
+    pub fn auto_for(device: DeviceSpec, engine: Engine) -> Self {
+        match (device, engine) {
+            (DeviceSpec::Cpu, Engine::Fast) if Self::Bf16.runs_on_this_cpu() => Self::Bf16,
+            _ => Self::default_for(device, engine),
+        }
+    }
+
+    /// Whether the fast engine computes with it on this machine's CPU.
+    pub fn runs_on_this_cpu(self) -> bool {
+        match self {
+            Self::Bf16 => ff_kernels::Level::best().has_bf16(),
+            Self::F32 { tf32 } => !tf32,
         }
     }
 

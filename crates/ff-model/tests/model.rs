@@ -183,12 +183,20 @@ fn backward_needs_a_forward_pass_of_its_own() {
 }
 
 #[test]
-fn the_cpu_computes_in_f32_only() {
-    for precision in [Precision::Bf16, Precision::F32 { tf32: true }] {
-        let compute = Compute { precision, ..Compute::cpu(Engine::Fast) };
-        let message =
-            FaceModel::new(Architecture::Resnet34, &heads(), &compute, 0).err().unwrap().to_string();
-        let expected = format!("precision {precision} needs device cuda with engine fast");
-        assert!(message.starts_with(&expected), "{message}");
+fn a_precision_that_nothing_here_computes_with_is_refused() {
+    let bf16 = Precision::Bf16.runs_on_this_cpu();
+    let [bf16_needs, tf32_needs] = [" or a CPU with AVX-512 BF16", ""];
+    for (engine, precision, needs, runs) in [
+        (Engine::Fast, Precision::Bf16, bf16_needs, bf16),
+        (Engine::Reference, Precision::Bf16, bf16_needs, false),
+        (Engine::Fast, Precision::F32 { tf32: true }, tf32_needs, false),
+    ] {
+        let compute = Compute { precision, ..Compute::cpu(engine) };
+        let model = FaceModel::new(Architecture::Resnet34, &heads(), &compute, 0);
+        assert_eq!(model.is_ok(), runs, "{precision} with {}", engine.name());
+        let Err(error) = model else { continue };
+        let expected =
+            format!("precision {precision} needs engine fast and device cuda{needs}, found the CPU");
+        assert!(error.to_string().starts_with(&expected), "{error}");
     }
 }

@@ -39,7 +39,7 @@ pub struct Args {
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let out = OutputFile::claim(&args.out, Kind::Embeddings, args.force)?;
     let (trained, images, loader) = args.images.open(&args.model.source()?, context)?;
-    let model = trained.path.clone();
+    let (model, precision) = (trained.path.clone(), trained.model.precision());
     let mut predictor = Predictor::new(trained);
     let bar = output::progress(images.len() as u64, "[{bar:30}] {pos}/{len} {per_sec} eta {eta}");
     let clock = Instant::now();
@@ -51,11 +51,12 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     ensure!(n > 0, "{}: not written, as none of {} images can be used", out.path().display(), failed.len());
     out.write(&embeddings.to_safetensors()?)?;
     let images_per_s = n as f64 / seconds;
-    note!("{n} images in {seconds:.2} s, {images_per_s:.1} images/s; {} failed", failed.len());
+    note!("{n} images in {seconds:.2} s, {images_per_s:.1} images/s in {precision}; {} failed", failed.len());
     if json {
         let path = out.path().display().to_string();
         output::print_json(&serde_json::json!({
-            "path": path, "model": model, "n": n, "dim": dim, "images_per_s": images_per_s, "failed": failed,
+            "path": path, "model": model, "precision": precision, "n": n, "dim": dim,
+            "images_per_s": images_per_s, "failed": failed,
         }))?;
     } else {
         output::say!("{}", out.path().display());

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::{ArgGroup, ValueEnum};
+use ff_model::Precision;
 use ff_train::infer::{FacePrediction, Failure, Predictor, TaskPrediction, fairface_csv};
 use serde::Serialize;
 
@@ -56,6 +57,7 @@ enum Format {
 #[derive(Debug, Serialize)]
 struct PredictionSummary {
     model: PathBuf,
+    precision: Precision,
     n: usize,
     images_per_s: f64,
     predictions: Vec<FacePrediction>,
@@ -64,7 +66,7 @@ struct PredictionSummary {
 
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let (trained, images, loader) = args.images.open(&args.model.source()?, context)?;
-    let model = trained.path.clone();
+    let (model, precision) = (trained.path.clone(), trained.model.precision());
     let mut predictor = Predictor::new(trained);
     let bar = output::progress(images.len() as u64, "[{bar:30}] {pos}/{len} {per_sec} eta {eta}");
     if !json && matches!(args.format, Format::Csv) {
@@ -87,9 +89,9 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     bar.finish_and_clear();
     let ending = report(&failed);
     let images_per_s = n as f64 / seconds;
-    note!("{n} images in {seconds:.2} s, {images_per_s:.1} images/s; {} failed", failed.len());
+    note!("{n} images in {seconds:.2} s, {images_per_s:.1} images/s in {precision}; {} failed", failed.len());
     if json {
-        output::print_json(&PredictionSummary { model, n, images_per_s, predictions, failed })?;
+        output::print_json(&PredictionSummary { model, precision, n, images_per_s, predictions, failed })?;
     }
     Ok(ending)
 }

@@ -9,7 +9,7 @@ use crate::cpu::base::shape::{MapShape, check_channels, check_len};
 use crate::cpu::base::threads::{SharedMut, ThreadPool, split};
 use crate::cpu::fuse::load::{BnBackwardLoad, Load};
 use crate::cpu::fuse::sums::{ChannelSums, SumRows};
-use crate::cpu::simd::{Kernel, Simd, dispatch};
+use crate::cpu::simd::{Element, Kernel, Lanes, Simd, dispatch};
 
 pub use crate::cpu::fuse::load::Coefficients;
 
@@ -98,13 +98,13 @@ impl Norm {
 
 /// What is added to a block's last BatchNorm before its ReLU.
 #[derive(Clone, Copy)]
-pub enum Residual<'a> {
+pub enum Residual<'a, E = f32> {
     /// An activation.
-    Plain(&'a [f32]),
+    Plain(&'a [E]),
     /// `raw * scale + shift`: the branch beside a strided block.
     Bn {
         /// The branch's convolution output.
-        raw: &'a [f32],
+        raw: &'a [E],
         /// Its BatchNorm.
         norm: &'a Norm,
     },
@@ -114,13 +114,13 @@ pub enum Residual<'a> {
 ///
 /// # Panics
 /// Channels that are no multiple of 16; a length that does not fit the shape.
-pub fn add_relu(
+pub fn add_relu<E: Element>(
     pool: &ThreadPool,
     shape: MapShape,
-    raw: &[f32],
+    raw: &[E],
     norm: &Norm,
-    residual: Residual<'_>,
-    out: &mut [f32],
+    residual: Residual<'_, E>,
+    out: &mut [E],
 ) {
     check_channels("BatchNorm", shape.channels);
     check_len("BatchNorm input", raw, shape.len());
@@ -162,12 +162,12 @@ pub fn add_relu(
 ///
 /// # Panics
 /// As [`add_relu`].
-pub fn apply_backward(
+pub fn apply_backward<E: Element>(
     pool: &ThreadPool,
     shape: MapShape,
-    raw: &[f32],
+    raw: &[E],
     coefficients: &Coefficients,
-    grad: &mut [f32],
+    grad: &mut [E],
 ) {
     check_channels("BatchNorm", shape.channels);
     check_len("BatchNorm input", raw, shape.len());
@@ -190,11 +190,11 @@ pub fn apply_backward(
 ///
 /// # Panics
 /// As [`add_relu`]; sums that were not made for these channels and threads.
-pub fn gather_backward(
+pub fn gather_backward<E: Element>(
     pool: &ThreadPool,
     shape: MapShape,
-    grad: &[f32],
-    raw: &[f32],
+    grad: &[E],
+    raw: &[E],
     mean: &[f32],
     sums: &mut ChannelSums,
 ) {
@@ -220,18 +220,20 @@ pub fn gather_backward(
 }
 
 /// Adds `(sum grad, sum grad (raw - mean))` of a run of pixels to the sums of one thread.
-pub(crate) struct Gather<'a> {
+pub(crate) struct Gather<'a, G, E> {
     /// `[pixel][channel]`
-    pub(crate) grad: &'a [f32],
+    pub(crate) grad: &'a [G],
     /// The same.
-    pub(crate) raw: &'a [f32],
+    pub(crate) raw: &'a [E],
     /// One value a channel; its length is the number of channels.
     pub(crate) mean: &'a [f32],
     pub(crate) rows: SumRows,
     pub(crate) thread: usize,
 }
 
-impl Kernel for Gather<'_> {
+impl<G: Lanes, E: Lanes> Kernel for Gather<'_, G, E> {
+    const BF16: bool = G::BF16 || E::BF16;
+
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let channels = self.mean.len();
@@ -244,8 +246,8 @@ impl Kernel for Gather<'_> {
                 let (mut sum, mut moment) = (S::splat(0.0), S::splat(0.0));
                 let mut at = channel;
                 while at < self.grad.len() {
-                    let g = S::load(self.grad.as_ptr().add(at));
-                    let x = S::sub(S::load(self.raw.as_ptr().add(at)), mean);
+                    let g = G::load::<S>(self.grad.as_ptr().add(at));
+                    let x = S::sub(E::load::<S>(self.raw.as_ptr().add(at)), mean);
                     sum = S::add(sum, g);
                     moment = S::fma(g, x, moment);
                     at += channels;
@@ -259,23 +261,25 @@ impl Kernel for Gather<'_> {
 
 /// What is added before the ReLU, as pointers.
 #[derive(Clone, Copy)]
-enum CheckedResidual {
-    Plain(*const f32),
-    Bn { raw: *const f32, scale: *const f32, shift: *const f32 },
+enum CheckedResidual<E> {
+    Plain(*const E),
+    Bn { raw: *const E, scale: *const f32, shift: *const f32 },
 }
 
 /// [`add_relu`] of a range of pixels.
-struct AddRelu {
+struct AddRelu<E> {
     channels: usize,
     pixels: std::ops::Range<usize>,
-    raw: *const f32,
+    raw: *const E,
     scale: *const f32,
     shift: *const f32,
-    residual: CheckedResidual,
-    out: *mut f32,
+    residual: CheckedResidual<E>,
+    out: *mut E,
 }
 
-impl Kernel for AddRelu {
+impl<E: Lanes> Kernel for AddRelu<E> {
+    const BF16: bool = E::BF16;
+
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         for pixel in self.pixels {
@@ -286,14 +290,14 @@ impl Kernel for AddRelu {
                 unsafe {
                     let (scale, shift) = (S::load(self.scale.add(channel)), S::load(self.shift.add(channel)));
                     let other = match self.residual {
-                        CheckedResidual::Plain(x) => S::load(x.add(at)),
+                        CheckedResidual::Plain(x) => E::load::<S>(x.add(at)),
                         CheckedResidual::Bn { raw, scale, shift } => {
                             let (scale, shift) = (S::load(scale.add(channel)), S::load(shift.add(channel)));
-                            S::fma(S::load(raw.add(at)), scale, shift)
+                            S::fma(E::load::<S>(raw.add(at)), scale, shift)
                         }
                     };
-                    let y = S::fma(S::load(self.raw.add(at)), scale, shift);
-                    S::store(self.out.add(at), S::relu(S::add(y, other)));
+                    let y = S::fma(E::load::<S>(self.raw.add(at)), scale, shift);
+                    E::store::<S>(self.out.add(at), S::relu(S::add(y, other)));
                 }
                 channel += S::LANES;
             }
@@ -302,15 +306,17 @@ impl Kernel for AddRelu {
 }
 
 /// [`apply_backward`] of a range of pixels.
-struct ApplyBackward {
+struct ApplyBackward<E> {
     channels: usize,
     pixels: std::ops::Range<usize>,
     /// Reads the old gradient at `grad`.
-    load: BnBackwardLoad,
-    grad: *mut f32,
+    load: BnBackwardLoad<E>,
+    grad: *mut E,
 }
 
-impl Kernel for ApplyBackward {
+impl<E: Lanes> Kernel for ApplyBackward<E> {
+    const BF16: bool = E::BF16;
+
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         for pixel in self.pixels {
@@ -320,7 +326,7 @@ impl Kernel for ApplyBackward {
                 // SAFETY: `apply_backward` checked the lengths.
                 unsafe {
                     let constants = self.load.constants::<S>(channel);
-                    S::store(self.grad.add(at), self.load.load::<S>(at, &constants));
+                    E::store::<S>(self.grad.add(at), self.load.load::<S>(at, &constants));
                 }
                 channel += S::LANES;
             }

@@ -95,12 +95,17 @@ pub fn check(config: &Config) -> Result<()> {
     check_precision(train)
 }
 
-/// f32 goes everywhere, the others need tensor cores and an engine that uses them.
+/// f32 goes everywhere, the others need an engine and a processor that have them.
 fn check_precision(train: &TrainConfig) -> Result<()> {
     let expected = match (train.device, train.engine) {
         (DeviceSpec::Cuda(_), Engine::Fast) => return Ok(()),
         (DeviceSpec::Cuda(_), Engine::Reference) => "f32 with the reference engine",
-        (DeviceSpec::Cpu, _) => "f32 on the CPU, as bf16 and tf32 need device cuda",
+        (DeviceSpec::Cpu, Engine::Reference) => "f32 with the reference engine",
+        (DeviceSpec::Cpu, Engine::Fast) if train.precision.runs_on_this_cpu() => return Ok(()),
+        (DeviceSpec::Cpu, Engine::Fast) => match train.precision {
+            Precision::Bf16 => "f32 on this CPU, which has no AVX-512 BF16",
+            Precision::F32 { .. } => "f32 or bf16 on the CPU, as tf32 needs device cuda",
+        },
     };
     let f32 = train.precision == Precision::F32 { tf32: false };
     require(f32, "train.precision", expected, train.precision)

@@ -3,13 +3,16 @@
 use std::path::Path;
 
 use ff_core::Schema;
-use ff_model::Precision;
+use ff_model::{DeviceSpec, Engine, Precision};
 use serde::Serialize;
 use toml::{Table, Value};
 
 use super::check::check;
 use super::{Config, file, keys};
 use crate::{Error, Result};
+
+/// The word for a precision that [`Precision::auto_for`] is to choose. No configuration holds it once it is resolved.
+pub const AUTO_PRECISION: &str = "auto";
 
 /// A named set of defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -207,17 +210,26 @@ pub(super) fn read_run(path: &Path) -> Result<Config> {
 fn read(table: &Table, origin: &str) -> Result<Config> {
     let mut table = table.clone();
     if let Some(train) = table.get_mut("train").and_then(Value::as_table_mut)
-        && !train.contains_key("precision")
+        && let Some(choose) = chooses_precision(train.get("precision"))
     {
         // What does not parse here fails below, by name.
         let get = |key: &str| train.get(key).cloned();
         let device = get("device").and_then(|device| device.try_into().ok()).unwrap_or_default();
         let engine = get("engine").and_then(|engine| engine.try_into().ok()).unwrap_or_default();
-        let precision = Precision::default_for(device, engine);
+        let precision = choose(device, engine);
         train.insert("precision".to_owned(), Value::String(precision.name().to_owned()));
     }
     Config::deserialize_strictly(table)
         .map_err(|message| Error::Config { origin: origin.to_owned(), message })
+}
+
+/// How a precision that is not named is chosen: `auto` takes what this machine has, and nothing the default.
+fn chooses_precision(named: Option<&Value>) -> Option<fn(DeviceSpec, Engine) -> Precision> {
+    match named {
+        None => Some(Precision::default_for),
+        Some(value) if value.as_str() == Some(AUTO_PRECISION) => Some(Precision::auto_for),
+        Some(_) => None,
+    }
 }
 
 fn remove(table: &mut Table, section: &str, key: &str) {
@@ -288,13 +300,23 @@ mod tests {
         for given in ["bf16", "f32", "tf32"] {
             assert_eq!(precision(&[device, ("train.precision", given)]).unwrap(), given);
         }
+        let here = Precision::Bf16.runs_on_this_cpu();
+        let refused = "expected f32 on this CPU, which has no AVX-512 BF16, found bf16";
+        let expected = if here { Ok("bf16") } else { Err(format!("train.precision: {refused}")) };
+        assert_eq!(precision(&[("train.precision", "bf16")]), expected);
+        assert_eq!(
+            precision(&[("train.precision", "tf32")]).unwrap_err(),
+            "train.precision: expected f32 or bf16 on the CPU, as tf32 needs device cuda, found tf32"
+        );
+        let auto = ("train.precision", AUTO_PRECISION);
+        assert_eq!(precision(&[auto]), Ok(if here { "bf16" } else { "f32" }));
+        assert_eq!(precision(&[auto, device]).unwrap(), "bf16");
+        assert_eq!(precision(&[auto, engine]).unwrap(), "f32");
+        assert_eq!(
+            precision(&[engine, ("train.precision", "bf16")]).unwrap_err(),
+            "train.precision: expected f32 with the reference engine, found bf16"
+        );
         for given in ["bf16", "tf32"] {
-            assert_eq!(
-                precision(&[("train.precision", given)]).unwrap_err(),
-                format!(
-                    "train.precision: expected f32 on the CPU, as bf16 and tf32 need device cuda, found {given}"
-                )
-            );
             let message = precision(&[device, engine, ("train.precision", given)]).unwrap_err();
             assert_eq!(
                 message,

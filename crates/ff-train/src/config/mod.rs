@@ -24,7 +24,7 @@ use ff_model::{Architecture, Compute, DeviceSpec, Engine, Precision};
 use serde::{Deserialize, Serialize};
 
 pub use criterion::Criterion;
-pub use layers::{ConfigBuilder, Preset, read_tasks};
+pub use layers::{AUTO_PRECISION, ConfigBuilder, Preset, read_tasks};
 
 use crate::Result;
 use crate::loss::LossConfig;
@@ -168,7 +168,7 @@ pub struct TrainConfig {
     pub device: DeviceSpec,
     /// Which execution of the network.
     pub engine: Engine,
-    /// What activations are computed in: by default bf16 for the fast engine on CUDA, else f32.
+    /// What activations are computed in: by default bf16 for the fast engine on CUDA, else f32. A file may say `auto`.
     pub precision: Precision,
     /// Threads that compute.
     pub threads: usize,

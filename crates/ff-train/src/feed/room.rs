@@ -1,6 +1,6 @@
 //! Whether the host has memory for a batch, before the system ends the process for it.
 
-use ff_model::Architecture;
+use ff_model::{Architecture, Precision};
 
 use crate::config::{Config, DataConfig};
 use crate::{Error, Result, machine};
@@ -21,6 +21,8 @@ pub struct BatchPlan {
     pub pass: Pass,
     /// By which backbone.
     pub backbone: Architecture,
+    /// In which precision.
+    pub precision: Precision,
     /// Height and width of the images.
     pub image_size: usize,
     /// Images in a batch.
@@ -33,15 +35,19 @@ impl BatchPlan {
     /// What a configuration asks for.
     pub fn of(config: &Config, pass: Pass) -> Self {
         let DataConfig { image_size, batch_size, prefetch, .. } = config.data;
-        Self { pass, backbone: config.model.backbone, image_size, batch_size, prefetch }
+        let (backbone, precision) = (config.model.backbone, config.train.precision);
+        Self { pass, backbone, precision, image_size, batch_size, prefetch }
     }
 
     /// Bytes that the fast engine keeps on the CPU for each image of a batch; the reference engine keeps more.
     const fn bytes_an_image(&self) -> u64 {
-        let at_224 = match (self.pass, self.backbone) {
-            (Pass::Training, Architecture::Resnet34) => 26_000_000,
-            (Pass::Training, Architecture::Resnet18) => 18_000_000,
-            (Pass::Evaluation, _) => 8_500_000,
+        let at_224 = match (self.pass, self.backbone, self.precision) {
+            (Pass::Training, Architecture::Resnet34, Precision::F32 { .. }) => 26_000_000,
+            (Pass::Training, Architecture::Resnet34, Precision::Bf16) => 13_300_000,
+            (Pass::Training, Architecture::Resnet18, Precision::F32 { .. }) => 18_000_000,
+            (Pass::Training, Architecture::Resnet18, Precision::Bf16) => 9_400_000,
+            (Pass::Evaluation, _, Precision::F32 { .. }) => 3_100_000,
+            (Pass::Evaluation, _, Precision::Bf16) => 1_550_000,
         };
         at_224 * (self.image_size * self.image_size) as u64 / (224 * 224)
     }
@@ -90,16 +96,18 @@ fn check_room_in(free: u64, plan: BatchPlan, rows: usize) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use ff_kernels::cpu::base::threads::ThreadPool;
+    use std::sync::Arc;
+
     use ff_kernels::cpu::plan::Plan;
     use ff_kernels::network::Mode;
+    use ff_kernels::{Bf16, ThreadPool};
 
     use super::*;
 
     #[test]
     fn a_batch_that_cannot_fit_is_refused_with_one_that_does() {
         let check = |free, batch_size, rows| {
-            let plan = BatchPlan { batch_size, ..plan(Pass::Training, Architecture::Resnet34) };
+            let plan = BatchPlan { batch_size, ..plan(Pass::Training, Architecture::Resnet34, F32) };
             check_room_in(free, plan, rows).map_err(|e| e.to_string())
         };
         const GIB: u64 = 1 << 30;
@@ -114,25 +122,29 @@ mod tests {
         assert!(check(GIB, usize::MAX, usize::MAX).is_err(), "nothing wraps");
     }
 
-    fn plan(pass: Pass, backbone: Architecture) -> BatchPlan {
-        BatchPlan { pass, backbone, image_size: 224, batch_size: 1, prefetch: 4 }
+    const F32: Precision = Precision::F32 { tf32: false };
+
+    fn plan(pass: Pass, backbone: Architecture, precision: Precision) -> BatchPlan {
+        BatchPlan { pass, backbone, precision, image_size: 224, batch_size: 1, prefetch: 4 }
     }
 
     /// The estimate is what the engine's plan takes, and no more: a batch that fits must not be refused.
     #[test]
     fn what_a_batch_is_said_to_need_is_what_the_engine_takes() {
-        let pool = std::sync::Arc::new(ThreadPool::new(1));
+        let pool = Arc::new(ThreadPool::new(1));
         for (pass, mode) in [(Pass::Training, Mode::Train), (Pass::Evaluation, Mode::Infer)] {
             for backbone in Architecture::ALL {
-                let bytes = |batch| {
-                    Plan::new(&backbone.config(), batch, 224, 224, std::sync::Arc::clone(&pool), mode).bytes()
-                };
-                let slope = (bytes(6) - bytes(2)) as u64 / 4;
-                let estimate = plan(pass, backbone).bytes_an_image();
-                assert!(
-                    estimate <= slope && slope < estimate * 5 / 4,
-                    "{pass:?} {backbone}: {slope} bytes an image, not {estimate}"
-                );
+                let config = backbone.config();
+                let f32 = |n| Plan::<f32>::new(&config, n, 224, 224, Arc::clone(&pool), mode).bytes();
+                let bf16 = |n| Plan::<Bf16>::new(&config, n, 224, 224, Arc::clone(&pool), mode).bytes();
+                let slopes = [(F32, f32(6) - f32(2)), (Precision::Bf16, bf16(6) - bf16(2))];
+                for (precision, slope) in slopes.map(|(precision, slope)| (precision, slope as u64 / 4)) {
+                    let estimate = plan(pass, backbone, precision).bytes_an_image();
+                    assert!(
+                        estimate <= slope && slope < estimate * 5 / 4,
+                        "{pass:?} {backbone} {precision}: {slope} bytes an image, not {estimate}"
+                    );
+                }
             }
         }
     }

@@ -155,8 +155,10 @@ fn for_each_batch<T>(
 ) -> Result<Vec<Failure>> {
     if model.device().is_cpu() {
         let LoaderConfig { batch_size, prefetch, .. } = config;
-        let (backbone, image_size) = (model.architecture(), images.size().height);
-        let plan = BatchPlan { pass: Pass::Evaluation, backbone, image_size, batch_size, prefetch };
+        let (backbone, precision, image_size) =
+            (model.architecture(), model.precision(), images.size().height);
+        let plan =
+            BatchPlan { pass: Pass::Evaluation, backbone, precision, image_size, batch_size, prefetch };
         check_room(plan, images.len())?;
     }
     let dataset = Arc::new(images);

@@ -238,6 +238,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let mut config = settle(builder)?;
     let Trained { mut model, encoders, path: checkpoint, step, .. } =
         open_trained(&source, &config.train.compute()?)?;
+    let precision = model.precision();
     config.tasks = encoders.schema();
     let tta = match args.tta {
         TtaFlag::None => TestTimeAugmentation::None,
@@ -258,13 +259,14 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         None => manifest,
     };
     let n_rows = manifest.len();
-    note!("evaluating {} on {n_rows} rows of {}", checkpoint.display(), csv.display());
+    note!("evaluating {} on {n_rows} rows of {}, in {precision}", checkpoint.display(), csv.display());
     let images = args.images.clone().unwrap_or_else(|| config.data.images.clone());
     let evaluated = predict(manifest, &images, &group_by)?;
 
     let source = EvaluationSource {
         checkpoint: Some(checkpoint),
         step,
+        precision: Some(precision.name().to_owned()),
         csv,
         images: Some(images.clone()),
         subset: args.subset.clone(),

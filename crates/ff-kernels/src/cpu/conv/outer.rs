@@ -1,19 +1,30 @@
 //! The micro-kernel of weight gradients: a sum of outer products, a block of it in registers.
 //!
-//! Up to 6 rows of 16 at a time (12 vectors of AVX2 as accumulators); AVX-512 takes 16 rows. Each step loads 16 values
-//! of one operand and broadcasts one value a row of the other.
+//! Up to 6 rows of 16 at a time (12 vectors of AVX2 as accumulators); AVX-512 takes 8 rows of two panels, or 16 of one.
+//! Each step loads 16 values (bfloat16: pairs) of one operand a panel and broadcasts one a row of the other.
 
-use crate::cpu::simd::Simd;
+use crate::cpu::simd::{Lanes, Simd};
 
-/// `out[row][0..16] (+)= sum over n of left[n][row] * right[n][0..16]` for `R` rows.
+/// Panels `[count][16][STEP]` of the operand that is not broadcast.
+#[derive(Clone, Copy)]
+pub(crate) struct Right<E> {
+    /// The first panel.
+    pub(crate) data: *const E,
+    /// Elements between panels.
+    pub(crate) stride: usize,
+    /// One or two; their products lie side by side.
+    pub(crate) panels: usize,
+}
+
+/// `out[row][0..16 * P] (+)= sum over n of left[n][row] * right[n][0..16 * P]` for `R` rows.
 ///
 /// # Safety
-/// `S` available; `left` and `right` are `[count][16]` (`left` may point into its row); `out` is `R` rows
+/// `S` available; `left` and `right` are `[count][16][STEP]` (`left` may point into its row); `out` is `R` rows
 /// `out_stride` apart.
 #[inline(always)]
-unsafe fn outer<S: Simd, const R: usize>(
-    left: *const f32,
-    right: *const f32,
+unsafe fn outer<S: Simd, E: Lanes, const R: usize, const P: usize>(
+    left: *const E,
+    right: Right<E>,
     count: usize,
     out: *mut f32,
     out_stride: usize,
@@ -21,29 +32,37 @@ unsafe fn outer<S: Simd, const R: usize>(
 ) {
     // SAFETY: the caller's promises.
     unsafe {
-        let mut sums = [S::w_zero(); R];
+        let mut sums = [[S::w_zero(); P]; R];
         for n in 0..count {
-            let b = S::w_load(right.add(n * 16));
+            let at = n * 16 * E::STEP;
+            let mut b = [E::row::<S>(right.data.add(at)); P];
+            for p in 1..P {
+                b[p] = E::row::<S>(right.data.add(p * right.stride + at));
+            }
             for r in 0..R {
-                sums[r] = S::w_fma(S::splat(*left.add(n * 16 + r)), b, sums[r]);
+                for p in 0..P {
+                    sums[r][p] = E::multiply::<S>(left.add(at + r * E::STEP), b[p], sums[r][p]);
+                }
             }
         }
         for r in 0..R {
-            let to = out.add(r * out_stride);
-            let sum = if add { S::w_add(S::w_load(to), sums[r]) } else { sums[r] };
-            S::w_store(to, sum);
+            for p in 0..P {
+                let to = out.add(r * out_stride + p * 16);
+                let sum = sums[r][p];
+                S::w_store(to, if add { S::w_add(S::w_load(to), sum) } else { sum });
+            }
         }
     }
 }
 
-/// A 16x16 block of `left^T * right`, both `[count][16]`, into rows `out_stride` apart.
+/// 16 rows of `left^T * right`, both of `count` steps, into rows `out_stride` apart.
 ///
 /// # Safety
 /// As [`outer`], with 16 rows.
 #[inline(always)]
-pub(crate) unsafe fn multiply_outer<S: Simd>(
-    left: *const f32,
-    right: *const f32,
+pub(crate) unsafe fn multiply_outer<S: Simd, E: Lanes>(
+    left: *const E,
+    right: Right<E>,
     count: usize,
     out: *mut f32,
     out_stride: usize,
@@ -51,12 +70,30 @@ pub(crate) unsafe fn multiply_outer<S: Simd>(
 ) {
     // SAFETY: the caller's promises.
     unsafe {
-        if S::GROUPS == 2 {
-            outer::<S, 16>(left, right, count, out, out_stride, add);
-        } else {
-            outer::<S, 6>(left, right, count, out, out_stride, add);
-            outer::<S, 5>(left.add(6), right, count, out.add(6 * out_stride), out_stride, add);
-            outer::<S, 5>(left.add(11), right, count, out.add(11 * out_stride), out_stride, add);
+        if S::GROUPS == 2 && right.panels == 2 {
+            outer::<S, E, 8, 2>(left, right, count, out, out_stride, add);
+            outer::<S, E, 8, 2>(
+                left.add(8 * E::STEP),
+                right,
+                count,
+                out.add(8 * out_stride),
+                out_stride,
+                add,
+            );
+            return;
+        }
+        for panel in 0..right.panels {
+            let right = Right { data: right.data.add(panel * right.stride), ..right };
+            let out = out.add(panel * 16);
+            if S::GROUPS == 2 {
+                outer::<S, E, 16, 1>(left, right, count, out, out_stride, add);
+            } else {
+                outer::<S, E, 6, 1>(left, right, count, out, out_stride, add);
+                let (left, out) = (left.add(6 * E::STEP), out.add(6 * out_stride));
+                outer::<S, E, 5, 1>(left, right, count, out, out_stride, add);
+                let (left, out) = (left.add(5 * E::STEP), out.add(5 * out_stride));
+                outer::<S, E, 5, 1>(left, right, count, out, out_stride, add);
+            }
         }
     }
 }

@@ -6,17 +6,18 @@
 //! `load` for a pixel outside the map.
 
 use crate::cpu::base::shape::{MapShape, check_at_least, check_len};
-use crate::cpu::simd::Simd;
+use crate::cpu::simd::{Element, Lanes, Simd};
 
-/// An NHWC activation, stored or computed on the fly. Per-channel slices have one entry a channel.
+/// An NHWC activation, stored or computed on the fly. Per-channel slices have one entry a channel, and whatever is
+/// computed is so in f32.
 #[derive(Clone, Copy)]
-pub enum FusedLoad<'a> {
+pub enum FusedLoad<'a, E = f32> {
     /// The values themselves.
-    Plain(&'a [f32]),
+    Plain(&'a [E]),
     /// `relu(raw * scale + shift)`: a raw convolution output through its BatchNorm and ReLU.
     BnRelu {
         /// The convolution's output.
-        raw: &'a [f32],
+        raw: &'a [E],
         /// `gamma / sqrt(var + eps)`.
         scale: &'a [f32],
         /// `beta - mean * scale`.
@@ -25,9 +26,9 @@ pub enum FusedLoad<'a> {
     /// `a * grad + b * raw + c`: the gradient of a raw convolution output, from that of the BatchNorm's output.
     BnBackward {
         /// Gradient with respect to the BatchNorm's output.
-        grad: &'a [f32],
+        grad: &'a [E],
         /// The convolution's output.
-        raw: &'a [f32],
+        raw: &'a [E],
         /// `a`, `b` and `c` of every channel.
         coefficients: &'a Coefficients,
     },
@@ -54,16 +55,16 @@ impl Coefficients {
 
 /// A [`FusedLoad`] whose lengths fit its shape, as pointers.
 #[derive(Clone, Copy)]
-pub(crate) enum CheckedSource {
-    Plain(PlainLoad),
-    BnRelu(BnReluLoad),
-    BnBackward(BnBackwardLoad),
+pub(crate) enum CheckedSource<E> {
+    Plain(PlainLoad<E>),
+    BnRelu(BnReluLoad<E>),
+    BnBackward(BnBackwardLoad<E>),
 }
 
 // SAFETY: only read from, and what it points to outlives the kernel call that made it.
-unsafe impl Sync for CheckedSource {}
+unsafe impl<E: Element> Sync for CheckedSource<E> {}
 // SAFETY: as above.
-unsafe impl Send for CheckedSource {}
+unsafe impl<E: Element> Send for CheckedSource<E> {}
 
 /// Evaluates an expression with the load of a [`CheckedSource`], compiled once for each kind.
 macro_rules! with_load {
@@ -77,10 +78,10 @@ macro_rules! with_load {
 }
 pub(crate) use with_load;
 
-impl FusedLoad<'_> {
+impl<E: Element> FusedLoad<'_, E> {
     /// Checks every length against `shape`.
     #[track_caller]
-    pub(crate) fn checked(&self, what: &str, shape: MapShape) -> CheckedSource {
+    pub(crate) fn checked(&self, what: &str, shape: MapShape) -> CheckedSource<E> {
         match *self {
             FusedLoad::Plain(data) => {
                 check_len(what, data, shape.len());
@@ -119,7 +120,7 @@ pub(crate) trait Load: Copy {
     /// `channel + S::LANES` must not exceed the channels.
     unsafe fn constants<S: Simd>(&self, channel: usize) -> Self::Constants<S>;
 
-    /// The vector at `offset` floats into the map.
+    /// The vector at `offset` values into the map.
     ///
     /// # Safety
     /// `offset + S::LANES` must not exceed the map.
@@ -128,11 +129,11 @@ pub(crate) trait Load: Copy {
 
 /// [`FusedLoad::Plain`]
 #[derive(Clone, Copy)]
-pub(crate) struct PlainLoad {
-    data: *const f32,
+pub(crate) struct PlainLoad<E> {
+    data: *const E,
 }
 
-impl Load for PlainLoad {
+impl<E: Lanes> Load for PlainLoad<E> {
     type Constants<S: Simd> = ();
 
     #[inline(always)]
@@ -141,19 +142,19 @@ impl Load for PlainLoad {
     #[inline(always)]
     unsafe fn load<S: Simd>(&self, offset: usize, (): &()) -> S::V {
         // SAFETY: checked lengths, the caller's promise on `offset`.
-        unsafe { S::load(self.data.add(offset)) }
+        unsafe { E::load::<S>(self.data.add(offset)) }
     }
 }
 
 /// [`FusedLoad::BnRelu`]
 #[derive(Clone, Copy)]
-pub(crate) struct BnReluLoad {
-    raw: *const f32,
+pub(crate) struct BnReluLoad<E> {
+    raw: *const E,
     scale: *const f32,
     shift: *const f32,
 }
 
-impl Load for BnReluLoad {
+impl<E: Lanes> Load for BnReluLoad<E> {
     /// Scale and shift.
     type Constants<S: Simd> = [S::V; 2];
 
@@ -166,28 +167,28 @@ impl Load for BnReluLoad {
     #[inline(always)]
     unsafe fn load<S: Simd>(&self, offset: usize, [scale, shift]: &[S::V; 2]) -> S::V {
         // SAFETY: checked lengths, the caller's promise on `offset`.
-        unsafe { S::relu(S::fma(S::load(self.raw.add(offset)), *scale, *shift)) }
+        unsafe { S::relu(S::fma(E::load::<S>(self.raw.add(offset)), *scale, *shift)) }
     }
 }
 
 /// [`FusedLoad::BnBackward`]
 #[derive(Clone, Copy)]
-pub(crate) struct BnBackwardLoad {
-    grad: *const f32,
-    raw: *const f32,
+pub(crate) struct BnBackwardLoad<E> {
+    grad: *const E,
+    raw: *const E,
     on_grad: *const f32,
     on_raw: *const f32,
     constant: *const f32,
 }
 
-impl BnBackwardLoad {
+impl<E> BnBackwardLoad<E> {
     /// Of two maps of this shape; checks the coefficients.
     #[track_caller]
     pub(crate) fn checked(
         what: &str,
         shape: MapShape,
-        grad: *const f32,
-        raw: *const f32,
+        grad: *const E,
+        raw: *const E,
         coefficients: &Coefficients,
     ) -> Self {
         let Coefficients { on_grad, on_raw, constant } = coefficients;
@@ -199,7 +200,7 @@ impl BnBackwardLoad {
     }
 }
 
-impl Load for BnBackwardLoad {
+impl<E: Lanes> Load for BnBackwardLoad<E> {
     /// Factor of the gradient, factor of the convolution's output, constant.
     type Constants<S: Simd> = [S::V; 3];
 
@@ -219,8 +220,8 @@ impl Load for BnBackwardLoad {
     unsafe fn load<S: Simd>(&self, offset: usize, [on_grad, on_raw, constant]: &[S::V; 3]) -> S::V {
         // SAFETY: checked lengths, the caller's promise on `offset`.
         unsafe {
-            let raw = S::fma(S::load(self.raw.add(offset)), *on_raw, *constant);
-            S::fma(S::load(self.grad.add(offset)), *on_grad, raw)
+            let raw = S::fma(E::load::<S>(self.raw.add(offset)), *on_raw, *constant);
+            S::fma(E::load::<S>(self.grad.add(offset)), *on_grad, raw)
         }
     }
 }

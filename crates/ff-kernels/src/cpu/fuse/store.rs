@@ -5,14 +5,15 @@
 //! BatchNorm before that ReLU needs.
 //! Each kind is a type of its own with the pointers that it needs, so a kernel is compiled for each (`with_store!`).
 //! Invariant: sums of a run (a few hundred values of one channel) are taken in `f32`, squares about the run's
-//! first value, and carried to `f64`; so a large mean does not drown the variance.
+//! first value, and carried to `f64`; so a large mean does not drown the variance. An output in bfloat16 is rounded
+//! once, as it is stored, after everything else.
 
 use super::sums::{ChannelSums, SumRows};
 use crate::cpu::base::shape::{MapShape, check_len};
-use crate::cpu::simd::Simd;
+use crate::cpu::simd::{Element, Lanes, Simd};
 
 /// What happens to an output value before it is stored.
-pub enum Epilogue<'a> {
+pub enum Epilogue<'a, E = f32> {
     /// Nothing.
     Store,
     /// `(sum y, sum y^2)` per channel are gathered.
@@ -22,12 +23,12 @@ pub enum Epilogue<'a> {
         /// One value a channel.
         bias: &'a [f32],
         /// Same shape as the output.
-        residual: Option<&'a [f32]>,
+        residual: Option<&'a [E]>,
         /// Whether a ReLU follows.
         activation: Activation,
     },
     /// A gradient on its way back through a ReLU and a BatchNorm.
-    Gradient(Gradient<'a>),
+    Gradient(Gradient<'a, E>),
 }
 
 /// What follows a bias.
@@ -40,13 +41,13 @@ pub enum Activation {
 }
 
 /// See [`Epilogue::Gradient`]; the steps happen in the order of the fields.
-pub struct Gradient<'a> {
+pub struct Gradient<'a, E = f32> {
     /// Whether the output's old contents are added.
     pub accumulate: Accumulate,
     /// Zero the gradient where the forward pass's ReLU gave zero.
-    pub mask: Mask<'a>,
+    pub mask: Mask<'a, E>,
     /// Gather `(sum g, sum g (x - mean))` per channel.
-    pub moments: Option<Moments<'a>>,
+    pub moments: Option<Moments<'a, E>>,
 }
 
 /// Whether a kernel overwrites its output or adds to it.
@@ -60,15 +61,15 @@ pub enum Accumulate {
 
 /// Where a ReLU let its input through.
 #[derive(Clone, Copy)]
-pub enum Mask<'a> {
+pub enum Mask<'a, E = f32> {
     /// Everywhere: no ReLU.
     None,
     /// Where this activation (the ReLU's output) is positive.
-    Activation(&'a [f32]),
+    Activation(&'a [E]),
     /// Where `raw * scale + shift` is positive: the ReLU's input was not stored.
     Bn {
         /// The convolution's output.
-        raw: &'a [f32],
+        raw: &'a [E],
         /// Per channel.
         scale: &'a [f32],
         /// Per channel.
@@ -77,9 +78,9 @@ pub enum Mask<'a> {
 }
 
 /// The BatchNorm whose backward sums are gathered.
-pub struct Moments<'a> {
+pub struct Moments<'a, E = f32> {
     /// Its input.
-    pub raw: &'a [f32],
+    pub raw: &'a [E],
     /// The batch mean of its input, per channel.
     pub mean: &'a [f32],
     /// Where the sums go.
@@ -88,17 +89,17 @@ pub struct Moments<'a> {
 
 /// An [`Epilogue`] whose lengths fit the output's shape, as pointers.
 #[derive(Clone, Copy)]
-pub(crate) enum CheckedEpilogue {
-    Store(PlainStore),
-    Statistics(StatisticsStore),
-    Inference(InferenceStore),
-    Gradient(GradientStore),
+pub(crate) enum CheckedEpilogue<E> {
+    Store(PlainStore<E>),
+    Statistics(StatisticsStore<E>),
+    Inference(InferenceStore<E>),
+    Gradient(GradientStore<E>),
 }
 
 // SAFETY: threads write disjoint outputs and their own rows of sums; everything outlives the kernel call.
-unsafe impl Sync for CheckedEpilogue {}
+unsafe impl<E: Element> Sync for CheckedEpilogue<E> {}
 // SAFETY: as above.
-unsafe impl Send for CheckedEpilogue {}
+unsafe impl<E: Element> Send for CheckedEpilogue<E> {}
 
 /// Evaluates an expression with the store of a [`CheckedEpilogue`], compiled once for each kind.
 macro_rules! with_store {
@@ -113,10 +114,10 @@ macro_rules! with_store {
 }
 pub(crate) use with_store;
 
-impl Epilogue<'_> {
+impl<E: Element> Epilogue<'_, E> {
     /// Checks every length against `shape`, the shape of `out`.
     #[track_caller]
-    pub(crate) fn checked(self, shape: MapShape, out: &mut [f32], threads: usize) -> CheckedEpilogue {
+    pub(crate) fn checked(self, shape: MapShape, out: &mut [E], threads: usize) -> CheckedEpilogue<E> {
         check_len("output", out, shape.len());
         let out = out.as_mut_ptr();
         match self {
@@ -142,9 +143,9 @@ impl Epilogue<'_> {
     }
 }
 
-impl Mask<'_> {
+impl<E: Element> Mask<'_, E> {
     #[track_caller]
-    fn checked(self, shape: MapShape) -> CheckedMask {
+    fn checked(self, shape: MapShape) -> CheckedMask<E> {
         match self {
             Mask::None => CheckedMask::None,
             Mask::Activation(activation) => {
@@ -161,9 +162,9 @@ impl Mask<'_> {
     }
 }
 
-impl Moments<'_> {
+impl<E: Element> Moments<'_, E> {
     #[track_caller]
-    fn checked(self, shape: MapShape, threads: usize) -> CheckedMoments {
+    fn checked(self, shape: MapShape, threads: usize) -> CheckedMoments<E> {
         let Moments { raw, mean, sums } = self;
         check_len("moments' tensor", raw, shape.len());
         check_len("moments' mean", mean, shape.channels);
@@ -183,7 +184,7 @@ pub(crate) trait Store: Copy {
     /// `channel + S::LANES` must not exceed the channels.
     unsafe fn begin<S: Simd>(&self, channel: usize) -> Self::Run<S>;
 
-    /// Finishes and stores the vector `v` at `offset` floats into the output.
+    /// Finishes and stores the vector `v` at `offset` values into the output.
     ///
     /// # Safety
     /// `offset + S::LANES` must not exceed the map, and the channel that of `run`.
@@ -198,11 +199,11 @@ pub(crate) trait Store: Copy {
 
 /// [`Epilogue::Store`]
 #[derive(Clone, Copy)]
-pub(crate) struct PlainStore {
-    out: *mut f32,
+pub(crate) struct PlainStore<E> {
+    out: *mut E,
 }
 
-impl Store for PlainStore {
+impl<E: Lanes> Store for PlainStore<E> {
     type Run<S: Simd> = ();
 
     #[inline(always)]
@@ -211,7 +212,7 @@ impl Store for PlainStore {
     #[inline(always)]
     unsafe fn apply<S: Simd>(&self, (): &mut (), v: S::V, offset: usize) {
         // SAFETY: checked lengths, the caller's promise on `offset`.
-        unsafe { S::store(self.out.add(offset), v) }
+        unsafe { E::store::<S>(self.out.add(offset), v) }
     }
 
     #[inline(always)]
@@ -220,8 +221,8 @@ impl Store for PlainStore {
 
 /// [`Epilogue::Statistics`]
 #[derive(Clone, Copy)]
-pub(crate) struct StatisticsStore {
-    out: *mut f32,
+pub(crate) struct StatisticsStore<E> {
+    out: *mut E,
     sums: SumRows,
 }
 
@@ -233,7 +234,7 @@ pub(crate) struct Spread<S: Simd> {
     count: usize,
 }
 
-impl Store for StatisticsStore {
+impl<E: Lanes> Store for StatisticsStore<E> {
     type Run<S: Simd> = Spread<S>;
 
     #[inline(always)]
@@ -254,7 +255,7 @@ impl Store for StatisticsStore {
             let d = S::sub(v, run.pivot);
             run.sum = S::add(run.sum, d);
             run.squares = S::fma(d, d, run.squares);
-            S::store(self.out.add(offset), v);
+            E::store::<S>(self.out.add(offset), v);
         }
     }
 
@@ -279,17 +280,17 @@ impl Store for StatisticsStore {
 
 /// [`Epilogue::Inference`]
 #[derive(Clone, Copy)]
-pub(crate) struct InferenceStore {
-    out: *mut f32,
+pub(crate) struct InferenceStore<E> {
+    out: *mut E,
     bias: *const f32,
-    residual: Option<*const f32>,
+    residual: Option<*const E>,
     activation: Activation,
 }
 
 /// The bias of a vector of channels.
 pub(crate) struct Bias<S: Simd>(S::V);
 
-impl Store for InferenceStore {
+impl<E: Lanes> Store for InferenceStore<E> {
     type Run<S: Simd> = Bias<S>;
 
     #[inline(always)]
@@ -304,12 +305,12 @@ impl Store for InferenceStore {
         unsafe {
             let mut v = S::add(v, run.0);
             if let Some(residual) = self.residual {
-                v = S::add(v, S::load(residual.add(offset)));
+                v = S::add(v, E::load::<S>(residual.add(offset)));
             }
             if self.activation == Activation::Relu {
                 v = S::relu(v);
             }
-            S::store(self.out.add(offset), v);
+            E::store::<S>(self.out.add(offset), v);
         }
     }
 
@@ -319,23 +320,23 @@ impl Store for InferenceStore {
 
 /// [`Epilogue::Gradient`]
 #[derive(Clone, Copy)]
-pub(crate) struct GradientStore {
-    out: *mut f32,
+pub(crate) struct GradientStore<E> {
+    out: *mut E,
     accumulate: Accumulate,
-    mask: CheckedMask,
-    moments: Option<CheckedMoments>,
+    mask: CheckedMask<E>,
+    moments: Option<CheckedMoments<E>>,
 }
 
 #[derive(Clone, Copy)]
-enum CheckedMask {
+enum CheckedMask<E> {
     None,
-    Activation(*const f32),
-    Bn { raw: *const f32, scale: *const f32, shift: *const f32 },
+    Activation(*const E),
+    Bn { raw: *const E, scale: *const f32, shift: *const f32 },
 }
 
 #[derive(Clone, Copy)]
-struct CheckedMoments {
-    raw: *const f32,
+struct CheckedMoments<E> {
+    raw: *const E,
     mean: *const f32,
     sums: SumRows,
 }
@@ -349,7 +350,7 @@ pub(crate) struct Gathered<S: Simd> {
     moment: S::V,
 }
 
-impl Store for GradientStore {
+impl<E: Lanes> Store for GradientStore<E> {
     type Run<S: Simd> = Gathered<S>;
 
     #[inline(always)]
@@ -377,23 +378,23 @@ impl Store for GradientStore {
         unsafe {
             let mut v = v;
             if self.accumulate == Accumulate::Yes {
-                v = S::add(v, S::load(self.out.add(offset)));
+                v = S::add(v, E::load::<S>(self.out.add(offset)));
             }
             match self.mask {
                 CheckedMask::None => {}
                 CheckedMask::Activation(activation) => {
-                    v = S::keep_positive(v, S::load(activation.add(offset)));
+                    v = S::keep_positive(v, E::load::<S>(activation.add(offset)));
                 }
                 CheckedMask::Bn { raw, .. } => {
-                    v = S::keep_positive(v, S::fma(S::load(raw.add(offset)), run.scale, run.shift));
+                    v = S::keep_positive(v, S::fma(E::load::<S>(raw.add(offset)), run.scale, run.shift));
                 }
             }
             if let Some(moments) = self.moments {
                 run.sum = S::add(run.sum, v);
-                let x = S::sub(S::load(moments.raw.add(offset)), run.mean);
+                let x = S::sub(E::load::<S>(moments.raw.add(offset)), run.mean);
                 run.moment = S::fma(v, x, run.moment);
             }
-            S::store(self.out.add(offset), v);
+            E::store::<S>(self.out.add(offset), v);
         }
     }
 

@@ -11,6 +11,7 @@ use crate::cpu::conv::stem::Stem;
 use crate::cpu::fuse::sums::ChannelSums;
 use crate::cpu::norm::Coefficients;
 use crate::cpu::pool::MaxPool;
+use crate::cpu::simd::Element;
 use crate::network::{BasicBlock, Config, ConvSlot, Layout, MIN_IMAGE_SIZE, Mode};
 
 /// A layer of a plan, for listings.
@@ -28,8 +29,8 @@ pub struct Layer {
     pub gflop: f64,
 }
 
-/// A backbone for up to `batch` images of `height` x `width`, ready to run.
-pub struct Plan {
+/// A backbone for up to `batch` images of `height` x `width`, ready to run, whose activations are `E`.
+pub struct Plan<E: Element = f32> {
     pub(super) pool: Arc<ThreadPool>,
     pub(super) layout: Layout,
     pub(super) batch: usize,
@@ -39,22 +40,20 @@ pub struct Plan {
     pub(super) images: usize,
     pub(super) stem: Stem,
     pub(super) max_pool: MaxPool,
-    pub(super) blocks: Vec<Block>,
+    pub(super) blocks: Vec<Block<E>>,
     pub(super) sums: ChannelSums,
     pub(super) coefficients: [Coefficients; 2],
     pub(super) workspace: Buffer,
-    pub(super) packed_images: Buffer,
-    pub(super) argmax: Vec<u8>,
-    pub(super) buffers: Buffers,
+    pub(super) buffers: Buffers<E>,
 }
 
 /// What differs between the modes.
-pub(super) enum Buffers {
-    Train(Box<TrainBuffers>),
-    Infer(Box<InferBuffers>),
+pub(super) enum Buffers<E: Element> {
+    Train(Box<TrainBuffers<E>>),
+    Infer(Box<InferBuffers<E>>),
 }
 
-impl Plan {
+impl<E: Element> Plan<E> {
     /// A plan for up to `batch` images of `height` x `width` (at least [`MIN_IMAGE_SIZE`] each).
     pub fn new(
         config: &Config,
@@ -90,7 +89,11 @@ impl Plan {
             }
         }
         let pool_row = threads * stem.output().width * config.stem_channels;
-        let workspace = workspace.max(stem.workspace_len()).max(pool_row);
+        let stem_len = match mode {
+            Mode::Train => stem.workspace_len().max(pool_row),
+            Mode::Infer => stem.pooled_workspace_len::<E>(),
+        };
+        let workspace = workspace.max(stem_len);
         for block in &mut blocks {
             block.set_batch(batch);
         }
@@ -111,8 +114,6 @@ impl Plan {
             sums: ChannelSums::new(widest, threads),
             coefficients: [Coefficients::new(widest), Coefficients::new(widest)],
             workspace: Buffer::zeroed(workspace),
-            packed_images: Buffer::zeroed(stem.packed_len()),
-            argmax: vec![0; max_pool.output().len()],
             buffers,
             pool,
         }
@@ -131,10 +132,10 @@ impl Plan {
     /// Bytes of all buffers.
     pub fn bytes(&self) -> usize {
         let buffers = match &self.buffers {
-            Buffers::Train(train) => train.len(),
-            Buffers::Infer(infer) => infer.len(),
+            Buffers::Train(train) => train.bytes(),
+            Buffers::Infer(infer) => infer.bytes(),
         };
-        4 * (self.workspace.len() + self.packed_images.len() + buffers) + self.argmax.len()
+        size_of::<f32>() * self.workspace.len() + buffers
     }
 
     /// Every convolution with its shape, kernel and cost.
@@ -145,9 +146,13 @@ impl Plan {
             Layer { name, input, output: shape(output), algorithm, gflop }
         };
         let images = [self.images, self.height, self.width, 3];
-        let algorithm = "direct on split columns".to_owned();
+        let algorithm = match self.buffers {
+            Buffers::Train(_) => "direct on split columns",
+            Buffers::Infer(_) => "direct on interleaved rows, pooled",
+        };
         let macs = self.stem.macs();
-        let mut layers = vec![layer(&self.layout.stem.conv, images, self.stem.output(), algorithm, macs)];
+        let mut layers =
+            vec![layer(&self.layout.stem.conv, images, self.stem.output(), algorithm.to_owned(), macs)];
         for block in &self.blocks {
             let BasicBlock { first, second, downsample, .. } = &block.layout;
             let (algorithm, macs) = block.first.describe();

@@ -15,29 +15,17 @@ use crate::cpu::fuse::store::{Accumulate, Epilogue, Gradient, Mask, Moments};
 use crate::cpu::fuse::sums::ChannelSums;
 use crate::cpu::norm::{Coefficients, Norm, apply_backward, gather_backward};
 use crate::cpu::pool::global_average_backward;
+use crate::cpu::simd::Element;
 use crate::network::{ConvNorm, NormSlot};
 
-impl Plan {
+impl<E: Element> Plan<E> {
     /// `grad_embedding (B,E) -> grads`, all of them overwritten, for the batch of the last `forward_train`.
     ///
     /// `params` must be those of that forward pass. Panics on wrong lengths, or without such a pass.
     pub fn backward(&mut self, params: &[f32], grad_embedding: &[f32], grads: &mut [f32]) {
         check_len("parameters", params, self.layout.parameters_len());
         check_len("gradients", grads, self.layout.parameters_len());
-        let Self {
-            pool,
-            layout,
-            stem,
-            max_pool,
-            blocks,
-            sums,
-            coefficients,
-            workspace,
-            packed_images,
-            argmax,
-            buffers,
-            ..
-        } = self;
+        let Self { pool, layout, stem, max_pool, blocks, sums, coefficients, workspace, buffers, .. } = self;
         let Buffers::Train(train) = buffers else { panic!("this plan was made for inference") };
         assert!(std::mem::take(&mut train.ready), "backward needs a forward_train before it");
         let pool = &**pool;
@@ -46,7 +34,7 @@ impl Plan {
         let (mut grad, mut next) = (grad, outer);
 
         let last = train.blocks.len().checked_sub(1);
-        let (shape, activation): (MapShape, &[f32]) = match last {
+        let (shape, activation): (MapShape, &[E]) = match last {
             Some(last) => (blocks[last].output, &train.blocks[last].out),
             None => (max_pool.output(), &train.pooled),
         };
@@ -92,7 +80,7 @@ impl Plan {
             );
 
             backward(norm1, sums, pixels, &block.layout.first.norm, params, grads, coefficients);
-            let x: &[f32] = if i > 0 { &train.blocks[i - 1].out } else { &train.pooled };
+            let x: &[E] = if i > 0 { &train.blocks[i - 1].out } else { &train.pooled };
             let x = &x[..block.input.len()];
             let slot = &block.layout.first.conv;
             if let (Some(Normed { raw, norm }), Some(conv), Some(layer)) =
@@ -186,14 +174,14 @@ impl Plan {
         }
 
         let (shape, norm) = (max_pool.output(), &train.stem.norm);
-        let (raw, argmax) = (&train.stem.raw[..stem.output().len()], &argmax[..shape.len()]);
+        let (raw, argmax) = (&train.stem.raw[..stem.output().len()], &train.argmax[..shape.len()]);
         let g = &grad[..shape.len()];
         sums.reset(shape.channels);
         max_pool.gather_backward(pool, g, argmax, raw, &norm.mean, sums, workspace);
         let ConvNorm { conv: slot, norm: bn } = &layout.stem;
         backward(norm, sums, stem.output().pixels(), bn, params, grads, coefficients);
         let gradient = StemGradient { pool: *max_pool, grad: g, argmax, raw, coefficients };
-        let packed = &packed_images[..stem.packed_len()];
+        let packed = &train.packed_images[..stem.packed_len()];
         stem.weight_gradient(pool, packed, gradient, &mut grads[slot.range()], workspace);
     }
 }

@@ -7,23 +7,24 @@ use crate::cpu::conv::indirect::IndirectConv;
 use crate::cpu::conv::winograd::{Conv3x3, Filters};
 use crate::cpu::fuse::load::FusedLoad;
 use crate::cpu::fuse::store::Epilogue;
+use crate::cpu::simd::Element;
 use crate::network::{BasicBlock, Mode};
 
 /// The kernels of one block.
-pub(super) struct Block {
+pub(super) struct Block<E> {
     pub(super) layout: BasicBlock,
-    pub(super) first: Conv,
-    pub(super) second: Conv,
-    pub(super) branch: Option<IndirectConv>,
+    pub(super) first: Conv<E>,
+    pub(super) second: Conv<E>,
+    pub(super) branch: Option<IndirectConv<E>>,
     pub(super) input: MapShape,
     pub(super) output: MapShape,
 }
 
 /// A 3x3 convolution of a block.
 #[derive(Clone, Copy)]
-pub(super) enum Conv {
-    Winograd(Conv3x3),
-    Indirect(IndirectConv),
+pub(super) enum Conv<E> {
+    Winograd(Conv3x3<E>),
+    Indirect(IndirectConv<E>),
 }
 
 /// Floats that a convolution works in.
@@ -34,12 +35,12 @@ struct Workspace {
 }
 
 impl Workspace {
-    fn of(conv: &IndirectConv) -> Self {
+    fn of<E: Element>(conv: &IndirectConv<E>) -> Self {
         Self { both_ways: conv.workspace_len(), weight_gradient: conv.gradient_workspace_len() }
     }
 }
 
-impl Conv {
+impl<E: Element> Conv<E> {
     /// Winograd wherever it applies, save for inference on a handful of pixels.
     fn choose(input: MapShape, outputs: usize, stride: usize, threads: usize, mode: Mode) -> Self {
         if stride == 1 {
@@ -75,7 +76,7 @@ impl Conv {
         }
     }
 
-    /// Floats of filters prepared for inference, if that pays.
+    /// Elements of filters prepared for inference, if that pays.
     pub(super) fn prepared_len(&self) -> Option<usize> {
         match self {
             Self::Winograd(conv) => conv.transformed_len(),
@@ -84,7 +85,7 @@ impl Conv {
     }
 
     /// Prepares filters times `scale` for inference.
-    pub(super) fn prepare(&self, pool: &ThreadPool, weights: &[f32], scale: &[f32], out: &mut [f32]) {
+    pub(super) fn prepare(&self, pool: &ThreadPool, weights: &[f32], scale: &[f32], out: &mut [E]) {
         match self {
             Self::Winograd(conv) => conv.transform_filters(pool, weights, Some(scale), out),
             Self::Indirect(conv) => conv.pack(pool, weights, Some(scale), out),
@@ -100,7 +101,7 @@ impl Conv {
     }
 
     /// The Winograd convolution that every stride-1 convolution is in training.
-    pub(super) fn winograd(&self) -> &Conv3x3 {
+    pub(super) fn winograd(&self) -> &Conv3x3<E> {
         match self {
             Self::Winograd(conv) => conv,
             Self::Indirect(_) => unreachable!("a training plan chooses Winograd for stride 1"),
@@ -111,10 +112,10 @@ impl Conv {
     pub(super) fn forward(
         &self,
         pool: &ThreadPool,
-        x: &[f32],
-        filters: Filters<'_>,
-        out: &mut [f32],
-        epilogue: Epilogue<'_>,
+        x: &[E],
+        filters: Filters<'_, E>,
+        out: &mut [E],
+        epilogue: Epilogue<'_, E>,
         workspace: &mut Buffer,
     ) {
         match (self, filters) {
@@ -131,7 +132,7 @@ impl Conv {
     }
 }
 
-impl Block {
+impl<E: Element> Block<E> {
     pub(super) fn new(layout: &BasicBlock, input: MapShape, threads: usize, mode: Mode) -> Self {
         let first = Conv::choose(input, layout.outputs(), layout.stride(), threads, mode);
         let output = first.output();

@@ -9,9 +9,10 @@ use crate::cpu::fuse::store::Epilogue;
 use crate::cpu::fuse::sums::ChannelSums;
 use crate::cpu::norm::{Norm, Residual, Running, add_relu};
 use crate::cpu::pool::global_average;
+use crate::cpu::simd::Element;
 use crate::network::{ConvNorm, ConvSlot, EPS, MOMENTUM, NormSlot};
 
-impl Plan {
+impl<E: Element> Plan<E> {
     /// `images (B,3,H,W) -> embedding (B,E)` with BatchNorm on batch statistics, which also move `running`.
     ///
     /// `B` is told by the length of `images` and may be anything up to the plan's batch.
@@ -26,23 +27,11 @@ impl Plan {
         self.accept(images);
         check_len("parameters", params, self.layout.parameters_len());
         check_len("running statistics", running, self.layout.statistics_len());
-        let Self {
-            pool,
-            layout,
-            stem,
-            max_pool,
-            blocks,
-            sums,
-            workspace,
-            packed_images,
-            argmax,
-            buffers,
-            ..
-        } = self;
+        let Self { pool, layout, stem, max_pool, blocks, sums, workspace, buffers, .. } = self;
         let Buffers::Train(train) = buffers else { panic!("this plan was made for inference") };
         let pool = &**pool;
 
-        let packed = &mut packed_images[..stem.packed_len()];
+        let packed = &mut train.packed_images[..stem.packed_len()];
         stem.pack_images(pool, images, packed);
         let raw = &mut train.stem.raw[..stem.output().len()];
         let ConvNorm { conv, norm: bn } = &layout.stem;
@@ -51,12 +40,12 @@ impl Plan {
         stem.forward(pool, packed, &params[conv.range()], None, raw, epilogue, workspace);
         normalise(&mut train.stem.norm, sums, stem.output(), bn, params, running);
         let pooled = &mut train.pooled[..max_pool.output().len()];
-        let argmax = &mut argmax[..pooled.len()];
+        let argmax = &mut train.argmax[..pooled.len()];
         max_pool.forward(pool, bn_relu(raw, &train.stem.norm), pooled, argmax);
 
         for (i, block) in blocks.iter().enumerate() {
             let (done, rest) = train.blocks.split_at_mut(i);
-            let x: &[f32] = done.last().map_or(&train.pooled, |last| &last.out);
+            let x: &[E] = done.last().map_or(&train.pooled, |last| &last.out);
             let x = &x[..block.input.len()];
             let TrainBlock { first, second, branch, out } = &mut rest[0];
             let (Normed { raw: raw1, norm: norm1 }, Normed { raw: raw2, norm: norm2 }) = (first, second);
@@ -93,7 +82,7 @@ impl Plan {
             };
             add_relu(pool, block.output, raw2, norm2, residual, out);
         }
-        let (last, shape): (&[f32], _) = match (train.blocks.last(), blocks.last()) {
+        let (last, shape): (&[E], _) = match (train.blocks.last(), blocks.last()) {
             (Some(last), Some(block)) => (&last.out, block.output),
             _ => (&train.pooled, max_pool.output()),
         };
@@ -103,11 +92,11 @@ impl Plan {
 }
 
 /// `relu(batchnorm(raw))`, on the fly.
-pub(super) fn bn_relu<'a>(raw: &'a [f32], norm: &'a Norm) -> FusedLoad<'a> {
+pub(super) fn bn_relu<'a, E>(raw: &'a [E], norm: &'a Norm) -> FusedLoad<'a, E> {
     FusedLoad::BnRelu { raw, scale: &norm.scale, shift: &norm.shift }
 }
 
-fn weights<'a>(params: &'a [f32], slot: &ConvSlot) -> Filters<'a> {
+fn weights<'a, E>(params: &'a [f32], slot: &ConvSlot) -> Filters<'a, E> {
     Filters::Weights { weights: &params[slot.range()], scale: None }
 }
 

@@ -4,12 +4,12 @@ use super::backbone::{Buffers, Plan};
 use super::buffers::{Folded, FoldedBlock};
 use crate::cpu::base::shape::check_len;
 use crate::cpu::conv::winograd::Filters;
-use crate::cpu::fuse::load::FusedLoad;
 use crate::cpu::fuse::store::{Activation, Epilogue};
 use crate::cpu::pool::global_average;
+use crate::cpu::simd::Element;
 use crate::network::{ConvSlot, EPS, NormSlot};
 
-impl Plan {
+impl<E: Element> Plan<E> {
     /// `images (B,3,H,W) -> embedding (B,E)` with BatchNorm on running statistics.
     ///
     /// `B` is told by the length of `images` and may be anything up to the plan's batch. Folded weights are
@@ -20,21 +20,16 @@ impl Plan {
         check_len("parameters", params, self.layout.parameters_len());
         check_len("running statistics", running, self.layout.statistics_len());
         self.fold(params, running);
-        let Self { pool, layout, stem, max_pool, blocks, workspace, packed_images, argmax, buffers, .. } =
-            self;
+        let Self { pool, layout, stem, max_pool, blocks, workspace, buffers, .. } = self;
         let Buffers::Infer(infer) = buffers else { panic!("this plan was made for training") };
         let pool = &**pool;
 
-        let packed = &mut packed_images[..stem.packed_len()];
-        stem.pack_images(pool, images, packed);
-        let stem_out = &mut infer.stem_out[..stem.output().len()];
-        let epilogue = relu(&infer.stem, None);
-        let scale = Some(&infer.stem.scale[..]);
-        stem.forward(pool, packed, &params[layout.stem.conv.range()], scale, stem_out, epilogue, workspace);
         let [x, middle, branch_out] = &mut infer.maps;
         let (mut x, mut out) = (x, branch_out);
-        let len = max_pool.output().len();
-        max_pool.forward(pool, FusedLoad::Plain(stem_out), &mut x[..len], &mut argmax[..len]);
+        let interleaved = &mut infer.images[..stem.interleaved_len()];
+        let (weights, pooled) = (&params[layout.stem.conv.range()], &mut x[..max_pool.output().len()]);
+        let Folded { scale, bias, .. } = &infer.stem;
+        stem.forward_pooled(pool, images, interleaved, weights, scale, bias, pooled, workspace);
 
         let mut shape = max_pool.output();
         for (block, folded) in blocks.iter().zip(&infer.blocks) {
@@ -103,7 +98,7 @@ impl Plan {
     }
 }
 
-impl Folded {
+impl<E: Element> Folded<E> {
     fn take(&mut self, norm: &NormSlot, params: &[f32], running: &[f32]) {
         let ((gamma, beta), (mean, var)) = (norm.parameters(params), norm.running(running));
         for c in 0..norm.channels {
@@ -114,11 +109,11 @@ impl Folded {
     }
 }
 
-fn relu<'a>(folded: &'a Folded, residual: Option<&'a [f32]>) -> Epilogue<'a> {
+fn relu<'a, E: Element>(folded: &'a Folded<E>, residual: Option<&'a [E]>) -> Epilogue<'a, E> {
     Epilogue::Inference { bias: &folded.bias, residual, activation: Activation::Relu }
 }
 
-fn filters<'a>(folded: &'a Folded, params: &'a [f32], slot: &ConvSlot) -> Filters<'a> {
+fn filters<'a, E: Element>(folded: &'a Folded<E>, params: &'a [f32], slot: &ConvSlot) -> Filters<'a, E> {
     match &folded.filters {
         Some(filters) => Filters::Transformed(filters),
         None => Filters::Weights { weights: &params[slot.range()], scale: Some(&folded.scale) },

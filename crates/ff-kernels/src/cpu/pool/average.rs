@@ -3,10 +3,10 @@
 use crate::cpu::base::shape::{MapShape, check_channels, check_len, product};
 use crate::cpu::base::threads::{ThreadPool, split};
 use crate::cpu::fuse::store::{CheckedEpilogue, Epilogue, Store, with_store};
-use crate::cpu::simd::{Kernel, Simd, dispatch};
+use crate::cpu::simd::{Element, Kernel, Lanes, Simd, dispatch};
 
 /// `out (B,C) = mean over pixels of x`.
-pub fn global_average(pool: &ThreadPool, shape: MapShape, x: &[f32], out: &mut [f32]) {
+pub fn global_average<E: Element>(pool: &ThreadPool, shape: MapShape, x: &[E], out: &mut [f32]) {
     check_len("average pool input", x, shape.len());
     check_len("average pool output", out, product("average pool", &[shape.batch, shape.channels]));
     let (pixels, channels) = (shape.height * shape.width, shape.channels);
@@ -16,8 +16,8 @@ pub fn global_average(pool: &ThreadPool, shape: MapShape, x: &[f32], out: &mut [
             mean.fill(0.0);
             let image = &x[(first + i) * pixels * channels..][..pixels * channels];
             for pixel in image.chunks_exact(channels) {
-                for (mean, x) in mean.iter_mut().zip(pixel) {
-                    *mean += x;
+                for (mean, &x) in mean.iter_mut().zip(pixel) {
+                    *mean += x.to_f32();
                 }
             }
             for mean in mean {
@@ -28,12 +28,12 @@ pub fn global_average(pool: &ThreadPool, shape: MapShape, x: &[f32], out: &mut [
 }
 
 /// `grad_in = epilogue(grad_out (B,C) / pixels)` for every pixel.
-pub fn global_average_backward(
+pub fn global_average_backward<E: Element>(
     pool: &ThreadPool,
     shape: MapShape,
     grad_out: &[f32],
-    grad_in: &mut [f32],
-    epilogue: Epilogue<'_>,
+    grad_in: &mut [E],
+    epilogue: Epilogue<'_, E>,
 ) {
     check_channels("average pool", shape.channels);
     let outputs = product("average pool", &[shape.batch, shape.channels]);
@@ -47,15 +47,17 @@ pub fn global_average_backward(
     });
 }
 
-struct AverageBackward {
+struct AverageBackward<E> {
     shape: MapShape,
     grad: *const f32,
-    epilogue: CheckedEpilogue,
+    epilogue: CheckedEpilogue<E>,
     images: std::ops::Range<usize>,
     thread: usize,
 }
 
-impl Kernel for AverageBackward {
+impl<E: Lanes> Kernel for AverageBackward<E> {
+    const BF16: bool = E::BF16;
+
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: the maker of this kernel checked the lengths.
@@ -63,11 +65,11 @@ impl Kernel for AverageBackward {
     }
 }
 
-impl AverageBackward {
+impl<E: Lanes> AverageBackward<E> {
     /// # Safety
     /// `S` available, lengths checked.
     #[inline(always)]
-    unsafe fn go<S: Simd, E: Store>(&self, store: E) {
+    unsafe fn go<S: Simd, T: Store>(&self, store: T) {
         let (pixels, channels) = (self.shape.height * self.shape.width, self.shape.channels);
         for image in self.images.clone() {
             let mut channel = 0;

@@ -8,7 +8,7 @@ use crate::cpu::base::threads::{SharedMut, ThreadPool, split};
 use crate::cpu::fuse::load::{CheckedSource, FusedLoad, Load, with_load};
 use crate::cpu::fuse::sums::ChannelSums;
 use crate::cpu::norm::Gather;
-use crate::cpu::simd::{Kernel, Level, Simd, dispatch};
+use crate::cpu::simd::{Element, Kernel, Lanes, Level, Simd, dispatch};
 use crate::network::max_pool_size;
 
 /// A 3x3 stride-2 pad-1 max-pool of one shape.
@@ -38,7 +38,13 @@ impl MaxPool {
     }
 
     /// `out = max over windows of source`, `argmax` the winning places (0 to 8).
-    pub fn forward(&self, pool: &ThreadPool, source: FusedLoad<'_>, out: &mut [f32], argmax: &mut [u8]) {
+    pub fn forward<E: Element>(
+        &self,
+        pool: &ThreadPool,
+        source: FusedLoad<'_, E>,
+        out: &mut [E],
+        argmax: &mut [u8],
+    ) {
         let source = source.checked("max-pool input", self.input);
         check_len("max-pool output", out, self.output.len());
         check_len("max-pool argmax", argmax, self.output.len());
@@ -52,7 +58,13 @@ impl MaxPool {
     }
 
     /// `grad_in = d loss / d input`, overwritten.
-    pub fn backward(&self, pool: &ThreadPool, grad_out: &[f32], argmax: &[u8], grad_in: &mut [f32]) {
+    pub fn backward<E: Element>(
+        &self,
+        pool: &ThreadPool,
+        grad_out: &[E],
+        argmax: &[u8],
+        grad_in: &mut [f32],
+    ) {
         check_len("max-pool input gradient", grad_in, self.input.len());
         let gradient = PooledGradient::checked(self, grad_out, argmax);
         let (height, row_len) = (self.input.height, self.input.width * self.input.channels);
@@ -66,12 +78,12 @@ impl MaxPool {
     /// Gathers `(sum g, sum g (raw - mean))` of the gradient `g` before the pool, without storing it.
     ///
     /// The workspace holds one row of the input for each thread.
-    pub fn gather_backward(
+    pub fn gather_backward<E: Element>(
         &self,
         pool: &ThreadPool,
-        grad_out: &[f32],
+        grad_out: &[E],
         argmax: &[u8],
-        raw: &[f32],
+        raw: &[E],
         mean: &[f32],
         sums: &mut ChannelSums,
         workspace: &mut [f32],
@@ -97,15 +109,17 @@ impl MaxPool {
     }
 }
 
-struct Forward {
+struct Forward<E> {
     pool: MaxPool,
-    source: CheckedSource,
-    out: *mut f32,
+    source: CheckedSource<E>,
+    out: *mut E,
     argmax: *mut u8,
     rows: std::ops::Range<usize>,
 }
 
-impl Kernel for Forward {
+impl<E: Lanes> Kernel for Forward<E> {
+    const BF16: bool = E::BF16;
+
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: the maker of this kernel checked the lengths.
@@ -113,7 +127,7 @@ impl Kernel for Forward {
     }
 }
 
-impl Forward {
+impl<E: Lanes> Forward<E> {
     /// # Safety
     /// `S` available, lengths checked.
     #[inline(always)]
@@ -145,7 +159,7 @@ impl Forward {
                             }
                         }
                         let offset = (at * output.width + ox) * channels + channel;
-                        S::store(self.out.add(offset), best);
+                        E::store::<S>(self.out.add(offset), best);
                         let mut places = [0.0f32; 16];
                         S::store(places.as_mut_ptr(), place);
                         for lane in 0..S::LANES {
@@ -162,15 +176,15 @@ impl Forward {
 
 /// The gradient before a max-pool, a row at a time.
 #[derive(Clone, Copy)]
-pub(crate) struct PooledGradient<'a> {
+pub(crate) struct PooledGradient<'a, E> {
     pool: MaxPool,
-    grad: &'a [f32],
+    grad: &'a [E],
     argmax: &'a [u8],
 }
 
-impl<'a> PooledGradient<'a> {
+impl<'a, E: Element> PooledGradient<'a, E> {
     #[track_caller]
-    pub(crate) fn checked(pool: &MaxPool, grad: &'a [f32], argmax: &'a [u8]) -> Self {
+    pub(crate) fn checked(pool: &MaxPool, grad: &'a [E], argmax: &'a [u8]) -> Self {
         check_len("max-pool output gradient", grad, pool.output.len());
         check_len("max-pool argmax", argmax, pool.output.len());
         Self { pool: *pool, grad, argmax }
@@ -186,14 +200,16 @@ impl<'a> PooledGradient<'a> {
     }
 }
 
-struct BackwardRow<'a> {
-    gradient: PooledGradient<'a>,
+struct BackwardRow<'a, E> {
+    gradient: PooledGradient<'a, E>,
     image: usize,
     y: usize,
     row: &'a mut [f32],
 }
 
-impl Kernel for BackwardRow<'_> {
+impl<E: Element> Kernel for BackwardRow<'_, E> {
+    const BF16: bool = E::BF16;
+
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let PooledGradient { pool, grad, argmax } = self.gradient;
@@ -214,7 +230,7 @@ impl Kernel for BackwardRow<'_> {
                     let (grad, argmax) = (&grad[offset..][..channels], &argmax[offset..][..channels]);
                     let place = (r * 3 + s) as u8;
                     for c in 0..channels {
-                        to[c] += if argmax[c] == place { grad[c] } else { 0.0 };
+                        to[c] += if argmax[c] == place { grad[c].to_f32() } else { 0.0 };
                     }
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Octet, Simd};
+use super::{Octet, Simd, emulated::emulate_bf16};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2;
@@ -12,6 +12,7 @@ pub(crate) struct Avx2;
 impl Simd for Avx2 {
     type V = __m256;
     type W = [__m256; 2];
+    type Pairs = [Self::W; 2];
     type Octet = Self;
     const LANES: usize = 8;
     const GROUPS: usize = 1;
@@ -98,6 +99,8 @@ impl Simd for Avx2 {
         // SAFETY: FMA is available.
         unsafe { [_mm256_fmadd_ps(x, b[0], c[0]), _mm256_fmadd_ps(x, b[1], c[1])] }
     }
+
+    emulate_bf16!();
 }
 
 impl Octet for Avx2 {

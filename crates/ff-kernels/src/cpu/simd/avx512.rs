@@ -1,8 +1,8 @@
-//! AVX-512 F: 16 floats a register, 32 registers. Thin, because it was written without a machine to run it on.
+//! AVX-512 F: 16 floats a register, 32 registers.
 
 use std::arch::x86_64::*;
 
-use super::{Simd, avx2::Avx2};
+use super::{Simd, avx2::Avx2, emulated::emulate_bf16};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512;
@@ -10,6 +10,7 @@ pub(crate) struct Avx512;
 impl Simd for Avx512 {
     type V = __m512;
     type W = __m512;
+    type Pairs = [Self::W; 2];
     type Octet = Avx2;
     const LANES: usize = 16;
     const GROUPS: usize = 2;
@@ -93,4 +94,6 @@ impl Simd for Avx512 {
         // SAFETY: AVX-512 F is available.
         unsafe { _mm512_fmadd_ps(x, b, c) }
     }
+
+    emulate_bf16!();
 }

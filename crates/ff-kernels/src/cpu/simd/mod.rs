@@ -4,9 +4,12 @@
 //! compiled for the wanted instruction set. Everything a kernel calls must be `#[inline(always)]`, or it would
 //! be compiled for the baseline. The logic is the same code at every level; only the vector types differ.
 //!
-//! Tests run on every level that the machine has: all three have passed them, AVX-512 on a Zen 4.
+//! Tests run on every level that the machine has: all have passed them, AVX-512 with BF16 on a Zen 4 and a Zen 5.
 //! Elsewhere (NEON included) the portable level is used, which the compiler vectorises as it can.
 
+mod bf16;
+mod element;
+mod emulated;
 mod pixels;
 mod portable;
 
@@ -14,7 +17,12 @@ mod portable;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_bf16;
 
+pub use bf16::Bf16;
+pub use element::Element;
+pub(crate) use element::{Lanes, elements};
 pub(crate) use pixels::{PixelKernel, Pixels, dispatch_pixels};
 pub(crate) use portable::Portable;
 
@@ -27,15 +35,22 @@ pub enum Level {
     Avx2,
     /// AVX-512 F: 16 floats a vector.
     Avx512,
+    /// AVX-512 F with BF16: as [`Self::Avx512`], and products of bfloat16 pairs.
+    Avx512Bf16,
 }
 
 impl Level {
     /// Every level, slowest first.
-    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+    pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
 
     /// The fastest level this machine has.
     pub fn best() -> Self {
         Self::available().last().unwrap_or(Self::Portable)
+    }
+
+    /// Whether it multiplies bfloat16 itself; the others emulate that, which proves results and saves no time.
+    pub fn has_bf16(self) -> bool {
+        self == Self::Avx512Bf16
     }
 
     /// The levels this machine has, slowest first.
@@ -52,6 +67,7 @@ impl Level {
                 Self::Portable => true,
                 Self::Avx2 => avx2,
                 Self::Avx512 => avx2 && is_x86_feature_detected!("avx512f"),
+                Self::Avx512Bf16 => Self::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
@@ -70,6 +86,8 @@ pub(crate) trait Simd: Copy + 'static {
     type V: Copy;
     /// Sixteen floats, one or two registers.
     type W: Copy;
+    /// Sixteen pairs of bfloat16.
+    type Pairs: Copy;
     /// The 8-lane instruction set used where data is transposed.
     type Octet: Octet;
     /// Floats in a `V`: 8 or 16.
@@ -98,6 +116,21 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn w_add(a: Self::W, b: Self::W) -> Self::W;
     /// `x * b + c`, `x` the same in every lane.
     unsafe fn w_fma(x: Self::V, b: Self::W, c: Self::W) -> Self::W;
+
+    /// `LANES` values, widened.
+    unsafe fn load_bf16(p: *const Bf16) -> Self::V;
+    /// Rounds as [`Bf16::from_f32`] does.
+    unsafe fn store_bf16(p: *mut Bf16, v: Self::V);
+    /// `LANES` pairs, of one value of each, rounded likewise.
+    unsafe fn store_pairs(p: *mut Bf16, first: Self::V, second: Self::V);
+    /// The first values of `LANES` pairs, rounded likewise; the second ones become zero.
+    unsafe fn store_first(p: *mut Bf16, v: Self::V);
+    /// The second values of `LANES` pairs that [`Self::store_first`] wrote, rounded likewise.
+    unsafe fn store_second(p: *mut Bf16, v: Self::V);
+    /// Sixteen pairs that lie side by side.
+    unsafe fn pairs(p: *const Bf16) -> Self::Pairs;
+    /// `x[0] * b[0] + x[1] * b[1] + c`, the pair at `x` the same in every lane, products exact and sums in f32.
+    unsafe fn w_dot(x: *const Bf16, b: Self::Pairs, c: Self::W) -> Self::W;
 }
 
 /// An instruction set with 8 lanes that can transpose.
@@ -108,6 +141,9 @@ pub(crate) trait Octet: Simd {
 
 /// A kernel's arguments, and the kernel.
 pub(crate) trait Kernel {
+    /// Whether it reads or writes bfloat16: only such a kernel is compiled for [`Level::Avx512Bf16`].
+    const BF16: bool = false;
+
     /// # Safety
     /// `S` must be available on this machine, and the arguments must describe valid memory.
     unsafe fn run<S: Simd>(self);
@@ -130,10 +166,16 @@ pub(crate) unsafe fn dispatch<K: Kernel>(level: Level, kernel: K) {
             // SAFETY: the caller's promise.
             unsafe { kernel.run::<avx512::Avx512>() }
         }
+        #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
+        unsafe fn on_avx512_bf16<K: Kernel>(kernel: K) {
+            // SAFETY: the caller's promise.
+            unsafe { kernel.run::<avx512_bf16::Avx512Bf16>() }
+        }
         // SAFETY: the level is available, the arguments valid: the caller's promise.
         unsafe {
             match level {
-                Level::Avx512 => on_avx512(kernel),
+                Level::Avx512Bf16 if K::BF16 => on_avx512_bf16(kernel),
+                Level::Avx512 | Level::Avx512Bf16 => on_avx512(kernel),
                 Level::Avx2 => on_avx2(kernel),
                 Level::Portable => kernel.run::<Portable>(),
             }

@@ -49,7 +49,7 @@ pub(crate) unsafe fn dispatch_pixels<K: PixelKernel>(level: Level, kernel: K) {
         // SAFETY: the level is available, the arguments valid: the caller's promise.
         unsafe {
             match level {
-                Level::Avx512 => on_avx512(kernel),
+                Level::Avx512 | Level::Avx512Bf16 => on_avx512(kernel),
                 Level::Avx2 => on_avx2(kernel),
                 Level::Portable => kernel.run::<Portable>(),
             }

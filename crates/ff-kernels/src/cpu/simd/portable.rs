@@ -1,6 +1,6 @@
 //! The portable level: arrays of 8 floats in plain Rust.
 
-use super::{Octet, Simd};
+use super::{Octet, Simd, emulated::emulate_bf16};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
@@ -15,6 +15,7 @@ fn zip(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
 impl Simd for Portable {
     type V = V;
     type W = [V; 2];
+    type Pairs = [Self::W; 2];
     type Octet = Self;
     const LANES: usize = 8;
     const GROUPS: usize = 1;
@@ -85,6 +86,8 @@ impl Simd for Portable {
         // SAFETY: nothing to promise on this level.
         unsafe { [Self::fma(x, b[0], c[0]), Self::fma(x, b[1], c[1])] }
     }
+
+    emulate_bf16!();
 }
 
 impl Octet for Portable {

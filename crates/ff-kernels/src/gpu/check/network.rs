@@ -28,7 +28,7 @@ pub(super) fn check<W: Workbench>(bench: &mut Bench<'_, W>, element: Element) ->
     let (mut embedding, mut gradient) = (vec![0.0; grad.len()], vec![0.0; parameters.len()]);
     let mut moved = statistics.clone();
     let pool = Arc::new(ThreadPool::new(2));
-    let plan = |mode| Plan::new(&config, BATCH, height, width, Arc::clone(&pool), mode);
+    let plan = |mode| Plan::<f32>::new(&config, BATCH, height, width, Arc::clone(&pool), mode);
     let mut twin = plan(Mode::Train);
     twin.forward_train(&parameters, &mut moved, &images, &mut embedding);
     twin.backward(&parameters, &grad, &mut gradient);

@@ -1,18 +1,23 @@
 //! The convolution of one shape, and the lengths of what it works in.
 
-use crate::cpu::base::shape::{MapShape, check_channels, product};
+use std::marker::PhantomData;
 
-/// A convolution with a 1x1 or 3x3 kernel, stride 1 or 2 and padding of half the kernel.
+use super::product::PIXELS;
+use crate::cpu::base::shape::{MapShape, check_channels, product};
+use crate::cpu::simd::Element;
+
+/// A convolution of maps of `E` with a 1x1 or 3x3 kernel, stride 1 or 2 and padding of half the kernel.
 #[derive(Clone, Copy, Debug)]
-pub struct IndirectConv {
+pub struct IndirectConv<E = f32> {
     pub(super) input: MapShape,
     pub(super) output: MapShape,
     pub(super) kernel: usize,
     pub(super) stride: usize,
     pub(super) threads: usize,
+    element: PhantomData<E>,
 }
 
-impl IndirectConv {
+impl<E: Element> IndirectConv<E> {
     /// A convolution of `input` to `out_channels` channels on `threads` threads.
     ///
     /// # Panics
@@ -33,7 +38,7 @@ impl IndirectConv {
         // Neither the output nor the weights, with the taps of a branch, may wrap.
         output.len();
         product("convolution weights", &[out_channels, input.channels, kernel * kernel + 1]);
-        Self { input, output, kernel, stride, threads }
+        Self { input, output, kernel, stride, threads, element: PhantomData }
     }
 
     /// The same convolution for another number of images.
@@ -53,10 +58,10 @@ impl IndirectConv {
 
     /// The algorithm in a few words.
     pub fn describe(&self) -> String {
-        "indirect GEMM".to_owned()
+        "packed GEMM".to_owned()
     }
 
-    /// Floats of packed weights for [`Self::forward_packed`].
+    /// Elements of packed weights for [`Self::forward_packed`].
     pub fn packed_len(&self) -> usize {
         self.output.channels * self.input.channels * self.taps()
     }
@@ -64,7 +69,8 @@ impl IndirectConv {
     /// Floats of workspace that the forward pass and the input gradient need.
     pub fn workspace_len(&self) -> usize {
         let (inner, outer) = (self.input.channels, self.output.channels);
-        inner.max(outer) + inner * outer * (self.taps() + 1)
+        let pixels = self.threads * PIXELS * inner.max(outer) * (self.taps() + 1);
+        (inner * outer * (self.taps() + 1) + pixels) * size_of::<E>() / size_of::<f32>()
     }
 
     /// Taps of a filter.

@@ -7,39 +7,36 @@ use crate::cpu::base::buffer::Buffer;
 use crate::cpu::base::shape::check_len;
 use crate::cpu::base::threads::ThreadPool;
 use crate::cpu::fuse::store::Epilogue;
+use crate::cpu::simd::Element;
 
 /// A 1x1 convolution of the same stride whose input gradient is added: the branch beside a strided block.
 #[derive(Clone, Copy)]
-pub struct Branch<'a> {
+pub struct Branch<'a, E = f32> {
     /// Gradient of its output, the same shape as the main convolution's.
-    pub grad_out: &'a [f32],
+    pub grad_out: &'a [E],
     /// Its weights `(K,C,1,1)`.
     pub weights: &'a [f32],
 }
 
-impl IndirectConv {
+impl<E: Element> IndirectConv<E> {
     /// `grad_in = epilogue(transposed conv(grad_out, weights) + that of the branch)`
     ///
     /// The epilogue may accumulate, but gathers its sums per call of an output pixel exactly once.
     pub fn input_gradient(
         &self,
         pool: &ThreadPool,
-        grad_out: &[f32],
+        grad_out: &[E],
         weights: &[f32],
-        branch: Option<Branch<'_>>,
-        grad_in: &mut [f32],
-        epilogue: Epilogue<'_>,
+        branch: Option<Branch<'_, E>>,
+        grad_in: &mut [E],
+        epilogue: Epilogue<'_, E>,
         workspace: &mut Buffer,
     ) {
         check_len("convolution weights", weights, self.packed_len());
         check_len("convolution output gradient", grad_out, self.output.len());
-        let needed = self.workspace_len();
-        assert!(workspace.len() >= needed, "workspace: expected {needed} floats, found {}", workspace.len());
         let (inner, outer) = (self.input.channels, self.output.channels);
-        let (zeros, packed) = workspace.split_at_mut(outer);
-        zeros.fill(0.0);
         let taps = self.taps() + usize::from(branch.is_some());
-        let packed = &mut packed[..inner * outer * taps];
+        let (packed, space) = self.workspace(workspace).split_at_mut(inner * outer * taps);
         let layout = Layout::transposed(inner, outer, self.taps());
         packing::pack(pool, weights, layout, None, taps, 0, packed);
         if let Some(branch) = branch {
@@ -69,7 +66,7 @@ impl IndirectConv {
             if let (Some(branch), 0) = (branch, phase) {
                 grid.push(Tap { weight: self.taps(), row: 0, column: 0, source: branch.grad_out.as_ptr() });
             }
-            product::run(pool, &grid, self.output, self.input, packed, taps, zeros, epilogue);
+            product::run(pool, &grid, self.output, self.input, packed, taps, space, epilogue);
         }
     }
 }

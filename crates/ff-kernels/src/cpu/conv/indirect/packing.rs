@@ -1,10 +1,11 @@
-//! Packs OIHW weights as `[lanes/16][tap][inner][16]`, for either direction.
+//! Packs OIHW weights as `[lanes/16][tap][inner][16]`, or `[lanes/16][tap][inner/2][16][2]` where a step of the product
+//! takes two channels, for either direction.
 
 use std::ops::Range;
 
 use crate::cpu::base::threads::{SharedMut, ThreadPool, split};
 use crate::cpu::conv::taps::load_taps;
-use crate::cpu::simd::{Kernel, Octet, Simd, dispatch};
+use crate::cpu::simd::{Element, Kernel, Octet, Simd, dispatch};
 
 /// How the weights are read: which channels become lanes, which are summed over.
 #[derive(Clone, Copy)]
@@ -29,14 +30,14 @@ impl Layout {
 }
 
 /// Packs into taps `first_tap ..` of `out`, which has `all_taps` of them.
-pub(crate) fn pack(
+pub(crate) fn pack<E: Element>(
     pool: &ThreadPool,
     weights: &[f32],
     layout: Layout,
     scale: Option<&[f32]>,
     all_taps: usize,
     first_tap: usize,
-    out: &mut [f32],
+    out: &mut [E],
 ) {
     assert!(weights.len() == layout.lanes * layout.inner * layout.taps, "checked by the caller");
     assert!(out.len() == layout.lanes * layout.inner * all_taps, "checked by the caller");
@@ -59,17 +60,19 @@ pub(crate) fn pack(
     });
 }
 
-struct Pack {
+struct Pack<E> {
     weights: *const f32,
     layout: Layout,
     scale: Option<*const f32>,
     all_taps: usize,
     first_tap: usize,
-    out: *mut f32,
+    out: *mut E,
     items: Range<usize>,
 }
 
-impl Kernel for Pack {
+impl<E: Element> Kernel for Pack<E> {
+    const BF16: bool = E::BF16;
+
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: `pack` checked the lengths.
@@ -77,7 +80,7 @@ impl Kernel for Pack {
     }
 }
 
-impl Pack {
+impl<E: Element> Pack<E> {
     /// # Safety
     /// `O` available, lengths checked.
     #[inline(always)]
@@ -95,21 +98,38 @@ impl Pack {
                         None => O::splat(1.0),
                     };
                     let first = block * self.all_taps + self.first_tap;
-                    let to = self.out.add((first * inner + channel) * 16 + half);
+                    let step = channel / E::STEP * E::STEP;
+                    let to = self.out.add((first * inner + step) * 16 + half * E::STEP + channel % E::STEP);
                     if taps == 9 {
                         let rows = load_taps::<O>(from, lane_stride);
                         for tap in 0..9 {
-                            O::store(to.add(tap * inner * 16), O::mul(rows[tap], scale));
+                            scatter::<O, E>(to.add(tap * inner * 16), O::mul(rows[tap], scale));
                         }
                     } else {
                         let mut row = [0.0f32; 8];
                         for i in 0..8 {
                             row[i] = *from.add(i * lane_stride);
                         }
-                        O::store(to, O::mul(O::load(row.as_ptr()), scale));
+                        scatter::<O, E>(to, O::mul(O::load(row.as_ptr()), scale));
                     }
                 }
             }
+        }
+    }
+}
+
+/// Writes the values of eight lanes, a step apart.
+///
+/// # Safety
+/// `O` available; `to` covers them.
+#[inline(always)]
+unsafe fn scatter<O: Octet, E: Element>(to: *mut E, v: O::V) {
+    let mut lanes = [0.0f32; 8];
+    // SAFETY: the caller's promise.
+    unsafe {
+        O::store(lanes.as_mut_ptr(), v);
+        for (lane, &value) in lanes.iter().enumerate() {
+            *to.add(lane * E::STEP) = E::from_f32(value);
         }
     }
 }

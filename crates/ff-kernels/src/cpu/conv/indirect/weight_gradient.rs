@@ -1,7 +1,7 @@
 //! The weight gradient of an indirect convolution: per tap, a sum over pixels of outer products.
 //!
-//! Pixels are packed `[C/16][pixel][16]`, one tap at a time, next to `[K/16][pixel][16]` of the output's
-//! gradient. Threads split the output channels, and the pixels where that leaves threads over.
+//! Pixels are packed `[C/16][pixel/STEP][16][STEP]`, one tap at a time, next to `[K/16][pixel/STEP][16][STEP]` of the
+//! output's gradient. Threads split the output channels, and the pixels where that leaves threads over.
 
 use std::ops::Range;
 
@@ -9,27 +9,29 @@ use super::geometry::IndirectConv;
 use crate::cpu::base::buffer::Buffer;
 use crate::cpu::base::shape::{MapShape, check_len};
 use crate::cpu::base::threads::{SharedMut, ThreadPool, split};
-use crate::cpu::conv::outer::multiply_outer;
+use crate::cpu::conv::outer::{Right, multiply_outer};
 use crate::cpu::conv::taps::store_taps;
 use crate::cpu::fuse::load::FusedLoad;
 use crate::cpu::fuse::load::{CheckedSource, Load, with_load};
-use crate::cpu::simd::{Kernel, Octet, Simd, dispatch};
+use crate::cpu::simd::{Element, Kernel, Octet, Simd, dispatch};
 
-/// Pixels packed at once.
-const PIXELS: usize = 96;
+/// Pixels packed at once: 384 bytes a channel.
+const fn pixels<E>() -> usize {
+    384 / size_of::<E>()
+}
 
-impl IndirectConv {
+impl<E: Element> IndirectConv<E> {
     /// Floats of workspace that [`Self::weight_gradient`] needs.
     pub fn gradient_workspace_len(&self) -> usize {
-        workspace(self.input, self.output, self.taps(), self.threads)
+        workspace::<E>(self.input, self.output, self.taps(), self.threads)
     }
 
     /// `grad_weights (K,C,R,R) = d loss / d weights`, overwritten.
     pub fn weight_gradient(
         &self,
         pool: &ThreadPool,
-        x: &[f32],
-        grad_out: FusedLoad<'_>,
+        x: &[E],
+        grad_out: FusedLoad<'_, E>,
         grad_weights: &mut [f32],
         workspace: &mut Buffer,
     ) {
@@ -62,19 +64,27 @@ fn products_len(input: MapShape, output: MapShape, taps: usize) -> usize {
     taps * input.channels * output.channels
 }
 
+/// Floats of a thread's packed pixels.
 fn packed_len(input: MapShape, output: MapShape) -> usize {
-    PIXELS * (input.channels + output.channels)
+    pixels::<f32>() * (input.channels + output.channels)
 }
 
-fn workspace(input: MapShape, output: MapShape, taps: usize, threads: usize) -> usize {
+fn workspace<E>(input: MapShape, output: MapShape, taps: usize, threads: usize) -> usize {
     let (_, by_pixels) = grid(output.channels, threads);
     by_pixels * products_len(input, output, taps) + threads * packed_len(input, output)
 }
 
-fn run(pool: &ThreadPool, shape: Shape, x: &[f32], dy: CheckedSource, grad: &mut [f32], space: &mut Buffer) {
+fn run<E: Element>(
+    pool: &ThreadPool,
+    shape: Shape,
+    x: &[E],
+    dy: CheckedSource<E>,
+    grad: &mut [f32],
+    space: &mut Buffer,
+) {
     let Shape { input, output, kernel, .. } = shape;
     let threads = pool.threads();
-    let needed = workspace(input, output, kernel * kernel, threads);
+    let needed = workspace::<E>(input, output, kernel * kernel, threads);
     assert!(space.len() >= needed, "workspace: expected {needed} floats, found {}", space.len());
     assert!(grad.len() == products_len(input, output, kernel * kernel), "checked by the caller");
     assert!(x.len() == input.len(), "checked by the caller");
@@ -88,7 +98,7 @@ fn run(pool: &ThreadPool, shape: Shape, x: &[f32], dy: CheckedSource, grad: &mut
         grad: grad.as_ptr(),
         products: products.as_ptr(),
         // SAFETY: inside the space checked above.
-        packed: unsafe { packed.as_ptr().add(thread * packed_len(input, output)) },
+        packed: unsafe { packed.as_ptr().add(thread * packed_len(input, output)).cast() },
         by_channels,
         by_pixels,
         thread,
@@ -107,13 +117,13 @@ fn run(pool: &ThreadPool, shape: Shape, x: &[f32], dy: CheckedSource, grad: &mut
     });
 }
 
-struct WeightGradient {
+struct WeightGradient<E> {
     shape: Shape,
-    x: *const f32,
-    dy: CheckedSource,
+    x: *const E,
+    dy: CheckedSource<E>,
     grad: *mut f32,
     products: *mut f32,
-    packed: *mut f32,
+    packed: *mut E,
     by_channels: usize,
     by_pixels: usize,
     thread: usize,
@@ -121,7 +131,9 @@ struct WeightGradient {
     merge: bool,
 }
 
-impl Kernel for WeightGradient {
+impl<E: Element> Kernel for WeightGradient<E> {
+    const BF16: bool = E::BF16;
+
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: `run` above checked the lengths.
@@ -135,7 +147,7 @@ impl Kernel for WeightGradient {
     }
 }
 
-impl WeightGradient {
+impl<E: Element> WeightGradient<E> {
     /// # Safety
     /// `S` available, lengths checked.
     #[inline(always)]
@@ -143,37 +155,36 @@ impl WeightGradient {
         let Shape { input, output, kernel, .. } = self.shape;
         let (part, piece) = (self.thread % self.by_channels, self.thread / self.by_channels);
         let blocks = split(output.channels / 16, self.by_channels, part);
-        let pixels = split(output.pixels(), self.by_pixels, piece);
+        let mine = split(output.pixels(), self.by_pixels, piece);
+        let block_len = pixels::<E>() * 16;
         let taps = kernel * kernel;
         // SAFETY: `run` checked the spaces; each thread has its own copy or columns of the products.
         unsafe {
             let products = self.products.add(piece * products_len(input, output, taps));
-            let packed_dy = self.packed.add(PIXELS * input.channels);
-            let mut first = pixels.start;
+            let packed_dy = self.packed.add(pixels::<E>() * input.channels);
+            let mut first = mine.start;
             loop {
-                let count = PIXELS.min(pixels.end - first);
+                let count = pixels::<E>().min(mine.end - first);
                 self.pack_dy::<S, L>(load, first, count, blocks.clone(), packed_dy);
                 for tap in 0..taps {
                     self.pack_x::<S>(first, count, tap);
                     for channels in 0..input.channels / 16 {
-                        let left = self.packed.add(channels * PIXELS * 16);
-                        for block in blocks.clone() {
-                            let right = packed_dy.add(block * PIXELS * 16);
+                        let left = self.packed.add(channels * block_len);
+                        let mut block = blocks.start;
+                        while block < blocks.end {
+                            let panels = 2.min(blocks.end - block);
+                            let right = packed_dy.add(block * block_len).cast_const();
+                            let right = Right { data: right, stride: block_len, panels };
                             let row = tap * input.channels + channels * 16;
                             let out = products.add(row * output.channels + block * 16);
-                            multiply_outer::<S>(
-                                left,
-                                right,
-                                count,
-                                out,
-                                output.channels,
-                                first > pixels.start,
-                            );
+                            let (add, steps) = (first > mine.start, count.div_ceil(E::STEP));
+                            multiply_outer::<S, E>(left, right, steps, out, output.channels, add);
+                            block += panels;
                         }
                     }
                 }
                 first += count;
-                if first >= pixels.end {
+                if first >= mine.end {
                     break;
                 }
             }
@@ -189,7 +200,7 @@ impl WeightGradient {
         first: usize,
         count: usize,
         blocks: Range<usize>,
-        to: *mut f32,
+        to: *mut E,
     ) {
         let channels = self.shape.output.channels;
         let mut channel = blocks.start * 16;
@@ -197,9 +208,10 @@ impl WeightGradient {
             // SAFETY: the caller's promises.
             unsafe {
                 let k = load.constants::<S>(channel);
-                let to = to.add(channel / 16 * PIXELS * 16 + channel % 16);
+                let to = to.add(channel / 16 * pixels::<E>() * 16 + channel % 16 * E::STEP);
                 for i in 0..count {
-                    S::store(to.add(i * 16), load.load::<S>((first + i) * channels + channel, &k));
+                    let v = load.load::<S>((first + i) * channels + channel, &k);
+                    E::store_step::<S>(to.add(i / E::STEP * E::STEP * 16), v, i % E::STEP);
                 }
             }
             channel += S::LANES;
@@ -220,17 +232,17 @@ impl WeightGradient {
             let inside = y >= 0 && x >= 0 && y < input.height as isize && x < input.width as isize;
             // SAFETY: the caller's promises; pixels outside the map are not read.
             unsafe {
-                let to = self.packed.add(i * 16);
-                if inside {
-                    let pixel = (image * input.height + y as usize) * input.width + x as usize;
-                    let from = self.x.add(pixel * input.channels);
-                    for block in 0..input.channels / 16 {
-                        S::w_store(to.add(block * PIXELS * 16), S::w_load(from.add(block * 16)));
-                    }
-                } else {
-                    for block in 0..input.channels / 16 {
-                        S::w_store(to.add(block * PIXELS * 16), S::w_zero());
-                    }
+                let to = self.packed.add(i / E::STEP * E::STEP * 16);
+                let pixel = inside.then(|| (image * input.height + y as usize) * input.width + x as usize);
+                let mut channel = 0;
+                while channel < input.channels {
+                    let v = match pixel {
+                        Some(pixel) => E::load::<S>(self.x.add(pixel * input.channels + channel)),
+                        None => S::splat(0.0),
+                    };
+                    let to = to.add(channel / 16 * pixels::<E>() * 16 + channel % 16 * E::STEP);
+                    E::store_step::<S>(to, v, i % E::STEP);
+                    channel += S::LANES;
                 }
             }
         }

@@ -7,7 +7,7 @@ use crate::cpu::base::buffer::Buffer;
 use crate::cpu::base::shape::check_len;
 use crate::cpu::base::threads::{ThreadPool, split};
 use crate::cpu::fuse::store::{CheckedEpilogue, Epilogue, Store, with_store};
-use crate::cpu::simd::{Kernel, Simd, dispatch};
+use crate::cpu::simd::{Element, Kernel, Simd, dispatch};
 
 impl Stem {
     /// Packs `images (B,3,H,W)`.
@@ -36,14 +36,14 @@ impl Stem {
     }
 
     /// `out = epilogue(conv(images, weights * scale))`, images packed by [`Self::pack_images`].
-    pub fn forward(
+    pub fn forward<E: Element>(
         &self,
         pool: &ThreadPool,
         packed: &[f32],
         weights: &[f32],
         scale: Option<&[f32]>,
-        out: &mut [f32],
-        epilogue: Epilogue<'_>,
+        out: &mut [E],
+        epilogue: Epilogue<'_, E>,
         workspace: &mut Buffer,
     ) {
         check_len("packed images", packed, self.packed_len());
@@ -74,16 +74,18 @@ impl Stem {
     }
 }
 
-struct Forward {
+struct Forward<E> {
     stem: Stem,
     packed: *const f32,
     panels: *const f32,
-    epilogue: CheckedEpilogue,
+    epilogue: CheckedEpilogue<E>,
     rows: Range<usize>,
     thread: usize,
 }
 
-impl Kernel for Forward {
+impl<E: Element> Kernel for Forward<E> {
+    const BF16: bool = E::BF16;
+
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: the maker of this kernel checked the lengths.
@@ -91,11 +93,11 @@ impl Kernel for Forward {
     }
 }
 
-impl Forward {
+impl<E: Element> Forward<E> {
     /// # Safety
     /// `S` available, lengths checked.
     #[inline(always)]
-    unsafe fn go<S: Simd, E: Store>(&self, store: E) {
+    unsafe fn go<S: Simd, T: Store>(&self, store: T) {
         let stem = &self.stem;
         let (offsets, channels, width) = (stem.offsets(), stem.output.channels, stem.output.width);
         let mut products = [0.0f32; 12 * 16];

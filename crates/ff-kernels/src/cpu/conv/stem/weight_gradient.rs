@@ -6,30 +6,30 @@ use crate::cpu::base::shape::{check_at_least, check_len};
 use crate::cpu::base::threads::{SharedMut, ThreadPool, split};
 use crate::cpu::norm::Coefficients;
 use crate::cpu::pool::max::{MaxPool, PooledGradient};
-use crate::cpu::simd::{Kernel, Simd, dispatch};
+use crate::cpu::simd::{Element, Kernel, Simd, dispatch};
 
 /// The gradient of the stem convolution's output, computed on the fly from the max-pool behind it.
 #[derive(Clone, Copy)]
-pub struct StemGradient<'a> {
+pub struct StemGradient<'a, E = f32> {
     /// The pool whose input is `relu(batchnorm(stem output))`.
     pub pool: MaxPool,
     /// Gradient of the pool's output, zero where that output is not positive.
-    pub grad: &'a [f32],
+    pub grad: &'a [E],
     /// The pool's choices.
     pub argmax: &'a [u8],
     /// The stem convolution's output.
-    pub raw: &'a [f32],
+    pub raw: &'a [E],
     /// Of the BatchNorm between.
     pub coefficients: &'a Coefficients,
 }
 
 impl Stem {
     /// `grad_weights (K,3,7,7) = d loss / d weights`, overwritten.
-    pub fn weight_gradient(
+    pub fn weight_gradient<E: Element>(
         &self,
         pool: &ThreadPool,
         packed: &[f32],
-        grad_out: StemGradient<'_>,
+        grad_out: StemGradient<'_, E>,
         grad_weights: &mut [f32],
         workspace: &mut Buffer,
     ) {
@@ -83,7 +83,7 @@ impl Stem {
 }
 
 /// Adds one output row's part of the weight gradient to `sums [K/16][tap][16]`.
-struct WeightGradientRow<'a> {
+struct WeightGradientRow<'a, E> {
     stem: Stem,
     packed: &'a [f32],
     image: usize,
@@ -91,14 +91,16 @@ struct WeightGradientRow<'a> {
     /// Gradient of the BatchNorm's output, one row.
     grad: &'a [f32],
     /// The stem's output, the same row.
-    raw: &'a [f32],
+    raw: &'a [E],
     coefficients: &'a Coefficients,
     /// `[K/16][column][16]`
     blocked: &'a mut [f32],
     sums: &'a mut [f32],
 }
 
-impl Kernel for WeightGradientRow<'_> {
+impl<E: Element> Kernel for WeightGradientRow<'_, E> {
+    const BF16: bool = E::BF16;
+
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: the maker of this kernel checked the lengths.
@@ -112,7 +114,7 @@ impl Kernel for WeightGradientRow<'_> {
     }
 }
 
-impl WeightGradientRow<'_> {
+impl<E: Element> WeightGradientRow<'_, E> {
     /// # Safety
     /// `S` available, lengths checked.
     #[inline(always)]
@@ -131,7 +133,7 @@ impl WeightGradientRow<'_> {
                 let to = self.blocked.as_mut_ptr().add(channel / 16 * width * 16 + channel % 16);
                 for x in 0..width {
                     let at = x * channels + channel;
-                    let raw = S::fma(S::load(self.raw.as_ptr().add(at)), b, c);
+                    let raw = S::fma(E::load::<S>(self.raw.as_ptr().add(at)), b, c);
                     S::store(to.add(x * 16), S::fma(S::load(self.grad.as_ptr().add(at)), a, raw));
                 }
             }

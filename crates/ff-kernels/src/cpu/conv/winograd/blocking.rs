@@ -7,8 +7,10 @@
 use std::fmt;
 
 use super::filter::{panel_len, panel_stride};
-use super::tiles::{GROUP, PAD};
+use super::tiles::pad;
 use super::transforms::XI;
+use crate::cpu::conv::micro::GROUP;
+use crate::cpu::simd::Lanes;
 
 /// Blocking of the forward convolution and the input gradient.
 #[derive(Clone, Copy, Debug)]
@@ -25,11 +27,16 @@ pub(crate) struct Blocking {
     pub(crate) fused_filters: bool,
 }
 
-/// Floats of transformed tiles that threads share at most: 12 MiB of the L3 cache.
-const SHARED_TILES: usize = 3 << 20;
+/// Bytes of transformed tiles that threads share at most: of the L3 cache.
+const SHARED_TILES: usize = 12 << 20;
+
+/// Floats of space that hold `len` elements: whole cache lines.
+fn floats<E>(len: usize) -> usize {
+    (len * size_of::<E>()).next_multiple_of(64) / size_of::<f32>()
+}
 
 impl Blocking {
-    pub(crate) fn choose(tiles: usize, inner: usize, outer: usize, threads: usize) -> Self {
+    pub(crate) fn choose<E: Lanes>(tiles: usize, inner: usize, outer: usize, threads: usize) -> Self {
         let few_tiles = tiles < 12 * threads;
         if inner * outer <= 64 * 64 && !few_tiles {
             let tiles = 24.min(tiles.div_ceil(threads));
@@ -41,25 +48,26 @@ impl Blocking {
             let tiles = 96.min(tiles.div_ceil(threads));
             Self { shared_tiles: false, tiles, panels: 2.min(outer / 16), inner, fused_filters: false }
         } else {
-            let most = (SHARED_TILES / (XI * inner)).max(4 * GROUP) / GROUP * GROUP;
+            let most = (SHARED_TILES / (XI * inner * size_of::<E>())).max(4 * GROUP) / GROUP * GROUP;
             let pieces = tiles.div_ceil(most);
             let tiles = tiles.div_ceil(pieces);
             Self { shared_tiles: true, tiles, panels: 1, inner: inner.min(256), fused_filters: true }
         }
     }
 
-    /// Floats between the points of transformed tiles.
-    pub(crate) fn tile_stride(&self, inner: usize) -> usize {
-        self.tiles.next_multiple_of(GROUP) * inner + PAD
+    /// Elements between the points of transformed tiles.
+    pub(crate) fn tile_stride<E>(&self, inner: usize) -> usize {
+        self.tiles.next_multiple_of(GROUP) * inner + pad::<E>()
     }
 
     /// Floats between the points of products.
     pub(crate) fn product_stride(&self) -> usize {
-        self.tiles.next_multiple_of(GROUP) * 16 + PAD
+        self.tiles.next_multiple_of(GROUP) * 16 + pad::<f32>()
     }
 
-    pub(crate) fn tiles_len(&self, inner: usize) -> usize {
-        XI * self.tile_stride(inner)
+    /// Floats of the transformed tiles.
+    pub(crate) fn tiles_len<E>(&self, inner: usize) -> usize {
+        floats::<E>(XI * self.tile_stride::<E>(inner))
     }
 
     pub(crate) fn products_len(&self) -> usize {
@@ -67,18 +75,18 @@ impl Blocking {
     }
 
     /// Floats of the filters a thread transforms at a time, or of all filters where that is done beforehand.
-    pub(crate) fn filters_len(&self, inner: usize, outer: usize) -> usize {
-        if self.fused_filters {
-            self.panels * XI * panel_stride(self.inner)
+    pub(crate) fn filters_len<E>(&self, inner: usize, outer: usize) -> usize {
+        floats::<E>(if self.fused_filters {
+            self.panels * XI * panel_stride::<E>(self.inner)
         } else {
-            outer / 16 * panel_len(inner)
-        }
+            outer / 16 * panel_len::<E>(inner)
+        })
     }
 
     /// Floats of workspace.
-    pub(crate) fn workspace(&self, inner: usize, outer: usize, threads: usize) -> usize {
-        let filters = self.filters_len(inner, outer) * if self.fused_filters { threads } else { 1 };
-        let tiles = self.tiles_len(inner) * if self.shared_tiles { 1 } else { threads };
+    pub(crate) fn workspace<E>(&self, inner: usize, outer: usize, threads: usize) -> usize {
+        let filters = self.filters_len::<E>(inner, outer) * if self.fused_filters { threads } else { 1 };
+        let tiles = self.tiles_len::<E>(inner) * if self.shared_tiles { 1 } else { threads };
         filters + tiles + self.products_len() * threads
     }
 }
@@ -99,6 +107,11 @@ pub(crate) struct GradientBlocking {
     pub(crate) tiles: usize,
 }
 
+/// Output channels whose products are summed at a time where threads share the transformed tiles: two panels.
+pub(crate) const COLUMNS: usize = 32;
+/// Input channels of such a sum: its 36 products stay in a cache of 512 KiB until they are transformed back.
+pub(crate) const ROWS: usize = 64;
+
 impl GradientBlocking {
     pub(crate) fn choose(tiles: usize, inner: usize, outer: usize) -> Self {
         if inner * outer <= 128 * 128 && tiles > 72 {
@@ -108,21 +121,32 @@ impl GradientBlocking {
         }
     }
 
-    pub(crate) fn stride(&self, channels: usize) -> usize {
-        self.tiles * channels + PAD
+    /// Elements between the points of transformed tiles.
+    pub(crate) fn stride<E: Lanes>(&self, channels: usize) -> usize {
+        self.tiles.next_multiple_of(E::STEP) * channels + pad::<E>()
     }
 
-    /// Floats between the points of the products, whose rows are `columns` wide.
-    pub(crate) fn product_stride(inner: usize, columns: usize) -> usize {
-        inner * columns + PAD
+    /// Floats between the points of the products of `rows` input channels, `columns` wide.
+    pub(crate) fn product_stride(rows: usize, columns: usize) -> usize {
+        rows * columns + pad::<f32>()
     }
 
-    pub(crate) fn workspace(&self, inner: usize, outer: usize, threads: usize) -> usize {
-        let tiles = XI * (self.stride(inner) + self.stride(outer));
-        if self.shared_tiles {
-            tiles + threads * XI * Self::product_stride(inner, 16)
+    /// Floats of the transformed tiles of both operands.
+    pub(crate) fn tiles_len<E: Lanes>(&self, inner: usize, outer: usize) -> usize {
+        floats::<E>(XI * (self.stride::<E>(inner) + self.stride::<E>(outer)))
+    }
+
+    /// Floats of a thread's products.
+    pub(crate) fn products_len(&self, inner: usize, outer: usize) -> usize {
+        XI * if self.shared_tiles {
+            Self::product_stride(ROWS, COLUMNS)
         } else {
-            threads * (tiles + XI * Self::product_stride(inner, outer))
+            Self::product_stride(inner, outer)
         }
+    }
+
+    pub(crate) fn workspace<E: Lanes>(&self, inner: usize, outer: usize, threads: usize) -> usize {
+        let tile_copies = if self.shared_tiles { 1 } else { threads };
+        tile_copies * self.tiles_len::<E>(inner, outer) + threads * self.products_len(inner, outer)
     }
 }

@@ -8,10 +8,11 @@ use crate::cpu::base::shape::check_len;
 use crate::cpu::base::threads::ThreadPool;
 use crate::cpu::fuse::load::FusedLoad;
 use crate::cpu::fuse::store::Epilogue;
+use crate::cpu::simd::Element;
 
 /// The filters of a forward convolution.
 #[derive(Clone, Copy)]
-pub enum Filters<'a> {
+pub enum Filters<'a, E = f32> {
     /// Weights `(K,C,3,3)`, transformed on the way, each output channel times its scale if given.
     Weights {
         /// OIHW.
@@ -20,21 +21,21 @@ pub enum Filters<'a> {
         scale: Option<&'a [f32]>,
     },
     /// Filters transformed beforehand by [`Conv3x3::transform_filters`].
-    Transformed(&'a [f32]),
+    Transformed(&'a [E]),
 }
 
-impl Conv3x3 {
+impl<E: Element> Conv3x3<E> {
     /// Transforms weights for [`Filters::Transformed`].
     pub fn transform_filters(
         &self,
         pool: &ThreadPool,
         weights: &[f32],
         scale: Option<&[f32]>,
-        out: &mut [f32],
+        out: &mut [E],
     ) {
         let view = self.forward_view(weights, scale);
         let blocks = self.output.channels / 16;
-        check_len("transformed filters", out, blocks * panel_len(self.input.channels));
+        check_len("transformed filters", out, blocks * panel_len::<E>(self.input.channels));
         product::transform_all(pool, view, blocks, self.input.channels, out);
     }
 
@@ -42,16 +43,16 @@ impl Conv3x3 {
     pub fn forward(
         &self,
         pool: &ThreadPool,
-        source: FusedLoad<'_>,
-        filters: Filters<'_>,
-        out: &mut [f32],
-        epilogue: Epilogue<'_>,
+        source: FusedLoad<'_, E>,
+        filters: Filters<'_, E>,
+        out: &mut [E],
+        epilogue: Epilogue<'_, E>,
         workspace: &mut Buffer,
     ) {
         let filters = match filters {
             Filters::Weights { weights, scale } => FilterSource::View(self.forward_view(weights, scale)),
             Filters::Transformed(panels) => {
-                let expected = self.output.channels / 16 * panel_len(self.input.channels);
+                let expected = self.output.channels / 16 * panel_len::<E>(self.input.channels);
                 check_len("transformed filters", panels, expected);
                 FilterSource::Panels(panels.as_ptr())
             }

@@ -1,23 +1,27 @@
 //! The convolution of one shape: its blockings, and the lengths of what it works in.
 
+use std::marker::PhantomData;
+
 use super::blocking::{Blocking, GradientBlocking};
 use super::filter::panel_len;
 use super::tiles::Tiling;
 use super::transforms::XI;
 use crate::cpu::base::shape::{MapShape, check_channels, product};
+use crate::cpu::simd::Element;
 
-/// A 3x3 stride-1 pad-1 convolution of one shape, on a fixed number of threads.
+/// A 3x3 stride-1 pad-1 convolution of maps of `E` of one shape, on a fixed number of threads.
 #[derive(Clone, Copy, Debug)]
-pub struct Conv3x3 {
+pub struct Conv3x3<E = f32> {
     pub(super) input: MapShape,
     pub(super) output: MapShape,
     threads: usize,
     pub(super) forward: Blocking,
     pub(super) backward: Blocking,
     pub(super) gradient: GradientBlocking,
+    element: PhantomData<E>,
 }
 
-impl Conv3x3 {
+impl<E: Element> Conv3x3<E> {
     /// A convolution of `input` to `out_channels` channels on `threads` threads.
     ///
     /// # Panics
@@ -35,9 +39,10 @@ impl Conv3x3 {
             input,
             output,
             threads,
-            forward: Blocking::choose(tiles, input.channels, out_channels, threads),
-            backward: Blocking::choose(tiles, out_channels, input.channels, threads),
+            forward: Blocking::choose::<E>(tiles, input.channels, out_channels, threads),
+            backward: Blocking::choose::<E>(tiles, out_channels, input.channels, threads),
             gradient: GradientBlocking::choose(tiles, input.channels, out_channels),
+            element: PhantomData,
         }
     }
 
@@ -63,30 +68,32 @@ impl Conv3x3 {
 
     /// Floats of workspace that [`Self::forward`] and [`Self::input_gradient`] need.
     pub fn workspace_len(&self) -> usize {
-        let forward = self.forward.workspace(self.input.channels, self.output.channels, self.threads);
-        let backward = self.backward.workspace(self.output.channels, self.input.channels, self.threads);
+        let forward = self.forward.workspace::<E>(self.input.channels, self.output.channels, self.threads);
+        let backward = self.backward.workspace::<E>(self.output.channels, self.input.channels, self.threads);
         forward.max(backward)
     }
 
     /// Floats of workspace that [`Self::weight_gradient`] needs.
     pub fn gradient_workspace_len(&self) -> usize {
-        self.gradient.workspace(self.input.channels, self.output.channels, self.threads)
+        self.gradient.workspace::<E>(self.input.channels, self.output.channels, self.threads)
     }
 
-    /// Floats of transformed filters, if keeping them pays for inference: beyond 256 channels, transforming
-    /// them on the way costs less than reading the four times larger result from memory.
+    /// Elements of transformed filters, if keeping them pays for inference: beyond 256 channels, transforming f32 ones
+    /// on the way costs less than reading the four times larger result from memory.
     pub fn transformed_len(&self) -> Option<usize> {
         let (inner, outer) = (self.input.channels, self.output.channels);
-        (inner * outer <= 256 * 256).then(|| outer / 16 * panel_len(inner))
+        (E::BF16 || inner * outer <= 256 * 256).then(|| outer / 16 * panel_len::<E>(inner))
     }
 
-    /// Whether so few pixels are made that a direct product beats transforming the filters for them.
+    /// Whether so few pixels are made that a direct product beats transforming the filters for them, or reading those
+    /// that were transformed.
     ///
     /// Costs a pair of channels, in multiply-adds: 9 a pixel direct, 36 a tile by Winograd, and about 500 for
-    /// transforming its filter (measured: 5 ms for 512x512 channels, at 40 G multiply-adds a second).
+    /// transforming its filter (measured: 5 ms for 512x512 channels, at 40 G multiply-adds a second), or in bfloat16
+    /// for 27 values more from memory (54 bytes at 40 GB a second, in which 400 G multiply-adds a second make 540).
     pub fn direct_is_cheaper(&self) -> bool {
         let tiles = Tiling::new(self.input).tiles();
-        let filters = if self.transformed_len().is_some() { 0 } else { 500 };
+        let filters = if self.transformed_len().is_some() && !E::BF16 { 0 } else { 500 };
         9 * self.input.pixels() < 36 * tiles + filters
     }
 }

@@ -8,16 +8,17 @@ use crate::cpu::base::shape::check_len;
 use crate::cpu::base::threads::ThreadPool;
 use crate::cpu::fuse::load::FusedLoad;
 use crate::cpu::fuse::store::Epilogue;
+use crate::cpu::simd::Element;
 
-impl Conv3x3 {
+impl<E: Element> Conv3x3<E> {
     /// `grad_in = epilogue(conv(grad_out, rotated and transposed weights))`
     pub fn input_gradient(
         &self,
         pool: &ThreadPool,
-        grad_out: FusedLoad<'_>,
+        grad_out: FusedLoad<'_, E>,
         weights: &[f32],
-        grad_in: &mut [f32],
-        epilogue: Epilogue<'_>,
+        grad_in: &mut [E],
+        epilogue: Epilogue<'_, E>,
         workspace: &mut Buffer,
     ) {
         check_len("conv3x3 weights", weights, self.output.channels * self.input.channels * 9);

@@ -4,35 +4,35 @@ use std::ops::Range;
 
 use super::blocking::Blocking;
 use super::filter::{FilterView, panel_len, panel_stride, transform_panel};
-use super::micro::multiply_tiles;
-use super::tiles::{GROUP, Items, Packing, Tiling, pack_inputs, unpack_outputs};
+use super::tiles::{Items, Packing, Tiling, pack_inputs, unpack_outputs};
 use super::transforms::XI;
 use crate::cpu::base::buffer::Buffer;
 use crate::cpu::base::shape::MapShape;
 use crate::cpu::base::threads::{SharedMut, ThreadPool, split};
+use crate::cpu::conv::micro::{self, GROUP, Panels, Products, Rows};
 use crate::cpu::fuse::load::{CheckedSource, with_load};
 use crate::cpu::fuse::store::{CheckedEpilogue, with_store};
-use crate::cpu::simd::{Kernel, Simd, dispatch};
+use crate::cpu::simd::{Element, Kernel, Simd, dispatch, elements};
 
 /// Filters as they come, or as panels transformed beforehand.
 #[derive(Clone, Copy)]
-pub(crate) enum FilterSource {
+pub(crate) enum FilterSource<E> {
     View(FilterView),
-    Panels(*const f32),
+    Panels(*const E),
 }
 
 // SAFETY: only read from, and what it points to outlives the kernel call.
-unsafe impl Sync for FilterSource {}
+unsafe impl<E: Element> Sync for FilterSource<E> {}
 
 /// Transforms all filters into panels `[K/16][xi][C][16]`.
-pub(crate) fn transform_all(
+pub(crate) fn transform_all<E: Element>(
     pool: &ThreadPool,
     view: FilterView,
     blocks: usize,
     inner: usize,
-    out: &mut [f32],
+    out: &mut [E],
 ) {
-    assert!(out.len() >= blocks * panel_len(inner), "room for all panels");
+    assert!(out.len() >= blocks * panel_len::<E>(inner), "room for all panels");
     let out = SharedMut::new(out);
     pool.run(|thread| {
         let kernel =
@@ -42,59 +42,62 @@ pub(crate) fn transform_all(
     });
 }
 
-struct TransformPanels {
+struct TransformPanels<E> {
     view: FilterView,
     blocks: Range<usize>,
     inner: usize,
-    out: *mut f32,
+    out: *mut E,
 }
 
-impl Kernel for TransformPanels {
+impl<E: Element> Kernel for TransformPanels<E> {
+    const BF16: bool = E::BF16;
+
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         for block in self.blocks {
             // SAFETY: the maker of this kernel checked the lengths.
             unsafe {
-                let panel = self.out.add(block * panel_len(self.inner));
-                transform_panel::<S::Octet>(&self.view, block, 0..self.inner, panel);
+                let panel = self.out.add(block * panel_len::<E>(self.inner));
+                transform_panel::<S, E>(&self.view, block, 0..self.inner, panel);
             }
         }
     }
 }
 
 /// Runs the convolution of `input` to `outer` channels.
-pub(crate) fn run(
+pub(crate) fn run<E: Element>(
     pool: &ThreadPool,
     blocking: &Blocking,
     input: MapShape,
     outer: usize,
-    source: CheckedSource,
-    filters: FilterSource,
-    epilogue: CheckedEpilogue,
+    source: CheckedSource<E>,
+    filters: FilterSource<E>,
+    epilogue: CheckedEpilogue<E>,
     workspace: &mut Buffer,
 ) {
     let (inner, threads) = (input.channels, pool.threads());
-    let needed = blocking.workspace(inner, outer, threads);
+    let needed = blocking.workspace::<E>(inner, outer, threads);
     assert!(workspace.len() >= needed, "workspace: expected {needed} floats, found {}", workspace.len());
     let tiling = Tiling::new(input);
 
-    let filters_len = blocking.filters_len(inner, outer);
+    let filters_len = blocking.filters_len::<E>(inner, outer);
     let filter_copies = if blocking.fused_filters { threads } else { 1 };
     let (filter_space, rest) = workspace.split_at_mut(filters_len * filter_copies);
     let transformed = match filters {
         FilterSource::View(view) if !blocking.fused_filters => {
-            transform_all(pool, view, outer / 16, inner, filter_space);
+            transform_all(pool, view, outer / 16, inner, elements::<E>(filter_space));
             true
         }
         _ => false,
     };
     let tile_copies = if blocking.shared_tiles { 1 } else { threads };
-    let (tile_space, product_space) = rest.split_at_mut(blocking.tiles_len(inner) * tile_copies);
+    let (tile_space, product_space) = rest.split_at_mut(blocking.tiles_len::<E>(inner) * tile_copies);
     let filter_space = SharedMut::new(filter_space);
     let tile_space = SharedMut::new(tile_space);
     let product_space = SharedMut::new(product_space);
     // The pointer that panels are read by comes after the last borrow of the space, which would end an earlier one.
-    let filters = if transformed { FilterSource::Panels(filter_space.as_ptr()) } else { filters };
+    let filters =
+        if transformed { FilterSource::Panels(filter_space.as_ptr().cast_const().cast()) } else { filters };
 
     let job = |thread: usize| Convolve {
         blocking: *blocking,
@@ -107,15 +110,14 @@ pub(crate) fn run(
         thread,
         // SAFETY: each thread's own part of the space checked above.
         filter_space: unsafe {
-            filter_space.as_ptr().add(if blocking.fused_filters { thread * filters_len } else { 0 })
+            filter_space.as_ptr().add(if blocking.fused_filters { thread * filters_len } else { 0 }).cast()
         },
         // SAFETY: as above; shared tiles are written in disjoint parts and read after a join.
         tile_space: unsafe {
-            tile_space.as_ptr().add(if blocking.shared_tiles {
-                0
-            } else {
-                thread * blocking.tiles_len(inner)
-            })
+            tile_space
+                .as_ptr()
+                .add(if blocking.shared_tiles { 0 } else { thread * blocking.tiles_len::<E>(inner) })
+                .cast()
         },
         // SAFETY: as above.
         product_space: unsafe { product_space.as_ptr().add(thread * blocking.products_len()) },
@@ -153,16 +155,16 @@ enum Phase {
     Multiply,
 }
 
-struct Convolve {
+struct Convolve<E> {
     blocking: Blocking,
     tiling: Tiling,
     inner: usize,
     outer: usize,
-    source: CheckedSource,
-    filters: FilterSource,
-    epilogue: CheckedEpilogue,
-    filter_space: *mut f32,
-    tile_space: *mut f32,
+    source: CheckedSource<E>,
+    filters: FilterSource<E>,
+    epilogue: CheckedEpilogue<E>,
+    filter_space: *mut E,
+    tile_space: *mut E,
     product_space: *mut f32,
     first_tile: usize,
     tiles: usize,
@@ -171,7 +173,9 @@ struct Convolve {
     threads: usize,
 }
 
-impl Kernel for Convolve {
+impl<E: Element> Kernel for Convolve<E> {
+    const BF16: bool = E::BF16;
+
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: `run` checked every length and gave each thread its own spaces.
@@ -184,9 +188,7 @@ impl Kernel for Convolve {
                     for block in 0..blocks {
                         let part = split(mine.len(), blocks, block);
                         let tiles = mine.start + part.start..mine.start + part.end;
-                        let items =
-                            Items { first_tile: tiles.start, from: 0, to: tiles.len() * (self.inner / 16) };
-                        self.pack::<S>(items);
+                        self.pack::<S>(Items::all::<E>(tiles.clone(), self.inner, Packing::Grouped));
                         let mut panel = 0;
                         while panel < self.outer / 16 {
                             let last = (self.outer / 16).min(panel + self.blocking.panels);
@@ -196,9 +198,9 @@ impl Kernel for Convolve {
                     }
                 }
                 Phase::Pack => {
-                    let part = split(self.tiles * (self.inner / 16), self.threads, self.thread);
-                    let items = Items { first_tile: self.first_tile, from: part.start, to: part.end };
-                    self.pack::<S>(items);
+                    let tiles = self.first_tile..self.first_tile + self.tiles;
+                    let items = Items::all::<E>(tiles, self.inner, Packing::Grouped);
+                    self.pack::<S>(items.share(self.threads, self.thread));
                 }
                 Phase::Multiply => {
                     // More threads than panels: split the tiles too.
@@ -225,16 +227,16 @@ impl Kernel for Convolve {
     }
 }
 
-impl Convolve {
+impl<E: Element> Convolve<E> {
     /// # Safety
     /// `S` available; the spaces checked by `run`.
     #[inline(always)]
     unsafe fn pack<S: Simd>(&self, items: Items) {
-        let stride = self.blocking.tile_stride(self.inner);
+        let stride = self.blocking.tile_stride::<E>(self.inner);
         let (tiling, inner, packing, to) = (&self.tiling, self.inner, Packing::Grouped, self.tile_space);
         // SAFETY: the caller's promises.
         unsafe {
-            with_load!(self.source, load => pack_inputs::<S, _>(load, tiling, inner, items, packing, to, stride));
+            with_load!(self.source, load => pack_inputs::<S, _, _>(load, tiling, inner, items, packing, to, stride));
         }
     }
 
@@ -245,7 +247,7 @@ impl Convolve {
     #[inline(always)]
     unsafe fn multiply<S: Simd>(&self, tiles: Range<usize>, local: usize, panels: Range<usize>) {
         let (tile_stride, product_stride) =
-            (self.blocking.tile_stride(self.inner), self.blocking.product_stride());
+            (self.blocking.tile_stride::<E>(self.inner), self.blocking.product_stride());
         let products_len = XI * product_stride;
         // SAFETY: the caller's promises.
         unsafe {
@@ -253,36 +255,36 @@ impl Convolve {
             let mut from = 0;
             while from < self.inner {
                 let to = self.inner.min(from + self.blocking.inner);
-                let (filters, filter_stride, panel_stride_) = match &self.filters {
+                let (filters, filter_stride, filters_len) = match &self.filters {
                     FilterSource::Panels(all) => {
-                        let first = all.add(panels.start * panel_len(self.inner) + from * 16);
-                        (first, panel_stride(self.inner), panel_len(self.inner))
+                        let first = all.add(panels.start * panel_len::<E>(self.inner) + from * 16);
+                        (first, panel_stride::<E>(self.inner), panel_len::<E>(self.inner))
                     }
                     FilterSource::View(view) => {
-                        let len = panel_len(to - from);
+                        let len = panel_len::<E>(to - from);
                         for (i, panel) in panels.clone().enumerate() {
-                            transform_panel::<S::Octet>(
-                                view,
-                                panel,
-                                from..to,
-                                self.filter_space.add(i * len),
-                            );
+                            transform_panel::<S, E>(view, panel, from..to, self.filter_space.add(i * len));
                         }
-                        (self.filter_space.cast_const(), panel_stride(to - from), len)
+                        (self.filter_space.cast_const(), panel_stride::<E>(to - from), len)
                     }
                 };
                 for xi in 0..XI {
-                    for panel in 0..panels.len() {
-                        multiply_tiles::<S>(
-                            packed.add(xi * tile_stride + from * GROUP),
-                            GROUP * self.inner,
-                            filters.add(panel * panel_stride_ + xi * filter_stride),
-                            to - from,
-                            self.product_space.add(panel * products_len + xi * product_stride),
-                            tiles.len(),
-                            from > 0,
-                        );
-                    }
+                    let rows = Rows {
+                        data: packed.add(xi * tile_stride + from * GROUP).cast_const(),
+                        group_stride: GROUP * self.inner,
+                        count: tiles.len(),
+                    };
+                    let panels = Panels {
+                        data: filters.add(xi * filter_stride),
+                        stride: filters_len,
+                        count: panels.len(),
+                    };
+                    let out = Products {
+                        data: self.product_space.add(xi * product_stride),
+                        stride: products_len,
+                        add: from > 0,
+                    };
+                    micro::multiply::<S, E>(rows, panels, to - from, out);
                 }
                 from = to;
             }

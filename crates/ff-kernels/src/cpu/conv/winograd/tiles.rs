@@ -1,24 +1,27 @@
 //! Maps as 4x4 output tiles, and the transforms between maps and packed tiles.
 //!
 //! Packed inputs of a multiplication: `[xi][group of 6 tiles][C/16][6][16]` (forward and input gradient) or
-//! `[xi][C/16][tile][16]` (weight gradient). The stride between points is padded by a cache line, because all
-//! 36 of them are written at once and a power of two would put them into one cache set.
-//! Tiles over the map's edge read zeros and write nothing there.
+//! `[xi][C/16][tile/STEP][16][STEP]` (weight gradient: its sum is over tiles). The stride between points is padded by a
+//! cache line, because all 36 of them are written at once and a power of two would put them into one cache set.
+//! Transforms compute in f32, and what they make is rounded once where the packed element is bfloat16. Tiles over the
+//! map's edge read zeros and write nothing there.
 
 use std::ops::Range;
 
 use super::transforms::{XI, filter_tile4, input_tile, output_tile4};
 use crate::cpu::base::shape::MapShape;
+use crate::cpu::base::threads::split;
+use crate::cpu::conv::micro::GROUP;
 use crate::cpu::fuse::load::Load;
 use crate::cpu::fuse::store::Store;
-use crate::cpu::simd::Simd;
+use crate::cpu::simd::{Lanes, Simd};
 
 /// Rows and columns of outputs a tile makes.
 pub(crate) const TILE: usize = 4;
-/// Tiles multiplied at once: rows of the micro-kernel.
-pub(crate) const GROUP: usize = 6;
-/// Floats between the points beyond their contents: one cache line.
-pub(crate) const PAD: usize = 16;
+/// Elements between the points beyond their contents: one cache line.
+pub(crate) const fn pad<E>() -> usize {
+    64 / size_of::<E>()
+}
 /// Tiles whose moments are summed in `f32` before they are carried to `f64`.
 const RUN: usize = 32;
 
@@ -55,34 +58,42 @@ impl Tiling {
 pub(crate) enum Packing {
     /// `[group of 6 tiles][C/16][6][16]`
     Grouped,
-    /// `[C/16][tile][16]`, of this many tiles.
-    Blocked { tiles: usize },
+    /// `[C/16][tile/STEP][16][STEP]`, of this many steps.
+    Blocked { steps: usize },
 }
 
 impl Packing {
+    /// Tiles that share the lines they are packed into.
+    const fn unit<P: Lanes>(self) -> usize {
+        match self {
+            Self::Grouped => 1,
+            Self::Blocked { .. } => P::STEP,
+        }
+    }
+
     #[inline(always)]
-    fn offset(self, tile: usize, channel: usize, channels: usize) -> usize {
+    fn offset<P: Lanes>(self, tile: usize, channel: usize, channels: usize) -> usize {
         let (block, lane) = (channel / 16, channel % 16);
         match self {
             Self::Grouped => {
                 (tile / GROUP) * GROUP * channels + block * GROUP * 16 + tile % GROUP * 16 + lane
             }
-            Self::Blocked { tiles } => (block * tiles + tile) * 16 + lane,
+            Self::Blocked { steps } => ((block * steps + tile / P::STEP) * 16 + lane) * P::STEP,
         }
     }
 }
 
-/// The work of one thread: pairs of (tile, block of 16 channels), numbered tile-major from `first_tile` on.
-#[derive(Clone, Copy)]
+/// The work of one thread: pairs of (unit of tiles, block of 16 channels), numbered unit by unit from `tiles.start` on.
+#[derive(Clone)]
 pub(crate) struct Items {
-    pub(crate) first_tile: usize,
+    pub(crate) tiles: Range<usize>,
     pub(crate) from: usize,
     pub(crate) to: usize,
 }
 
 /// The channels of one tile that a thread transforms.
 struct Part {
-    /// The tile, counted from the first of the items.
+    /// The tile, counted from the first.
     local: usize,
     /// The first channel.
     from: usize,
@@ -91,28 +102,56 @@ struct Part {
 }
 
 impl Items {
+    /// Every block of these tiles.
+    pub(crate) fn all<P: Lanes>(tiles: Range<usize>, channels: usize, packing: Packing) -> Self {
+        let units = tiles.len().div_ceil(packing.unit::<P>());
+        Self { tiles, from: 0, to: units * (channels / 16) }
+    }
+
+    /// The share of one of several threads.
+    pub(crate) fn share(self, threads: usize, thread: usize) -> Self {
+        let part = split(self.to, threads, thread);
+        Self { from: part.start, to: part.end, ..self }
+    }
+
     /// The items tile by tile, of maps of this many channels.
     #[inline(always)]
-    fn parts(self, channels: usize) -> impl Iterator<Item = Part> {
-        let blocks = channels / 16;
-        let tiles = if self.from < self.to { self.from / blocks..self.to.div_ceil(blocks) } else { 0..0 };
-        tiles.map(move |local| {
-            let (first, last) = (self.from.max(local * blocks), self.to.min((local + 1) * blocks));
-            Part { local, from: (first - local * blocks) * 16, to: (last - local * blocks) * 16 }
+    fn parts(&self, channels: usize, unit: usize) -> impl Iterator<Item = Part> {
+        let (blocks, from, to, tiles) = (channels / 16, self.from, self.to, self.tiles.len());
+        let units = if from < to { from / blocks..to.div_ceil(blocks) } else { 0..0 };
+        units.flat_map(move |at| {
+            let (first, last) = (from.max(at * blocks), to.min((at + 1) * blocks));
+            (at * unit..tiles.min((at + 1) * unit)).map(move |local| Part {
+                local,
+                from: (first - at * blocks) * 16,
+                to: (last - at * blocks) * 16,
+            })
         })
     }
 }
 
-/// Stores the points of one tile and vector of channels, `stride` floats apart.
+/// Stores the points of one tile and vector of channels, `stride` elements apart.
 ///
 /// # Safety
 /// `S` available; `out` must cover the points.
 #[inline(always)]
-unsafe fn store_points<S: Simd>(points: &[[S::V; 6]; 6], out: *mut f32, stride: usize) {
+unsafe fn store_points<S: Simd, P: Lanes>(
+    points: &[[S::V; 6]; 6],
+    packing: Packing,
+    tile: usize,
+    out: *mut P,
+    stride: usize,
+) {
     for i in 0..6 {
         for j in 0..6 {
             // SAFETY: the caller's promise.
-            unsafe { S::store(out.add((i * 6 + j) * stride), points[i][j]) }
+            unsafe {
+                let to = out.add((i * 6 + j) * stride);
+                match packing {
+                    Packing::Grouped => P::store::<S>(to, points[i][j]),
+                    Packing::Blocked { .. } => P::store_step::<S>(to, points[i][j], tile % P::STEP),
+                }
+            }
         }
     }
 }
@@ -120,19 +159,19 @@ unsafe fn store_points<S: Simd>(points: &[[S::V; 6]; 6], out: *mut f32, stride: 
 /// Transforms the 6x6 inputs around each tile (its 4x4 outputs and one pixel on every side).
 ///
 /// # Safety
-/// `S` available; `items` inside the map; `packed` must hold the packing of all of them, `XI * stride` floats.
+/// `S` available; `items` inside the map; `packed` must hold the packing of all of them, `XI * stride` elements.
 #[inline(always)]
-pub(crate) unsafe fn pack_inputs<S: Simd, L: Load>(
+pub(crate) unsafe fn pack_inputs<S: Simd, L: Load, P: Lanes>(
     source: L,
     tiling: &Tiling,
     channels: usize,
     items: Items,
     packing: Packing,
-    packed: *mut f32,
+    packed: *mut P,
     stride: usize,
 ) {
-    for Part { local, from, to } in items.parts(channels) {
-        let (image, y, x) = tiling.place(items.first_tile + local);
+    for Part { local, from, to } in items.parts(channels, packing.unit::<P>()) {
+        let (image, y, x) = tiling.place(items.tiles.start + local);
         let inner = y > 0 && x > 0 && y + 5 <= tiling.height && x + 5 <= tiling.width;
         // Offset of the tile's pixel (-1, -1); it may lie before the map, where nothing is read.
         let corner = ((image * tiling.height + y) * tiling.width + x).wrapping_sub(tiling.width + 1);
@@ -159,8 +198,8 @@ pub(crate) unsafe fn pack_inputs<S: Simd, L: Load>(
                         }
                     }
                 }
-                let out = packed.add(packing.offset(local, channel, channels));
-                store_points::<S>(&input_tile::<S>(&d), out, stride);
+                let out = packed.add(packing.offset::<P>(local, channel, channels));
+                store_points::<S, P>(&input_tile::<S>(&d), packing, local, out, stride);
             }
             channel += S::LANES;
         }
@@ -172,17 +211,17 @@ pub(crate) unsafe fn pack_inputs<S: Simd, L: Load>(
 /// # Safety
 /// As [`pack_inputs`].
 #[inline(always)]
-pub(crate) unsafe fn pack_gradients<S: Simd, L: Load>(
+pub(crate) unsafe fn pack_gradients<S: Simd, L: Load, P: Lanes>(
     source: L,
     tiling: &Tiling,
     channels: usize,
     items: Items,
     packing: Packing,
-    packed: *mut f32,
+    packed: *mut P,
     stride: usize,
 ) {
-    for Part { local, from, to } in items.parts(channels) {
-        let (image, y, x) = tiling.place(items.first_tile + local);
+    for Part { local, from, to } in items.parts(channels, packing.unit::<P>()) {
+        let (image, y, x) = tiling.place(items.tiles.start + local);
         let rows = TILE.min(tiling.height - y);
         let columns = TILE.min(tiling.width - x);
         let corner = (image * tiling.height + y) * tiling.width + x;
@@ -209,8 +248,8 @@ pub(crate) unsafe fn pack_gradients<S: Simd, L: Load>(
                         }
                     }
                 }
-                let out = packed.add(packing.offset(local, channel, channels));
-                store_points::<S>(&filter_tile4::<S>(&d), out, stride);
+                let out = packed.add(packing.offset::<P>(local, channel, channels));
+                store_points::<S, P>(&filter_tile4::<S>(&d), packing, local, out, stride);
             }
             channel += S::LANES;
         }

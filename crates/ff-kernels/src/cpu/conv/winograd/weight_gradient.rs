@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::blocking::GradientBlocking;
+use super::blocking::{COLUMNS, GradientBlocking, ROWS};
 use super::geometry::Conv3x3;
 use super::tiles::{Items, Packing, Tiling, pack_gradients, pack_inputs};
 use super::transforms::{XI, output_tile3};
@@ -12,19 +12,19 @@ use crate::cpu::base::buffer::Buffer;
 use crate::cpu::base::shape::MapShape;
 use crate::cpu::base::shape::check_len;
 use crate::cpu::base::threads::{SharedMut, ThreadPool, split};
-use crate::cpu::conv::outer::multiply_outer;
+use crate::cpu::conv::outer::{Right, multiply_outer};
 use crate::cpu::conv::taps::store_taps;
 use crate::cpu::fuse::load::FusedLoad;
 use crate::cpu::fuse::load::{CheckedSource, with_load};
-use crate::cpu::simd::{Kernel, Octet, Simd, dispatch};
+use crate::cpu::simd::{Element, Kernel, Octet, Simd, dispatch};
 
-impl Conv3x3 {
+impl<E: Element> Conv3x3<E> {
     /// `grad_weights (K,C,3,3) = d loss / d weights`, overwritten.
     pub fn weight_gradient(
         &self,
         pool: &ThreadPool,
-        source: FusedLoad<'_>,
-        grad_out: FusedLoad<'_>,
+        source: FusedLoad<'_, E>,
+        grad_out: FusedLoad<'_, E>,
         grad_weights: &mut [f32],
         workspace: &mut Buffer,
     ) {
@@ -36,28 +36,24 @@ impl Conv3x3 {
 }
 
 /// Computes the gradient `(K,C,3,3)` of the weights of a convolution of `input` to `outer` channels.
-fn run(
+fn run<E: Element>(
     pool: &ThreadPool,
     blocking: &GradientBlocking,
     input: MapShape,
     outer: usize,
-    x: CheckedSource,
-    dy: CheckedSource,
+    x: CheckedSource<E>,
+    dy: CheckedSource<E>,
     grad: &mut [f32],
     workspace: &mut Buffer,
 ) {
     let (inner, threads) = (input.channels, pool.threads());
-    let needed = blocking.workspace(inner, outer, threads);
+    let needed = blocking.workspace::<E>(inner, outer, threads);
     assert!(workspace.len() >= needed, "workspace: expected {needed} floats, found {}", workspace.len());
     assert!(grad.len() == outer * inner * 9, "checked by the caller");
-    let tiles_len = XI * (blocking.stride(inner) + blocking.stride(outer));
     let grad = SharedMut::new(grad);
     let space = SharedMut::new(workspace);
-    let private = if blocking.shared_tiles {
-        XI * GradientBlocking::product_stride(inner, 16)
-    } else {
-        XI * GradientBlocking::product_stride(inner, outer) + tiles_len
-    };
+    let (tiles_len, products_len) =
+        (blocking.tiles_len::<E>(inner, outer), blocking.products_len(inner, outer));
     let phases = if blocking.shared_tiles {
         [Phase::Pack, Phase::MultiplyPanels]
     } else {
@@ -66,13 +62,10 @@ fn run(
     for phase in phases {
         pool.run(|thread| {
             // SAFETY: offsets inside the workspace checked above; private parts do not overlap.
-            let (shared, private) = unsafe {
-                if blocking.shared_tiles {
-                    (space.as_ptr(), space.as_ptr().add(tiles_len + thread * private))
-                } else {
-                    let own = space.as_ptr().add(thread * private);
-                    (own.add(private - tiles_len), own)
-                }
+            let (products, tiles) = unsafe {
+                let tiles = space.as_ptr().add(threads * products_len);
+                let own = if blocking.shared_tiles { 0 } else { thread * tiles_len };
+                (space.as_ptr().add(thread * products_len), tiles.add(own))
             };
             let kernel = WeightGradient {
                 blocking: *blocking,
@@ -82,8 +75,8 @@ fn run(
                 x,
                 dy,
                 grad: grad.as_ptr(),
-                tile_space: shared,
-                products: private,
+                tile_space: tiles.cast(),
+                products,
                 all_products: space.as_ptr(),
                 phase,
                 thread,
@@ -107,15 +100,24 @@ enum Phase {
     Merge,
 }
 
-struct WeightGradient {
+/// Products `[xi][channel][columns]`.
+#[derive(Clone, Copy)]
+struct Sums {
+    data: *mut f32,
+    columns: usize,
+    /// Floats between points.
+    stride: usize,
+}
+
+struct WeightGradient<E> {
     blocking: GradientBlocking,
     tiling: Tiling,
     inner: usize,
     outer: usize,
-    x: CheckedSource,
-    dy: CheckedSource,
+    x: CheckedSource<E>,
+    dy: CheckedSource<E>,
     grad: *mut f32,
-    tile_space: *mut f32,
+    tile_space: *mut E,
     products: *mut f32,
     all_products: *mut f32,
     phase: Phase,
@@ -123,28 +125,32 @@ struct WeightGradient {
     threads: usize,
 }
 
-impl Kernel for WeightGradient {
+impl<E: Element> Kernel for WeightGradient<E> {
+    const BF16: bool = E::BF16;
+
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: `run` above checked every length and gave each thread its own spaces.
         unsafe {
             match self.phase {
                 Phase::Pack => {
-                    let tiles = self.tiling.tiles();
-                    let x = split(tiles * (self.inner / 16), self.threads, self.thread);
-                    let dy = split(tiles * (self.outer / 16), self.threads, self.thread);
-                    self.pack::<S>(0, x, dy);
+                    self.pack::<S>(0..self.tiling.tiles(), self.threads, self.thread);
                 }
                 Phase::MultiplyPanels => {
-                    // More threads than panels: split the input channels too.
-                    let panels = self.outer / 16;
-                    let pieces = self.threads.div_ceil(panels).min(self.inner / 16);
+                    // Pieces of a pair of panels follow each other, which leaves its tiles in the cache.
+                    let (panels, pieces) = (self.outer.div_ceil(COLUMNS), self.inner.div_ceil(ROWS));
                     for task in split(panels * pieces, self.threads, self.thread) {
-                        let (panel, piece) = (task / pieces, task % pieces);
-                        let blocks = split(self.inner / 16, pieces, piece);
-                        self.multiply::<S>(self.blocking.tiles, blocks.clone(), panel..panel + 1, 16, false);
-                        for channel in blocks.start * 16..blocks.end * 16 {
-                            self.finish::<S::Octet>(panel, channel, self.products, 0, 1, 16, 0);
+                        let (pair, piece) = (task / pieces, task % pieces);
+                        let panels = pair * COLUMNS / 16..(self.outer / 16).min((pair + 1) * COLUMNS / 16);
+                        let blocks = piece * ROWS / 16..(self.inner / 16).min((piece + 1) * ROWS / 16);
+                        let stride = GradientBlocking::product_stride(ROWS, COLUMNS);
+                        let to = Sums { data: self.products, columns: COLUMNS, stride };
+                        self.multiply::<S>(self.blocking.tiles, blocks.clone(), panels.clone(), to, false);
+                        for (i, panel) in panels.enumerate() {
+                            for (row, channel) in (blocks.start * 16..blocks.end * 16).enumerate() {
+                                let from = Sums { data: to.data.add(row * COLUMNS + i * 16), ..to };
+                                self.finish::<S::Octet>(panel, channel, from, 0, 1);
+                            }
                         }
                     }
                 }
@@ -153,26 +159,23 @@ impl Kernel for WeightGradient {
                     let blocks = mine.len().div_ceil(self.blocking.tiles).max(1);
                     for block in 0..blocks {
                         let part = split(mine.len(), blocks, block);
-                        let n = part.len();
                         let (inner, outer) = (self.inner / 16, self.outer / 16);
-                        self.pack::<S>(mine.start + part.start, 0..n * inner, 0..n * outer);
-                        self.multiply::<S>(n, 0..inner, 0..outer, self.outer, block > 0);
+                        self.pack::<S>(mine.start + part.start..mine.start + part.end, 1, 0);
+                        let to = self.private_sums(self.products);
+                        self.multiply::<S>(part.len(), 0..inner, 0..outer, to, block > 0);
                     }
                 }
                 Phase::Merge => {
-                    let private = XI * GradientBlocking::product_stride(self.inner, self.outer)
-                        + XI * (self.blocking.stride(self.inner) + self.blocking.stride(self.outer));
+                    let copy_len = self.blocking.products_len(self.inner, self.outer);
                     for item in split(self.outer / 16 * self.inner, self.threads, self.thread) {
                         let (panel, channel) = (item / self.inner, item % self.inner);
-                        let from = self.all_products;
+                        let from = self.all_products.add(channel * self.outer + panel * 16);
                         self.finish::<S::Octet>(
                             panel,
                             channel,
-                            from,
-                            private,
+                            self.private_sums(from),
+                            copy_len,
                             self.threads,
-                            self.outer,
-                            panel * 16,
                         );
                     }
                 }
@@ -181,28 +184,36 @@ impl Kernel for WeightGradient {
     }
 }
 
-impl WeightGradient {
-    /// Transforms the given items of both operands, tiles counted from `first_tile`.
+impl<E: Element> WeightGradient<E> {
+    /// Where a thread sums all channels.
+    fn private_sums(&self, data: *mut f32) -> Sums {
+        let stride = GradientBlocking::product_stride(self.inner, self.outer);
+        Sums { data, columns: self.outer, stride }
+    }
+
+    /// Transforms the share of one of several threads of both operands' tiles.
     ///
     /// # Safety
     /// `S` available; spaces checked by `run`.
     #[inline(always)]
-    unsafe fn pack<S: Simd>(&self, first_tile: usize, x: Range<usize>, dy: Range<usize>) {
+    unsafe fn pack<S: Simd>(&self, tiles: Range<usize>, threads: usize, thread: usize) {
         let (inner, outer, tiling) = (self.inner, self.outer, &self.tiling);
-        let packing = Packing::Blocked { tiles: self.blocking.tiles };
-        let (x_stride, dy_stride) = (self.blocking.stride(inner), self.blocking.stride(outer));
-        let items = Items { first_tile, from: x.start, to: x.end };
+        let packing = Packing::Blocked { steps: self.blocking.tiles.div_ceil(E::STEP) };
+        let (x_stride, dy_stride) = (self.blocking.stride::<E>(inner), self.blocking.stride::<E>(outer));
+        let items = |channels| Items::all::<E>(tiles.clone(), channels, packing).share(threads, thread);
         // SAFETY: the caller's promises.
         unsafe {
-            let to = self.tile_space;
-            with_load!(self.x, load => pack_inputs::<S, _>(load, tiling, inner, items, packing, to, x_stride));
-            let to = to.add(XI * x_stride);
-            let items = Items { first_tile, from: dy.start, to: dy.end };
-            with_load!(self.dy, load => pack_gradients::<S, _>(load, tiling, outer, items, packing, to, dy_stride));
+            let (items, to) = (items(inner), self.tile_space);
+            with_load!(self.x, load => pack_inputs::<S, _, _>(load, tiling, inner, items, packing, to, x_stride));
+        }
+        // SAFETY: as above.
+        unsafe {
+            let (items, to) = (items(outer), self.tile_space.add(XI * x_stride));
+            with_load!(self.dy, load => pack_gradients::<S, _, _>(load, tiling, outer, items, packing, to, dy_stride));
         }
     }
 
-    /// `products[xi][c][columns] (+)= sum over `count` packed tiles`, for blocks of both channels.
+    /// `to[xi][c][columns] (+)= sum over `count` packed tiles`, for blocks of both channels.
     ///
     /// # Safety
     /// As `pack`.
@@ -212,28 +223,34 @@ impl WeightGradient {
         count: usize,
         blocks: Range<usize>,
         panels: Range<usize>,
-        columns: usize,
+        to: Sums,
         add: bool,
     ) {
-        let (x_stride, dy_stride) = (self.blocking.stride(self.inner), self.blocking.stride(self.outer));
-        let block_len = self.blocking.tiles * 16;
-        let product_stride = GradientBlocking::product_stride(self.inner, columns);
+        let (x_stride, dy_stride) =
+            (self.blocking.stride::<E>(self.inner), self.blocking.stride::<E>(self.outer));
+        let block_len = self.blocking.tiles.next_multiple_of(E::STEP) * 16;
         for xi in 0..XI {
-            for block in blocks.clone() {
-                for (i, panel) in panels.clone().enumerate() {
+            for (row, block) in blocks.clone().enumerate() {
+                let mut panel = panels.start;
+                while panel < panels.end {
                     // SAFETY: the caller's promises.
                     unsafe {
                         let left = self.tile_space.add(xi * x_stride + block * block_len);
                         let right = self.tile_space.add(XI * x_stride + xi * dy_stride + panel * block_len);
-                        let out = self.products.add(xi * product_stride + block * 16 * columns + i * 16);
-                        multiply_outer::<S>(left, right, count, out, columns, add);
+                        let right =
+                            Right { data: right, stride: block_len, panels: 2.min(panels.end - panel) };
+                        let column = (panel - panels.start) * 16;
+                        let out = to.data.add(xi * to.stride + row * 16 * to.columns + column);
+                        multiply_outer::<S, E>(left, right, count.div_ceil(E::STEP), out, to.columns, add);
                     }
+                    panel += 2;
                 }
             }
         }
     }
 
-    /// Adds `copies` products of 16 output channels and one input channel, and writes their 3x3 gradients.
+    /// Adds `copies` products of 16 output channels and one input channel, `copy_stride` apart, and writes their 3x3
+    /// gradients.
     ///
     /// # Safety
     /// As `pack`.
@@ -242,23 +259,20 @@ impl WeightGradient {
         &self,
         panel: usize,
         channel: usize,
-        products: *const f32,
+        from: Sums,
         copy_stride: usize,
         copies: usize,
-        columns: usize,
-        column: usize,
     ) {
-        let stride = GradientBlocking::product_stride(self.inner, columns);
         let mut half = 0;
         while half < 16 {
             // SAFETY: the caller's promises.
             unsafe {
                 let mut m = [[O::splat(0.0); 6]; 6];
                 for copy in 0..copies {
-                    let from = products.add(copy * copy_stride + channel * columns + column + half);
+                    let from_copy = from.data.add(copy * copy_stride + half);
                     for i in 0..6 {
                         for j in 0..6 {
-                            m[i][j] = O::add(m[i][j], O::load(from.add((i * 6 + j) * stride)));
+                            m[i][j] = O::add(m[i][j], O::load(from_copy.add((i * 6 + j) * from.stride)));
                         }
                     }
                 }
