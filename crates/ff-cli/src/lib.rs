@@ -4,7 +4,9 @@
 //! be used, 3 a requirement that is not met, 101 a bug, 130 after Ctrl-C with the checkpoint written. Nothing here is
 //! logic that a library user would miss.
 
+mod annotate;
 mod commands;
+mod faces;
 mod flags;
 mod gates;
 mod inference;
