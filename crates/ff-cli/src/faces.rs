@@ -1,10 +1,13 @@
 //! Which faces of photos are wanted: flags of every command that takes photos.
 
-use clap::{Args, ValueEnum};
-use ff_data::{ImageInput, ImageRules};
-use ff_train::infer::{FaceSearch, FacesWanted, PhotoPrediction, Photos};
+use std::path::Path;
 
-use crate::output::{grouped, note};
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use ff_data::{FaceBox, ImageInput, ImageRules, Manifest};
+use ff_train::infer::{FaceCheck, FaceSearch, FacesWanted, PhotoPrediction, Photos};
+
+use crate::output::{self, grouped, note, percent};
 use crate::ranges::{self, number, whole};
 
 /// What counts as a face.
@@ -156,4 +159,52 @@ impl FaceCounts {
             );
         }
     }
+}
+
+/// Looks for faces in the images of label tables, at most so many, evenly chosen; rows with a box are no crops and are
+/// left out.
+pub fn check_faces(
+    manifests: &[&Manifest],
+    images: &Path,
+    rules: ImageRules,
+    workers: usize,
+    most: usize,
+) -> Result<FaceCheck> {
+    let mut inputs = Vec::new();
+    for manifest in manifests {
+        let has_box = FaceBox::COLUMNS.iter().all(|name| manifest.extra_columns().iter().any(|c| c == name));
+        for row in manifest.rows().iter().filter(|_| !has_box) {
+            inputs.push(ImageInput { name: row.file.clone(), ..ImageInput::new(images.join(&row.file)) });
+        }
+    }
+    let n = inputs.len();
+    if n > most {
+        inputs = (0..most).map(|i| inputs[i * n / most].clone()).collect();
+    }
+    let photos = Photos {
+        inputs,
+        rules,
+        wanted: FacesWanted::All,
+        search: FaceSearch::default(),
+        min_sharpness: None,
+        padding: FaceBox::FAIRFACE_PADDING as f32,
+        image_size: 224,
+        workers,
+    };
+    let bar = output::progress(photos.inputs.len() as u64, "faces [{bar:30}] {pos}/{len} eta {eta}");
+    let check = FaceCheck::new(&photos, |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
+    Ok(check)
+}
+
+/// What a check found, in a line.
+pub fn described(check: &FaceCheck) -> String {
+    let part = |n: usize, what: &str| format!("{} ({}) {what}", grouped(n as u64), percent(check.share(n)));
+    format!(
+        "of {} images {}, {}, {}",
+        grouped(check.images as u64),
+        part(check.no_face.len(), "without a face"),
+        part(check.several_faces.len(), "with several"),
+        part(check.badly_placed.len(), "with one far from where crops have it")
+    )
 }

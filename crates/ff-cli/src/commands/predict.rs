@@ -99,8 +99,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let show = Show { format: args.format, json };
     match (opened.images, predictor, model) {
         (OpenedImages::Photos(photos), predictor, model) => {
-            let summary = photo_rows(args, &photos, predictor, opened.loader, show)?;
-            let ending = report(&summary.failed);
+            let (ending, summary) = photo_rows(args, &photos, predictor, opened.loader, show)?;
             if json {
                 output::print_json(&PhotoSummary { model, ..summary })?;
             }
@@ -163,7 +162,7 @@ fn photo_rows(
     mut predictor: Option<Predictor>,
     loader: LoaderConfig,
     show: Show,
-) -> Result<PhotoSummary> {
+) -> Result<(Ending, PhotoSummary)> {
     let folder = args.annotate.annotate.as_deref();
     let annotator = folder.map(|folder| Annotator::new(folder, photos, args.annotate.force));
     let mut annotator = annotator.transpose()?;
@@ -201,6 +200,7 @@ fn photo_rows(
     let pictures = annotator.map(Annotator::finish).transpose()?;
     let seconds = clock.elapsed().as_secs_f64();
     bar.finish_and_clear();
+    let ending = report(&failed);
     counts.note(seconds, failed.len());
     if let (Some(n), Some(folder)) = (pictures, folder) {
         note!("{n} annotated photos in {}", folder.display());
@@ -208,7 +208,7 @@ fn photo_rows(
     let n = if predictor.is_some() { counts.judged() } else { 0 };
     let FaceCounts { photos, faces, without_face, set_aside, .. } = counts;
     let photos_per_s = photos as f64 / seconds.max(1e-9);
-    Ok(PhotoSummary {
+    let summary = PhotoSummary {
         model: None,
         n,
         photos,
@@ -218,7 +218,8 @@ fn photo_rows(
         photos_per_s,
         predictions,
         failed,
-    })
+    };
+    Ok((ending, summary))
 }
 
 fn crop_line(prediction: &FacePrediction, format: Format) -> String {

@@ -79,11 +79,11 @@ impl Area {
         Self { left: left - by, top: top - by, right: right + by, bottom: bottom + by }
     }
 
-    fn meets(&self, other: &Self) -> bool {
-        self.left < other.right
-            && other.left < self.right
-            && self.top < other.bottom
-            && other.top < self.bottom
+    /// How many pixels it has in common with another.
+    fn shared(&self, other: &Self) -> i64 {
+        let width = self.right.min(other.right) - self.left.max(other.left);
+        let height = self.bottom.min(other.bottom) - self.top.max(other.top);
+        width.max(0) * height.max(0)
     }
 
     /// Moved as little as it takes to lie inside the photo, from its left upper corner on.
@@ -120,10 +120,14 @@ fn draw(photo: &mut RgbImage, faces: &[FaceMark]) {
         let height = (face.lines.len() * font::HEIGHT * letter) as i64 + 2 * gap;
         let Area { left, top, right, bottom } = boxes[i].grown(2 * line);
         let corners = [(left, top - height), (left, bottom), (right, top), (left - width, top)];
+        // The first that covers least of faces and other plates.
         let plate = |(x, y)| Area { left: x, top: y, right: x + width, bottom: y + height }.inside(photo);
         let places = corners.map(plate);
-        let is_free = |place: &&Area| !plates.iter().chain(&boxes).any(|taken| taken.meets(place));
-        let place = *places.iter().find(is_free).unwrap_or(&places[0]);
+        let covered = |place: &Area| -> i64 { plates.iter().chain(&boxes).map(|a| a.shared(place)).sum() };
+        let [first, others @ ..] = places;
+        let place = others
+            .into_iter()
+            .fold(first, |best, place| if covered(&place) < covered(&best) { place } else { best });
         fill(photo, place, DARK);
         for (row, text) in face.lines.iter().enumerate() {
             let y = place.top + gap + (row * font::HEIGHT * letter) as i64;

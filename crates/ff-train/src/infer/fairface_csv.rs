@@ -7,6 +7,7 @@
 //! The columns of its 4-race model, `race4` and `race_scores_fair_4`, are left out: there is no such model here.
 
 use ff_core::labels::FAIRFACE_LABELS;
+use ff_core::table::quoted;
 use ff_core::{PerTask, TaskName};
 use ff_faces::{Quality, Rect};
 
@@ -86,7 +87,7 @@ fn row_fields(file: &str, answers: &PerTask<TaskPrediction>) -> Vec<String> {
 }
 
 fn line(fields: Vec<String>) -> String {
-    fields.into_iter().map(quoted).collect::<Vec<_>>().join(",") + "\n"
+    fields.iter().map(|field| quoted(field)).collect::<Vec<_>>().join(",") + "\n"
 }
 
 /// FairFace's tasks as its own output has them, then the others.
@@ -104,14 +105,6 @@ fn scores(task: &TaskName, prediction: &TaskPrediction) -> String {
     classes.sort_by_key(|(label, _)| place(label));
     let scores: Vec<String> = classes.iter().map(|(_, p)| format!("{p:?}")).collect();
     format!("[{}]", scores.join(" "))
-}
-
-/// A field as RFC 4180 wants it.
-fn quoted(field: String) -> String {
-    match field.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", field.replace('"', "\"\"")),
-        false => field,
-    }
 }
 
 #[cfg(test)]

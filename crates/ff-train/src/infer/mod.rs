@@ -2,6 +2,7 @@
 //! or embeddings.
 
 mod evaluate;
+mod face_check;
 mod faces;
 pub mod fairface_csv;
 mod in_order;
@@ -10,6 +11,7 @@ mod predictor;
 mod trained;
 
 pub use evaluate::{predict, predict_with};
+pub use face_check::{BadlyPlaced, FaceCheck};
 pub use faces::PhotoPrediction;
 pub use ff_faces::{Face, Landmarks, Options as FaceSearch, Quality, Rect};
 pub use photos::{CROP_ERROR, FacesWanted, PhotoFace, Photos, SearchedPhoto, SetAside};
