@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use clap::ValueEnum;
 use clap::builder::NonEmptyStringValueParser;
 use ff_data::{FaceBox, ImageInput, ImageSize, ImageTable, default_workers};
@@ -99,9 +99,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     });
     bar.finish_and_clear();
     let CropOutcome { counts, done_before, csv } = made.map_err(|error| match error {
-        ff_train::Error::BadFile { .. } if !args.force && args.out.join("journal.jsonl").exists() => {
-            anyhow::anyhow!("{error}; --force begins anew")
-        }
+        ff_train::Error::OtherCrops { .. } => anyhow!("{error}; --force begins anew"),
         other => other.into(),
     })?;
     let ending = report(&counts.failed);

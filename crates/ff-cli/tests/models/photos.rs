@@ -324,7 +324,7 @@ fn a_set_of_crops_goes_on_where_it_was_stopped() {
     assert_eq!((image.width(), image.height()), (224, 224));
 
     // Killed in the middle of a line, of a file, and before anything.
-    for (cut, lost) in [(0, 0), (1, 0), (40, 1), (2000, 3)] {
+    for (cut, lost) in [(0, 0), (0, 2), (1, 0), (40, 1), (2000, 3)] {
         assert_exit(&place.run(&["crop", "photos", "--out", "b", "--force"]), 1);
         let journal = fs::read(place.path("b/journal.jsonl")).unwrap();
         fs::write(place.path("b/journal.jsonl"), &journal[..journal.len() - cut]).unwrap();

@@ -1,6 +1,6 @@
 //! What is done of a set of crops: a file of JSON lines that grows.
 
-use std::io::Write;
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 
 use ff_core::files::{append, sha256};
@@ -32,19 +32,19 @@ impl Journal {
             return Err(bad(dir, message.to_owned()));
         }
         let lock = fs::OpenOptions::new().create(true).append(true).open(&path)?;
-        if lock.file().try_lock().is_err() {
+        if matches!(lock.file().try_lock(), Err(TryLockError::WouldBlock)) {
             return Err(bad(&path, "expected no other process at work here, found one".to_owned()));
         }
         let settings = settings(spec);
-        let text = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
+        let bytes = fs::read(&path)?;
         // A killed process may have left half a line.
-        let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        let begun: Option<Value> = lines.next().and_then(|line| serde_json::from_str(line).ok());
-        let replace = old == OldCrops::Replace || begun.is_none();
-        if begun.is_none() && !text.is_empty() && text.contains('\n') && old == OldCrops::GoOn {
+        let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
+        let first = lines.next();
+        let begun: Option<Value> = first.and_then(|line| serde_json::from_slice(line).ok());
+        if first.is_some() && begun.is_none() {
             return Err(bad(&path, "expected a journal of crops, found another file".to_owned()));
         }
-        if replace {
+        let (Some(first), Some(begun), OldCrops::GoOn) = (first, begun, old) else {
             for what in [dir.join(CROPS), dir.join(CROPS_CSV)] {
                 if what.is_dir() {
                     fs::remove_dir_all(&what)?;
@@ -55,27 +55,24 @@ impl Journal {
             lock.file().set_len(0)?;
             append(&path, &format!("{settings}\n"))?;
             return Ok(Self { path, entries: Vec::new(), _lock: lock });
-        }
-        if begun.as_ref() != Some(&settings) {
-            let message = format!(
-                "expected crops of the same photos and settings, found others: {}",
-                differences(&settings, &begun.unwrap_or_default())
-            );
-            return Err(bad(&path, message));
-        }
-        let entries: Vec<Entry> = lines.map_while(|line| serde_json::from_str(line).ok()).collect();
-        let is_there = |file: &str| fs::metadata(dir.join(file)).is_ok_and(|found| found.len() > 0);
-        // After a power cut the journal may be ahead of the crops.
-        let whole = |(i, entry): &(usize, Entry)| {
-            entry.photo == *i && entry.crops.iter().all(|crop| is_there(&crop.file))
         };
-        let entries: Vec<Entry> =
-            entries.into_iter().enumerate().take_while(whole).map(|(_, entry)| entry).collect();
+        if begun != settings {
+            return Err(Error::OtherCrops { path, differences: differences(&settings, &begun) });
+        }
+        let is_there = |file: &str| fs::metadata(dir.join(file)).is_ok_and(|found| found.len() > 0);
+        let (mut entries, mut len) = (Vec::<Entry>::new(), first.len());
+        for line in lines {
+            let entry = serde_json::from_slice(line).ok();
+            // After a power cut the journal may be ahead of the crops.
+            let whole = entry.filter(|entry: &Entry| {
+                entry.photo == entries.len() && entry.crops.iter().all(|crop| is_there(&crop.file))
+            });
+            let Some(entry) = whole else { break };
+            entries.push(entry);
+            len += line.len();
+        }
         // What was not finished goes.
-        let lines = entries.iter().map(line).collect::<Vec<_>>().concat();
-        lock.file().set_len(0)?;
-        let mut file = &lock;
-        file.write_all(format!("{settings}\n{lines}").as_bytes())?;
+        lock.file().set_len(len as u64)?;
         Ok(Self { path, entries, _lock: lock })
     }
 

@@ -157,6 +157,15 @@ struct Worker {
 
 impl Worker {
     fn search(&mut self, photos: &Photos, input: &ImageInput) -> Result<SearchedPhoto, ff_data::Error> {
+        let searched = self.look_into(photos, input);
+        // A photo of 60 megapixels is not kept for the sake of the next, smaller one.
+        if self.image.pixels.capacity() + self.file.capacity() > KEPT_BYTES {
+            (self.image, self.file) = Default::default();
+        }
+        searched
+    }
+
+    fn look_into(&mut self, photos: &Photos, input: &ImageInput) -> Result<SearchedPhoto, ff_data::Error> {
         input.read(&photos.rules, &mut self.file, &mut self.image)?;
         let size = ImageSize { width: self.image.width, height: self.image.height };
         let bad = |reason: String| input.error(ff_data::Error::BadBox(reason));
@@ -193,15 +202,11 @@ impl Worker {
             }
             None => found.iter().enumerate().map(|(i, &face)| photos.cut(&photo, i, face)).collect(),
         };
-        // A photo of 60 megapixels is not kept for the sake of the next, smaller one.
-        if self.image.pixels.capacity() > KEPT_BYTES {
-            self.image = RgbImage::default();
-        }
         Ok(SearchedPhoto { size, faces })
     }
 }
 
-/// Memory for pixels that a thread keeps from photo to photo.
+/// Memory that a thread keeps from photo to photo.
 const KEPT_BYTES: usize = 64 << 20;
 
 fn rect(face: FaceBox) -> Rect {
