@@ -6,9 +6,10 @@ use anyhow::Result;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use ff_data::{Dataset, FaceBox, ImageInput, LoaderConfig};
-use ff_train::infer::{Failure, Trained, TrainedSource, open_trained};
+use ff_train::infer::{Failure, Photos, Trained, TrainedSource, open_trained};
 use ff_train::{ConfigBuilder, Preset};
 
+use crate::faces::{Cut, FaceFlags};
 use crate::flags::{ComputeFlags, LimitFlags, settle};
 use crate::output::alert;
 use crate::ranges::{self, number, whole};
@@ -21,13 +22,15 @@ pub struct ImageFlags {
     /// Images, folders, quoted patterns, CSVs with a column `file` or `img_path`, or - for a list on standard input.
     #[arg(value_name = "IMAGES", required = true, value_parser = NonEmptyStringValueParser::new())]
     inputs: Vec<String>,
+    #[command(flatten)]
+    pub faces: FaceFlags,
     /// The folder that paths in a CSV or list are relative to [default: the current one].
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
     /// The face in every photo, in pixels; a CSV's columns x, y, w, h say it for each.
     #[arg(long, value_name = "X,Y,W,H", allow_hyphen_values = true)]
     crop: Option<FaceBox>,
-    /// How much of a face's box is added on every side; FairFace's crops have a quarter.
+    /// How much of a face is added on every side; FairFace's crops have a quarter.
     #[arg(long, value_name = "SHARE", allow_hyphen_values = true, default_value_t = FaceBox::FAIRFACE_PADDING,
           value_parser = number(ranges::PADDING))]
     padding: f64,
@@ -62,9 +65,37 @@ impl PaceFlags {
     }
 }
 
+/// A model, what it is to look at, and how fast.
+pub struct Opened {
+    /// The model, if one was asked for.
+    pub trained: Option<Trained>,
+    /// The images.
+    pub images: OpenedImages,
+    /// How they are loaded.
+    pub loader: LoaderConfig,
+}
+
+/// What a model looks at.
+pub enum OpenedImages {
+    /// Images that are crops.
+    Crops(Dataset),
+    /// Photos, whose faces are found first.
+    Photos(Photos),
+}
+
+impl OpenedImages {
+    /// How many images or photos there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Crops(images) => images.len(),
+            Self::Photos(photos) => photos.inputs.len(),
+        }
+    }
+}
+
 impl ImageFlags {
     /// The model, the images for it, and how to load them; to be called before the first tensor is made.
-    pub fn open(&self, model: &TrainedSource, context: &Context) -> Result<(Trained, Dataset, LoaderConfig)> {
+    pub fn open(&self, model: Option<&TrainedSource>, context: &Context) -> Result<Opened> {
         let builder = self.pace.over(ConfigBuilder::new(Preset::Sample, &context.root));
         let config = settle(builder.set("data.image_size", self.image_size))?;
         // What is wrong with the images is told before a model is read.
@@ -75,12 +106,22 @@ impl ImageFlags {
         for input in &mut inputs {
             input.face = input.face.or(self.crop);
         }
-        let images =
-            Dataset::unlabelled(inputs)?.with_face_padding(self.padding).with_rules(config.data.rules());
         let loader = LoaderConfig::eval(config.data.batch_size).with_workers(config.data.workers);
-        let trained = open_trained(model, &config.train.compute()?)?;
-        let image_size = self.image_size.or(trained.image_size).unwrap_or(config.data.image_size);
-        Ok((trained, images.with_image_size(image_size)?, loader))
+        let trained = model.map(|model| open_trained(model, &config.train.compute()?)).transpose()?;
+        let of_run = trained.as_ref().and_then(|trained| trained.image_size);
+        let image_size = self.image_size.or(of_run).unwrap_or(config.data.image_size);
+        let rules = config.data.rules();
+        let images = match self.faces.faces.wanted() {
+            None => {
+                let images = Dataset::unlabelled(inputs)?.with_face_padding(self.padding).with_rules(rules);
+                OpenedImages::Crops(images.with_image_size(image_size)?)
+            }
+            Some(wanted) => {
+                let cut = Cut { padding: self.padding, image_size, workers: loader.workers };
+                OpenedImages::Photos(self.faces.search.photos(inputs, rules, wanted, cut))
+            }
+        };
+        Ok(Opened { trained, images, loader })
     }
 }
 

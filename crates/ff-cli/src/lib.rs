@@ -4,7 +4,9 @@
 //! be used, 3 a requirement that is not met, 101 a bug, 130 after Ctrl-C with the checkpoint written. Nothing here is
 //! logic that a library user would miss.
 
+mod annotate;
 mod commands;
+mod faces;
 mod flags;
 mod gates;
 mod inference;
@@ -19,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::{
-    audit, bench, compare, completions, data, embed, evaluate, export, predict, report, sanity, split,
+    audit, bench, compare, completions, crop, data, embed, evaluate, export, predict, report, sanity, split,
     summary, train, weights,
 };
 use output::Verbosity;
@@ -67,6 +69,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Data(data::Args),
+    Crop(crop::Args),
     Split(split::Args),
     Audit(audit::Args),
     Train(train::Args),
@@ -103,6 +106,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
         Command::Compare(args) => compare::run(&args, json),
         Command::Report(args) => report::run(&args, json),
         Command::Data(args) => data::run(&args, json),
+        Command::Crop(args) => crop::run(&args, context, json),
         Command::Split(args) => split::run(&args, json),
         Command::Audit(args) => audit::run(&args, context, json),
         Command::Predict(args) => predict::run(&args, context, json),

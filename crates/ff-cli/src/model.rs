@@ -10,6 +10,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use ff_core::text::{list, nearest};
 use ff_hub::catalogue::{self, FAIRFACE, KnownModel, MODELS, Purpose};
+use ff_train::Error;
 use ff_train::infer::TrainedSource;
 use ff_train::run::CheckpointName;
 use ff_train::weights::downloaded;
@@ -67,6 +68,22 @@ impl ModelFlags {
         }
     }
 
+    /// As [`ModelFlags::source`]; `None`, with a word about it, where no flag says one and the usual one is not here.
+    pub fn source_if_any(&self) -> Result<Option<TrainedSource>> {
+        let any_said = self.model.is_some() || self.run.is_some() || self.weights.is_some();
+        match self.source() {
+            Ok(source) => Ok(Some(source)),
+            Err(error) if !any_said && matches!(error.downcast_ref(), Some(Error::NotDownloaded { .. })) => {
+                note!(
+                    "no model, so faces are found and not judged: `weights {}` once gets FairFace's own, `train` makes one",
+                    FAIRFACE.name
+                );
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn of_run(&self, dir: &Path) -> TrainedSource {
         let which = match self.checkpoint {
             CheckpointFlag::Best => CheckpointName::Best,
@@ -88,7 +105,7 @@ impl ModelFlags {
                 let names = list(&names);
                 let message =
                     format!("expected a name ({names}), a run folder or a model file, found {text}{meant}");
-                Err(ff_train::Error::Config { origin: "--model".into(), message }.into())
+                Err(Error::Config { origin: "--model".into(), message }.into())
             }
         }
     }
@@ -103,7 +120,7 @@ fn by_name(known: &'static KnownModel) -> Result<TrainedSource> {
              `train --init {name}`, or take --model {}",
             FAIRFACE.name
         );
-        return Err(ff_train::Error::Config { origin: "--model".into(), message }.into());
+        return Err(Error::Config { origin: "--model".into(), message }.into());
     }
     let path = downloaded(name)?;
     note!("model   {name}, {}", path.display());

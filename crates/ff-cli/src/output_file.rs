@@ -40,6 +40,8 @@ pub enum Kind {
     Junit,
     /// A manual page.
     ManualPage,
+    /// A photo with its faces marked.
+    AnnotatedPhoto,
 }
 
 /// A place that can be written to.
@@ -109,6 +111,7 @@ impl Kind {
             Self::PerSample => "a table of samples of this program",
             Self::Junit => "JUnit XML of this program",
             Self::ManualPage => "this program's manual",
+            Self::AnnotatedPhoto => "an annotated photo of this program",
         }
     }
 
@@ -123,12 +126,15 @@ impl Kind {
         match self {
             Self::Onnx => has(ff_model::onnx::PRODUCER),
             Self::Model => metadata("labels"),
-            Self::Embeddings => metadata("files"),
+            Self::Embeddings => metadata("files") || metadata("faces"),
             Self::AuditPage => has(&format!("<title>{}</title>", DataAuditPage::TITLE)),
             Self::EvaluationPage => has("<title>Evaluation: ") || has("<title>Comparison: "),
             Self::PerSample => head.starts_with(b"file,") && has("_predicted,"),
             Self::Junit => has("<testsuite name=\"fairface\""),
             Self::ManualPage => has(".TH fairface"),
+            Self::AnnotatedPhoto => {
+                head.windows(ff_report::PNG_MARK.len()).any(|bytes| bytes == ff_report::PNG_MARK)
+            }
         }
     }
 }
@@ -137,7 +143,7 @@ impl Kind {
 mod tests {
     use super::*;
 
-    const KINDS: [Kind; 8] = [
+    const KINDS: [Kind; 9] = [
         Kind::Onnx,
         Kind::Model,
         Kind::Embeddings,
@@ -146,6 +152,7 @@ mod tests {
         Kind::PerSample,
         Kind::Junit,
         Kind::ManualPage,
+        Kind::AnnotatedPhoto,
     ];
 
     #[test]

@@ -11,6 +11,13 @@ pub const SIDE: RangeInclusive<u64> = 32..=16_384;
 /// Levels of the network's table.
 pub const DEPTH: RangeInclusive<u64> = 1..=4;
 
+/// Width of the smallest face, pixels.
+pub const FACE_WIDTH: RangeInclusive<f64> = 1.0..=100_000.0;
+/// Faces of a photo.
+pub const FACES: RangeInclusive<u64> = 1..=100_000;
+/// Sharpness of a face; noise has the most, 20.
+pub const SHARPNESS: RangeInclusive<f64> = 0.0..=20.0;
+
 /// Parses whole numbers of this range, and of what `T` can hold of it.
 pub fn whole<T: TryFrom<u64>>(
     range: RangeInclusive<u64>,

@@ -4,6 +4,7 @@
 //! has as many fields. Whatever the bytes are, memory beyond them stays below a mebibyte and there is no panic. What
 //! the columns mean is for others to say. A byte order mark, CRLF line ends and blank lines are tolerated.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use csv_core::ReadRecordResult;
@@ -79,6 +80,14 @@ pub struct Record<'t> {
     pub line: u64,
     /// As many as the header has columns.
     pub fields: Vec<&'t str>,
+}
+
+/// A field as RFC 4180 wants it: in quotes where it has to be.
+pub fn quoted(field: &str) -> Cow<'_, str> {
+    match field.contains([',', '"', '\n', '\r']) {
+        true => Cow::Owned(format!("\"{}\"", field.replace('"', "\"\""))),
+        false => Cow::Borrowed(field),
+    }
 }
 
 /// The bytes of a CSV file.

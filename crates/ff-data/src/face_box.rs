@@ -64,6 +64,21 @@ impl FaceBox {
         }
     }
 
+    /// Checks that the box can be a face's in an image of this size.
+    ///
+    /// # Errors
+    /// The box does not meet the image, or is far larger.
+    pub fn check_inside(&self, size: ImageSize) -> Result<()> {
+        let (w, h) = (size.width as f64, size.height as f64);
+        let longer = self.width.max(self.height);
+        let meets = self.x < w && self.y < h && self.x + self.width > 0.0 && self.y + self.height > 0.0;
+        if !meets || longer > 2.0 * w.max(h) {
+            let reason = format!("expected a face inside the image of {w}x{h}, found the box {self}");
+            return Err(Error::BadBox(reason));
+        }
+        Ok(())
+    }
+
     /// Cuts the padded square around the box out of `image` into `crop`.
     ///
     /// # Errors
@@ -75,13 +90,8 @@ impl FaceBox {
         image: &RgbImage,
         crop: &mut RgbImage,
     ) -> Result<()> {
-        let (w, h) = (image.width as f64, image.height as f64);
+        self.check_inside(ImageSize { width: image.width, height: image.height })?;
         let longer = self.width.max(self.height);
-        let meets = self.x < w && self.y < h && self.x + self.width > 0.0 && self.y + self.height > 0.0;
-        if !meets || longer > 2.0 * w.max(h) {
-            let reason = format!("expected a face inside the image of {w}x{h}, found the box {self}");
-            return Err(Error::BadBox(reason));
-        }
         let side = (longer * (1.0 + 2.0 * padding)).round().max(1.0);
         rules.check_size(ImageSize { width: side as usize, height: side as usize })?;
         let first = |start: f64, len: f64| (start + (len - side) / 2.0).round() as i64;

@@ -19,8 +19,12 @@ use ff_core::{
 };
 
 use crate::{
+    decode::{ImageRules, decode_into},
     error::{Error, Result},
     face_box::FaceBox,
+    face_points::{FacePoints, FacePointsKind},
+    image_file,
+    rgb_image::RgbImage,
 };
 
 /// Names of the column that holds the paths, the first that is there counts; FairFace's own tools say `img_path`.
@@ -37,13 +41,26 @@ pub struct ImageInput {
     pub path: PathBuf,
     /// The face in it; `None` where the image is a crop already.
     pub face: Option<FaceBox>,
+    /// Points of the face in it, where somebody said them.
+    pub points: Option<FacePoints>,
+}
+
+/// A CSV of images: those, and what else its rows say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageTable {
+    /// The images, in the order of the rows.
+    pub inputs: Vec<ImageInput>,
+    /// Names of the columns that say neither which image nor where a face is in it: labels, as a rule.
+    pub columns: Vec<String>,
+    /// A row an image: what stands in those columns.
+    pub rows: Vec<Vec<String>>,
 }
 
 impl ImageInput {
     /// A crop under its own path.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        ImageInput { name: path.to_string_lossy().into_owned(), path, face: None }
+        ImageInput { name: path.to_string_lossy().into_owned(), path, face: None, points: None }
     }
 
     /// The images behind one argument. Paths in lists are relative to `images`; `stdin` is read for `-` only.
@@ -59,7 +76,7 @@ impl ImageInput {
         } else if path.is_dir() {
             walk::folder(path, is_image)?.into_iter().map(Self::new).collect()
         } else if is_csv {
-            from_csv(path, images)?
+            ImageTable::read(path, images)?.inputs
         } else if argument.contains(['*', '?', '[']) && !path.exists() {
             walk::pattern(argument)?.into_iter().map(Self::new).collect()
         } else {
@@ -72,10 +89,24 @@ impl ImageInput {
         Ok(found)
     }
 
+    /// Reads and decodes the whole image, upright, into memory that is used again.
+    ///
+    /// # Errors
+    /// [`Error::ImageInput`]: the file is missing, breaks the rules or does not decode.
+    pub fn read(&self, rules: &ImageRules, file: &mut Vec<u8>, image: &mut RgbImage) -> Result<()> {
+        let read = image_file::read(&self.path, rules, file).and_then(|()| decode_into(file, rules, image));
+        read.map_err(|reason| self.error(reason))
+    }
+
+    /// Names the file in an error about it.
+    pub fn error(&self, reason: Error) -> Error {
+        Error::ImageInput { path: self.path.clone(), reason: Box::new(reason) }
+    }
+
     /// An entry of a list.
-    fn listed(name: impl AsRef<Path>, images: &Path, face: Option<FaceBox>) -> Self {
+    fn listed(name: impl AsRef<Path>, images: &Path) -> Self {
         let name = name.as_ref();
-        ImageInput { name: name.to_string_lossy().into_owned(), path: images.join(name), face }
+        ImageInput { path: images.join(name), ..Self::new(name) }
     }
 }
 
@@ -100,7 +131,7 @@ fn from_lines(images: &Path, mut lines: &mut dyn BufRead) -> Result<Vec<ImageInp
         let path = line.strip_suffix(b"\n").unwrap_or(&line);
         let path = path.strip_suffix(b"\r").unwrap_or(path);
         if !path.trim_ascii().is_empty() {
-            found.push(ImageInput::listed(native(path).map_err(bad)?, images, None));
+            found.push(ImageInput::listed(native(path).map_err(bad)?, images));
         }
     }
     Ok(found)
@@ -118,23 +149,33 @@ fn native(path: &[u8]) -> Result<OsString, String> {
     Ok(text.into())
 }
 
-fn from_csv(path: &Path, images: &Path) -> Result<Vec<ImageInput>> {
-    let bytes = read_csv(path)?;
-    let mut table = Table::new(path, &bytes)?;
-    let columns = Columns::new(&table.header).map_err(|reason| Error::bad_csv(path, reason))?;
-    let mut found = Vec::new();
-    while let Some(record) = table.next_row()? {
-        let entry = columns.entry(&record);
-        let (name, face) = entry.map_err(|reason| Error::bad_row(path, record.line, reason))?;
-        found.push(ImageInput::listed(name, images, face));
+impl ImageTable {
+    /// Reads a CSV whose paths are relative to `images`. A row may leave its box or its points empty.
+    ///
+    /// # Errors
+    /// It cannot be read, has no column of paths, or only some of the columns of a box or of points; a row whose box or
+    /// points are none.
+    pub fn read(path: &Path, images: &Path) -> Result<Self> {
+        let bytes = read_csv(path)?;
+        let mut table = Table::new(path, &bytes)?;
+        let columns = Columns::new(&table.header).map_err(|reason| Error::bad_csv(path, reason))?;
+        let others: Vec<usize> = (0..table.header.len()).filter(|i| !columns.has(*i)).collect();
+        let names = others.iter().map(|&i| table.header[i].clone()).collect();
+        let mut found = ImageTable { inputs: Vec::new(), columns: names, rows: Vec::new() };
+        while let Some(record) = table.next_row()? {
+            let input = columns.input(&record, images);
+            found.inputs.push(input.map_err(|reason| Error::bad_row(path, record.line, reason))?);
+            found.rows.push(others.iter().map(|&i| record.fields[i].to_string()).collect());
+        }
+        Ok(found)
     }
-    Ok(found)
 }
 
-/// Where path and box stand in a CSV.
+/// Where path, box and points stand in a CSV.
 struct Columns {
     path: usize,
     face: Option<[usize; 4]>,
+    points: Option<(FacePointsKind, [usize; 10])>,
 }
 
 impl Columns {
@@ -146,27 +187,46 @@ impl Columns {
             let (expected, found) = (PATH_COLUMNS.join(", "), list(&found));
             return Err(format!("expected a column of paths named one of {expected}, found {found}"));
         };
-        let face = FaceBox::COLUMNS.map(place);
-        let (there, missing): (Vec<_>, Vec<_>) =
-            FaceBox::COLUMNS.into_iter().partition(|&name| place(name).is_some());
-        if !there.is_empty() && !missing.is_empty() {
-            let (all, there, missing) = (FaceBox::COLUMNS.join(", "), there.join(", "), missing.join(", "));
-            return Err(format!(
-                "expected all of the columns {all} or none, found {there} without {missing}"
-            ));
+        let face = all_or_none(header, FaceBox::COLUMNS)?;
+        let mut points = None;
+        for kind in FacePointsKind::ALL {
+            let found = all_or_none(header, kind.columns())?.map(|places| (kind, places));
+            points = points.or(found);
         }
-        let face = missing.is_empty().then(|| face.map(Option::unwrap_or_default));
-        Ok(Columns { path, face })
+        Ok(Columns { path, face, points })
     }
 
-    /// The path and the box of a row, or what is wrong with it. A row may leave its box empty.
-    fn entry<'r>(&self, record: &'r Record) -> Result<(&'r str, Option<FaceBox>), String> {
+    /// Whether a column says which image, or where a face is in it.
+    fn has(&self, column: usize) -> bool {
+        let of_face = self.face.is_some_and(|places| places.contains(&column));
+        let of_points = self.points.is_some_and(|(_, places)| places.contains(&column));
+        column == self.path || of_face || of_points
+    }
+
+    /// The image of a row, or what is wrong with it.
+    fn input(&self, record: &Record, images: &Path) -> Result<ImageInput, String> {
         let field = |i: usize| record.fields[i].trim();
         let name = field(self.path);
         if name.is_empty() {
             return Err("expected a path, found none".to_owned());
         }
         let face = self.face.map(|places| FaceBox::from_fields(places.map(field))).transpose();
-        Ok((name, face.map_err(|error| error.to_string())?.flatten()))
+        let face = face.map_err(|error| error.to_string())?.flatten();
+        let points = self.points.map(|(kind, places)| FacePoints::from_fields(kind, places.map(field)));
+        Ok(ImageInput { face, points: points.transpose()?.flatten(), ..ImageInput::listed(name, images) })
     }
+}
+
+/// Where columns stand that mean something together; `None` where there are none of them.
+fn all_or_none<const N: usize>(header: &[String], names: [&str; N]) -> Result<Option<[usize; N]>, String> {
+    let places = names.map(|name| header.iter().position(|field| field == name));
+    let (there, missing): (Vec<_>, Vec<_>) = names.iter().zip(places).partition(|(_, place)| place.is_some());
+    if !there.is_empty() && !missing.is_empty() {
+        let list = |columns: Vec<(&&str, Option<usize>)>| {
+            columns.iter().map(|(name, _)| **name).collect::<Vec<_>>().join(", ")
+        };
+        let (all, there, missing) = (names.join(", "), list(there), list(missing));
+        return Err(format!("expected all of the columns {all} or none, found {there} without {missing}"));
+    }
+    Ok(missing.is_empty().then(|| places.map(Option::unwrap_or_default)))
 }

@@ -42,6 +42,7 @@ pub mod duplicates;
 mod encode;
 mod error;
 mod face_box;
+mod face_points;
 pub mod fairface;
 mod image_file;
 mod inputs;
@@ -64,7 +65,8 @@ pub use dataset::{Dataset, Mode, Scratch, StageTimes};
 pub use decode::{Decoding, ImageRules, decode, decode_into};
 pub use error::{Error, Result};
 pub use face_box::FaceBox;
-pub use inputs::ImageInput;
+pub use face_points::{FacePoints, FacePointsKind};
+pub use inputs::{ImageInput, ImageTable};
 pub use loader::{
     Batch, BatchImages, Epoch, LastBatch, Layout, Loader, LoaderConfig, Memory, OnBadImage, Slot, SlotMemory,
     default_workers,

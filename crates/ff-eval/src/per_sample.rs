@@ -1,5 +1,6 @@
 //! What was predicted of every sample, as a CSV.
 
+use ff_core::table::quoted;
 use ff_core::{Encoders, UNKNOWN};
 
 use crate::attribute::Column;
@@ -48,12 +49,4 @@ pub fn per_sample_csv(predictions: &Predictions, encoders: &Encoders, group_by: 
         csv += &(line(&mut columns.iter().map(|(_, values)| &values[i])) + "\n");
     }
     Ok(csv)
-}
-
-/// A field as RFC 4180 wants it.
-fn quoted(field: &str) -> String {
-    match field.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", field.replace('"', "\"\"")),
-        false => field.to_owned(),
-    }
 }

@@ -17,6 +17,9 @@ pub enum Error {
     /// A file could not be read or written; the message carries its path.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// A picture cannot be made.
+    #[error("picture: {0}")]
+    Image(#[from] image::ImageError),
     /// A file of a run is not what it should be.
     #[error("{}: {message}", path.display())]
     BadFile {

@@ -8,6 +8,7 @@
 //! EvaluationRecord ----> evaluation::EvaluationPage ---> a page            |
 //! Comparison ----------> comparison::ComparisonPage ---> a page            |
 //! ff_data::audit ------> data::DataAuditPage ----------> a page            |
+//! photo and faces -----> annotated --------------------> a picture         |
 //!                          |         |        |                            |
 //!                        page.rs   charts/   thumbnails.rs   numbers.rs <--+-- the command line's tables
 //!                        head, policy, sections,  style.css
@@ -33,6 +34,7 @@
 //! # }
 //! ```
 
+mod annotated;
 mod card;
 mod charts;
 mod comparison;
@@ -45,6 +47,7 @@ mod run;
 mod seeds;
 mod thumbnails;
 
+pub use annotated::{FaceMark, PNG_MARK, Tone, annotated_png};
 pub use card::{CardFile, MODEL_CARD, ModelCard, ModelFile};
 pub use comparison::{ComparisonPage, compared};
 pub use data::DataAuditPage;

@@ -51,6 +51,14 @@ pub enum Error {
         /// What was expected and what was found.
         message: String,
     },
+    /// A set of crops of other photos, or made with other settings.
+    #[error("{}: expected crops of the same photos and settings, found others: {differences}", path.display())]
+    OtherCrops {
+        /// The set's journal.
+        path: PathBuf,
+        /// What is not the same.
+        differences: String,
+    },
     /// A tensor of the optimiser's state is not as long as the parameters.
     #[error("{name}: expected {expected} values, found {found}")]
     StateLength {

@@ -4,15 +4,17 @@
 //! config -> setup: model, loaders -> feed -> learner (loss, optim) -> run (checkpoints, records)
 //!                                        trainer: epochs of steps, evaluations, resuming; tells an observer
 //!                                        seeds: a run a seed, their figures together
-//! run or file -> infer: predictions, embeddings
+//! run or file -> infer: predictions, embeddings, of the faces in photos too
+//!                                        crop_set: photos' faces as a set to train on
 //! ```
 //!
 //! [`config::Config`] says what to do, [`trainer::train`] does it and writes a run folder, [`sanity`] proves that the
 //! pieces work. Nothing here prints or draws: an [`Observer`] may. Modules stand in the order in which they know each
 //! other: [`records`], [`position`], [`mixing`], [`loss`], [`optim`], [`config`], [`weights`], [`feed`], [`learner`],
-//! [`run`], [`setup`], [`infer`], [`trainer`], [`seeds`], [`sanity`].
+//! [`run`], [`setup`], [`infer`], [`crop_set`], [`trainer`], [`seeds`], [`sanity`].
 
 pub mod config;
+pub mod crop_set;
 mod error;
 pub mod feed;
 pub mod infer;

@@ -9,8 +9,10 @@ use ff_data::Split;
 use ff_data::audit::{Audit, Match, MatchKind, SplitCounts, Stage};
 use ff_eval::Outcome;
 use ff_report::DataAuditPage;
+use ff_train::infer::FaceCheck;
 use serde::Serialize;
 
+use crate::faces::{check_faces, described as described_faces};
 use crate::flags::{ComputeFlags, DataFlags, HashFlags, SchemaFlag, recorded_path, sample_config};
 use crate::gates::{self, JunitFlag};
 use crate::output::{self, fixed, grouped, note};
@@ -28,6 +30,7 @@ use crate::{Context, Ending};
     audit                                                              the bundled sample\n  \
     audit --splits data/fairface/splits --images data/fairface/images --html audit.html\n  \
     audit --splits mine --images photos --json > audit.json           everything, for machines\n  \
+    audit --splits mine --images photos --check-faces                 are they face crops at all?\n  \
     audit --splits mine --images photos --fail-on cross_split,unreadable:5       a gate: exit code 3")]
 pub struct Args {
     /// Folder with ff_train.csv, ff_val.csv and ff_test.csv.
@@ -45,6 +48,9 @@ pub struct Args {
     /// Findings that make the command fail with exit code 3, each with how many are allowed: cross_split,unreadable:5.
     #[arg(long, value_delimiter = ',', value_name = "FINDING[:N]")]
     fail_on: Vec<Limit>,
+    /// Look for faces too: images without one, with several, or with one that is not where FairFace's crops have it.
+    #[arg(long)]
+    check_faces: bool,
     #[command(flatten)]
     junit: JunitFlag,
     #[command(flatten)]
@@ -72,10 +78,13 @@ enum Finding {
     CrossSplit,
     LabelConflicts,
     AlikeLabels,
+    NoFace,
+    SeveralFaces,
+    BadlyPlaced,
 }
 
 impl Finding {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 10] = [
         Self::Unreadable,
         Self::Misshapen,
         Self::ExactDuplicates,
@@ -83,6 +92,9 @@ impl Finding {
         Self::CrossSplit,
         Self::LabelConflicts,
         Self::AlikeLabels,
+        Self::NoFace,
+        Self::SeveralFaces,
+        Self::BadlyPlaced,
     ];
 
     /// As in the JSON.
@@ -95,11 +107,24 @@ impl Finding {
             Self::CrossSplit => "cross_split",
             Self::LabelConflicts => "label_conflicts",
             Self::AlikeLabels => "alike_labels",
+            Self::NoFace => "no_face",
+            Self::SeveralFaces => "several_faces",
+            Self::BadlyPlaced => "badly_placed",
         }
     }
 
-    fn count(self, audit: &Audit) -> usize {
+    /// Whether it takes a detector to count it.
+    const fn is_of_faces(self) -> bool {
+        matches!(self, Self::NoFace | Self::SeveralFaces | Self::BadlyPlaced)
+    }
+
+    /// How many there are; of faces none where they were not looked for.
+    fn count(self, audit: &Audit, faces: Option<&FaceCheck>) -> usize {
+        let of_faces = |count: fn(&FaceCheck) -> usize| faces.map_or(0, count);
         match self {
+            Self::NoFace => of_faces(|faces| faces.no_face.len()),
+            Self::SeveralFaces => of_faces(|faces| faces.several_faces.len()),
+            Self::BadlyPlaced => of_faces(|faces| faces.badly_placed.len()),
             Self::Unreadable => audit.unreadable.len(),
             Self::Misshapen => audit.misshapen.len(),
             Self::ExactDuplicates => audit.exact_duplicates,
@@ -126,8 +151,8 @@ impl FromStr for Limit {
 }
 
 impl Limit {
-    fn judge(self, audit: &Audit) -> Outcome {
-        let (found, allowed) = (self.finding.count(audit), self.allowed);
+    fn judge(self, audit: &Audit, faces: Option<&FaceCheck>) -> Outcome {
+        let (found, allowed) = (self.finding.count(audit, faces), self.allowed);
         Outcome {
             text: format!("{}<={allowed}", self.finding.name()),
             value: Some(found as f64),
@@ -146,6 +171,8 @@ impl Limit {
 struct Printed<'a> {
     #[serde(flatten)]
     audit: &'a Audit,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    faces: Option<&'a FaceCheck>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     requirements: &'a [Outcome],
     /// The findings of which there are too many.
@@ -184,18 +211,35 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         })?;
     bar.finish_and_clear();
 
+    // A gate about faces asks for them.
+    let of_faces = args.check_faces || args.fail_on.iter().any(|limit| limit.finding.is_of_faces());
+    let faces = of_faces.then(|| {
+        let all = Split::ALL.map(|split| splits.get(split));
+        check_faces(&all, &config.images, rules, args.hashing.workers(), usize::MAX)
+    });
+    let faces = faces.transpose()?;
+
     if let Some(page) = page {
         page.write(DataAuditPage::new(&audit, &config.images).html().as_bytes())?;
         note!("page: {}", page.path().display());
     }
-    let requirements: Vec<Outcome> = args.fail_on.iter().map(|limit| limit.judge(&audit)).collect();
+    let requirements: Vec<Outcome> =
+        args.fail_on.iter().map(|limit| limit.judge(&audit, faces.as_ref())).collect();
     gates::write_junit(junit.as_ref(), &requirements)?;
     if json {
         let failed = args.fail_on.iter().zip(&requirements).filter(|(_, outcome)| !outcome.met);
         let failed: Vec<&str> = failed.map(|(limit, _)| limit.finding.name()).collect();
-        output::print_json(&Printed { audit: &audit, requirements: &requirements, failed: &failed })?;
+        output::print_json(&Printed {
+            audit: &audit,
+            faces: faces.as_ref(),
+            requirements: &requirements,
+            failed: &failed,
+        })?;
     } else {
         print(&audit);
+        if let Some(faces) = &faces {
+            print_faces(faces);
+        }
         gates::print(&requirements);
     }
     Ok(gates::ending(&requirements))
@@ -238,6 +282,14 @@ fn print(audit: &Audit) {
         }
         output::say!("\n{}", output::table(&[task.as_str(), "train", "val", "test"], &rows));
     }
+}
+
+fn print_faces(faces: &FaceCheck) {
+    output::say!("\nfaces: {}", described_faces(faces));
+    list("without a face", faces.no_face.iter().cloned());
+    list("several faces", faces.several_faces.iter().cloned());
+    let placed = faces.badly_placed.iter();
+    list("badly placed", placed.map(|bad| format!("{}: {:.0} pixels of 224 off", bad.file, bad.crop_error)));
 }
 
 fn list(title: &str, lines: impl ExactSizeIterator<Item = String>) {

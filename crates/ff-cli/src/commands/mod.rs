@@ -4,6 +4,7 @@ pub mod audit;
 pub mod bench;
 pub mod compare;
 pub mod completions;
+pub mod crop;
 pub mod data;
 pub mod embed;
 pub mod evaluate;

@@ -15,10 +15,11 @@ use ff_train::run::RunDir;
 use ff_train::seeds::Seeds;
 use ff_train::trainer::{Observer, RunStart};
 use ff_train::weights::Init;
-use ff_train::{ConfigBuilder, Start};
+use ff_train::{Config, ConfigBuilder, Start};
 use indicatif::ProgressBar;
 
 use super::report::renew;
+use crate::faces::{check_faces, described};
 use crate::flags::{ComputeFlags, DataFlags, PresetFlag, backbone, recorded_path, settle};
 use crate::output::{self, alert, fixed, grouped, note, percent};
 use crate::ranges::{self, number, whole};
@@ -90,11 +91,20 @@ pub struct Args {
     /// How the learning rate changes over the run.
     #[arg(long, value_parser = PossibleValuesParser::new(ScheduleKind::ALL.map(ScheduleKind::name)))]
     schedule: Option<String>,
+    /// Before the first step, look for faces in up to 1,000 training and validation images, and warn where they do not
+    /// look like face crops.
+    #[arg(long)]
+    check_faces: bool,
     #[command(flatten)]
     data: DataFlags,
     #[command(flatten)]
     compute: ComputeFlags,
 }
+
+/// Images in which `--check-faces` looks for faces: enough for shares to within a point or two.
+const CHECKED_IMAGES: usize = 1000;
+/// A share of images without a face, or with one out of place, that is worth a warning; FairFace's crops have 5 %.
+const SUSPICIOUS: f64 = 0.1;
 
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let resumed_seeds = seeds::open(args)?;
@@ -134,6 +144,9 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     })
     .context("cannot listen for Ctrl-C")?;
 
+    if args.check_faces {
+        warn_of_faces(&config)?;
+    }
     if let Some(dir) = resumed_seeds.map_or_else(|| seeds::create(args, &config), |dir| Ok(Some(dir)))? {
         return seeds::train(&config, &dir, &stop, context, json);
     }
@@ -159,6 +172,22 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         output::say!("run folder {}", outcome.run_dir.display());
     }
     Ok(if outcome.interrupted { interrupted(context, &outcome.run_dir) } else { Ending::Success })
+}
+
+/// Says what a detector finds in the images, loudly where they are hardly crops of faces.
+fn warn_of_faces(config: &Config) -> Result<()> {
+    let splits = config.read_splits()?;
+    let data = &config.data;
+    let of = [&splits.train, &splits.val];
+    let check = check_faces(&of, &data.images, data.rules(), data.workers, CHECKED_IMAGES)?;
+    let said = described(&check);
+    let bad = [check.no_face.len(), check.several_faces.len(), check.badly_placed.len()];
+    if bad.iter().any(|&n| check.share(n) > SUSPICIOUS) {
+        tracing::warn!("faces: {said}: these do not look like face crops; `crop` makes such of photos");
+    } else {
+        note!("faces   {said}");
+    }
+    Ok(())
 }
 
 /// Says how to go on.

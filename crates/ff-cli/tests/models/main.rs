@@ -9,5 +9,6 @@ mod hub;
 mod interop;
 mod names;
 mod own_tasks;
+mod photos;
 mod predict;
 mod support;

@@ -7,8 +7,9 @@ use crate::support::{Workplace, assert_exit, labels, largest_difference, probabi
 
 const MODEL: [&str; 2] = ["--weights", "model.safetensors"];
 
+/// Of images that are crops.
 fn predict<'a>(args: &[&'a str]) -> Vec<&'a str> {
-    [&["predict"], &MODEL[..], args].concat()
+    [&["predict", "--faces", "crop"], &MODEL[..], args].concat()
 }
 
 #[test]

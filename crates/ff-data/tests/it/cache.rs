@@ -130,7 +130,7 @@ fn caches_of_version_0_1_are_found_again() {
     fs_err::write(&path, Fixture::images().bytes("rgb.jpg")).unwrap();
     let modified = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_600_000_000);
     fs_err::File::options().write(true).open(&path).unwrap().file().set_modified(modified).unwrap();
-    let input = ImageInput { name: "a.jpg".into(), path, face: None };
+    let input = ImageInput { name: "a.jpg".into(), ..ImageInput::new(path) };
     let cache = tempfile::tempdir().unwrap();
     let spec = CacheSpec::Disk(cache.path().to_owned());
     Dataset::unlabelled(vec![input]).unwrap().with_cache(&spec).unwrap();

@@ -37,7 +37,8 @@ pub fn sample_dataset(n: usize, mode: Mode) -> Dataset {
 /// The first `n` validation faces of the sample as images without labels, named as their CSV names them.
 pub fn sample_inputs(n: usize) -> Vec<ImageInput> {
     let files = sample_splits().val.rows()[..n].iter().map(|row| row.file.clone()).collect::<Vec<_>>();
-    let input = |name: String| ImageInput { path: sample().join("images").join(&name), name, face: None };
+    let input =
+        |name: String| ImageInput { path: sample().join("images").join(&name), ..ImageInput::new(name) };
     files.into_iter().map(input).collect()
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The loader works ahead while the network computes. An image that cannot be used is listed and stops nothing.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -13,14 +14,15 @@ use ff_model::{FaceModel, Images};
 use serde::{Serialize, Serializer};
 
 use super::evaluate::check_finite;
+use super::photos::PhotoFace;
 use super::trained::Trained;
 use crate::Result;
 use crate::feed::{Augmentation, BatchPlan, Feeder, InputBatch, Pass, Samples, check_room};
 
 /// A model and the labels behind its logits.
 pub struct Predictor {
-    model: FaceModel,
-    encoders: Encoders,
+    pub(super) model: FaceModel,
+    pub(super) encoders: Encoders,
 }
 
 /// What the model says about one face.
@@ -62,6 +64,8 @@ pub struct Failure {
 pub struct Embeddings {
     /// The images, as they were named, (N).
     pub files: Vec<String>,
+    /// Which faces in them, (N), where they are faces of photos.
+    pub faces: Option<Vec<PhotoFace>>,
     /// (N,512) f32 on the CPU.
     pub values: Tensor,
 }
@@ -93,12 +97,7 @@ impl Predictor {
         for_each_batch(model, images, config, compute, |logits, samples, dataset| {
             let logits = logits.iter().map(|l| Ok(l.to_vec2::<f32>()?)).collect::<Result<Vec<_>>>()?;
             let row = |(i, file): (usize, &String)| -> Result<FacePrediction> {
-                let mut heads = logits.iter();
-                let tasks = encoders.try_each(|task, encoder| {
-                    let logits = &heads.next().expect("there is a head a task")[i];
-                    check_finite(file, &format!("logits of {task}"), logits)?;
-                    Ok::<_, crate::Error>(answer(encoder.labels(), logits))
-                })?;
+                let tasks = answers(encoders, file, &logits, i)?;
                 let face = dataset.face(samples.sample_indices[i] as usize);
                 Ok(FacePrediction { file: file.clone(), face, tasks })
             };
@@ -129,16 +128,19 @@ impl Predictor {
         })?;
         let shape = (files.len(), self.model.architecture().embedding_len());
         let values = Tensor::from_vec(values, shape, &candle_core::Device::Cpu)?;
-        Ok((Embeddings { files, values }, failures))
+        Ok((Embeddings { files, faces: None, values }, failures))
     }
 }
 
 impl Embeddings {
     /// The bytes of a safetensors file: `embeddings` (N,512) f32, and the names as a JSON array under `files` in the
-    /// metadata.
+    /// metadata; of photos also their faces, as `predict` writes them, under `faces`.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
-        let files = serde_json::to_string(&self.files).expect("names are strings");
-        let metadata = std::collections::HashMap::from([("files".to_owned(), files)]);
+        let text = |values: serde_json::Result<String>| values.expect("names and faces are JSON");
+        let mut metadata = HashMap::from([("files".to_owned(), text(serde_json::to_string(&self.files)))]);
+        if let Some(faces) = &self.faces {
+            metadata.insert("faces".to_owned(), text(serde_json::to_string(faces)));
+        }
         safetensors::serialize([("embeddings", &self.values)], Some(metadata)).map_err(|e| {
             crate::Error::BadFile { path: "embeddings.safetensors".into(), message: e.to_string() }
         })
@@ -180,6 +182,24 @@ fn for_each_batch<T>(
         error: error.clone(),
     };
     Ok(feeder.loader().skipped().iter().map(failure).collect())
+}
+
+/// The answers about a file, of row `i` of every head's logits.
+///
+/// # Errors
+/// A logit is no number.
+pub(super) fn answers(
+    encoders: &Encoders,
+    file: &str,
+    logits: &[Vec<Vec<f32>>],
+    i: usize,
+) -> Result<PerTask<TaskPrediction>> {
+    let mut heads = logits.iter();
+    encoders.try_each(|task, encoder| {
+        let logits = &heads.next().expect("there is a head a task")[i];
+        check_finite(file, &format!("logits of {task}"), logits)?;
+        Ok(answer(encoder.labels(), logits))
+    })
 }
 
 /// The answer of finite logits.
