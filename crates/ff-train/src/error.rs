@@ -131,6 +131,32 @@ pub enum Error {
         /// The first value of it that is not finite.
         value: f32,
     },
+    /// Something failed on another rank.
+    #[error("rank {rank}: {message}")]
+    OnRank {
+        /// The rank.
+        rank: usize,
+        /// What it said.
+        message: String,
+    },
+    /// A rank is not there any more.
+    #[error("rank {rank} has left the others")]
+    RankLost {
+        /// The rank.
+        rank: usize,
+    },
+    /// Ranks that were not started alike, or have come apart.
+    #[error("rank {rank} differs from rank 0 in {what}: expected {expected}, found {found}")]
+    RanksDiffer {
+        /// The first rank that differs.
+        rank: usize,
+        /// What differs.
+        what: String,
+        /// What rank 0 has.
+        expected: String,
+        /// What the other one has.
+        found: String,
+    },
     /// The run folder cannot be used as asked.
     #[error("{}: {message}", path.display())]
     RunDir {

@@ -171,6 +171,23 @@ fn an_epoch_can_be_left_and_another_begun() {
 }
 
 /// The error comes in its turn, names the first bad image of its batch, and ends the epoch.
+/// As a rank reads its own; and a disk that is slow would have nothing of the others' read ahead.
+#[test]
+fn batches_of_ones_own_are_those_of_the_epoch_and_no_other_file_is_touched() {
+    let (places, config) = ([1, 4, 6], LoaderConfig::train(2).with_workers(3));
+    let fixture = Fixture::new(16);
+    let mut loader = Loader::new(Arc::new(fixture.dataset(TRAIN())), config).unwrap();
+    let whole: Vec<Contents> = loader.epoch(3, 0).map(contents).collect();
+    for (at, (_, _, files, ..)) in whole.iter().enumerate() {
+        if !places.contains(&at) {
+            files.iter().for_each(|file| fs_err::remove_file(fixture.image(file)).unwrap());
+        }
+    }
+    let own: Vec<Contents> = loader.batches(3, places).map(contents).collect();
+    assert_eq!(own, places.map(|place| whole[place].clone()));
+    assert_eq!(loader.batches(3, []).count(), 0);
+}
+
 #[test]
 fn a_broken_image_surfaces_at_its_batch() {
     let jpeg = Fixture::images().bytes("rgb.jpg");

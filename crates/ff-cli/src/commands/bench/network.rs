@@ -14,6 +14,7 @@ use ff_train::loss::{StepLosses, multi_task};
 use ff_train::machine::{self, Gpu};
 use ff_train::optim::{Measured, Optimizer, Step, optimizer_step};
 use ff_train::position::Position;
+use ff_train::ranks::Alone;
 use ff_train::records::Seconds;
 use ff_train::setup::{build_model, train_feeder};
 use serde::Serialize;
@@ -126,7 +127,9 @@ pub fn train_with_loader(config: &Config, splits: Splits, steps: usize) -> Resul
     let (mut step, mut seconds, mut open) = (0, Seconds::default(), None);
     blocks(config, &device, steps, || {
         let at = StepPosition { epoch: 1, step: step + 1, scheduled: step + 1, batches_before: step };
-        let begun = learner.step(&mut batches, at, &mut seconds)?.context("the epoch is over too early")?;
+        let begun = learner
+            .step(&mut batches, &mut Alone, at, &mut seconds)?
+            .context("the epoch is over too early")?;
         step += 1;
         if let Some(before) = open.replace(begun) {
             learner.resolve(before, &mut seconds)?;

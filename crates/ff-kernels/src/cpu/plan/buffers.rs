@@ -17,6 +17,8 @@ pub(super) struct TrainBuffers {
     pub(super) blocks: Vec<TrainBlock>,
     /// Gradients: of a block's output, of its first BatchNorm's output, of its input.
     pub(super) grads: [Buffer; 3],
+    /// Of the last batch, mean and unbiased variance, in the layout of the running statistics.
+    pub(super) statistics: Vec<f64>,
     /// Whether a forward pass has been made since the last backward pass.
     pub(super) ready: bool,
 }
@@ -60,7 +62,7 @@ pub(super) struct Folded {
 }
 
 impl TrainBuffers {
-    pub(super) fn new(stem: &Stem, max_pool: &MaxPool, blocks: &[Block]) -> Self {
+    pub(super) fn new(stem: &Stem, max_pool: &MaxPool, blocks: &[Block], statistics_len: usize) -> Self {
         let buffer = |shape: MapShape| Buffer::zeroed(shape.len());
         let largest = blocks.iter().map(|b| b.output.len()).fold(max_pool.output().len(), usize::max);
         Self {
@@ -76,6 +78,7 @@ impl TrainBuffers {
                 })
                 .collect(),
             grads: std::array::from_fn(|_| Buffer::zeroed(largest)),
+            statistics: vec![0.0; statistics_len],
             ready: false,
         }
     }
