@@ -1,13 +1,16 @@
 //! The command line: one file a command; flags become configuration, results become text or one JSON object.
 //!
 //! Human words go to stderr, results to stdout. Exit codes: 0 success, 1 failure, 2 a flag or configuration that cannot
-//! be used, 3 a requirement that is not met, 101 a bug, 130 after Ctrl-C with the checkpoint written. Nothing here is
-//! logic that a library user would miss.
+//! be used, 3 a requirement that is not met, 75 a rank that did not answer in time, 101 a bug, 130 after Ctrl-C with the
+//! checkpoint written. Nothing here is logic that a library user would miss.
 
 mod commands;
 mod flags;
 mod gates;
 mod inference;
+// Without MPI there is no job to join.
+#[cfg_attr(not(feature = "mpi"), path = "no_job.rs")]
+mod job;
 mod model;
 mod output;
 mod output_file;
@@ -16,12 +19,14 @@ mod ranges;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::{
     audit, bench, compare, completions, data, embed, evaluate, export, predict, report, sanity, split,
     summary, train, weights,
 };
+use ff_train::ranks::launcher;
 use output::Verbosity;
 
 /// How the commands were reached.
@@ -51,7 +56,7 @@ enum Ending {
 #[command(version, arg_required_else_help = true, max_term_width = 110)]
 #[command(
     after_help = "Exit codes: 0 done, 1 failed or the answer is no, 2 a flag or setting that cannot be used, 3 a requirement \
-    is not met, 101 a bug, 130 stopped by Ctrl-C with everything saved."
+    is not met, 75 a rank that did not answer in time, 101 a bug, 130 stopped by Ctrl-C with everything saved."
 )]
 struct Cli {
     /// Print the result as one JSON object on stdout.
@@ -95,7 +100,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
             return ended(u8::try_from(e.exit_code()).unwrap_or(2));
         }
     };
-    output::init_logging(if cli.quiet { Verbosity::Quiet } else { Verbosity::Normal });
+    // Only training is shared: other commands work as they do anywhere, whoever starts them.
+    if let Command::Train(_) = cli.command {
+        output::init_rank(launcher::place().ok().flatten().map_or(0, |place| place.rank));
+    }
+    output::init_logging(if cli.quiet || output::rank() > 0 { Verbosity::Quiet } else { Verbosity::Normal });
     let json = cli.json;
     let result = match cli.command {
         Command::Train(args) => train::run(&args, context, json),
@@ -121,6 +130,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
         Ok(Ending::NotMet) => 3,
         Ok(Ending::Interrupted) => 130,
         Err(e) => {
+            if output::rank() > 0 && (is_usage(&e) || is_everywhere(&e)) {
+                // The first rank says the same, and the launcher then ends this one.
+                std::thread::sleep(PATIENCE_WITH_THE_FIRST);
+            }
             output::alert!("error: {}", message(&e));
             if is_usage(&e) { 2 } else { 1 }
         }
@@ -148,6 +161,14 @@ fn is_usage(error: &anyhow::Error) -> bool {
             Some(ff_eval::Error::BadRequirement { .. } | ff_eval::Error::NoSuchColumn { .. })
         )
 }
+
+/// Whether every rank of a run has met it.
+fn is_everywhere(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(ff_train::Error::is_everywhere)
+}
+
+/// How long a rank waits for the first one to say what both have met: it may have a checkpoint to write before.
+const PATIENCE_WITH_THE_FIRST: Duration = Duration::from_secs(30);
 
 /// The exit code, when all that can be printed is printed: results that did not arrive are a failure.
 fn ended(code: u8) -> ExitCode {

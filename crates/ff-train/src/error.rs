@@ -131,6 +131,18 @@ pub enum Error {
         /// The first value of it that is not finite.
         value: f32,
     },
+    /// A launcher and this program do not go together.
+    #[error("{message}")]
+    Launcher {
+        /// What was expected and what was found.
+        message: String,
+    },
+    /// MPI refuses.
+    #[error("MPI: {message}")]
+    Mpi {
+        /// What it said.
+        message: String,
+    },
     /// Something failed on another rank.
     #[error("rank {rank}: {message}")]
     OnRank {
@@ -168,6 +180,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether every rank of a run ends with it, at the same place: one of them is enough to say so.
+    pub fn is_everywhere(&self) -> bool {
+        matches!(
+            self,
+            Self::OnRank { .. }
+                | Self::RanksDiffer { .. }
+                | Self::NonFinite { .. }
+                | Self::NonFiniteOutput { .. }
+        )
+    }
+
     /// Whether a GPU's memory was too small, for our engine or for candle.
     pub fn is_out_of_memory(&self) -> bool {
         // candle has no error of its own for it: it passes on the driver's words.

@@ -38,7 +38,7 @@ pub fn predict_on_ranks(
     feeder: &mut Feeder,
     progress: impl FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<Predictions>> {
-    let own = share_of(ranks, feeder.loader().n_batches());
+    let own = share_of(ranks.rank(), ranks.size(), feeder.loader().n_batches());
     let here = Answers::to(own, TestTimeAugmentation::None, model, feeder, progress);
     let said = match here {
         Ok(Some(Answers { rows, probabilities, skipped })) => {

@@ -4,11 +4,16 @@
 //! the same bytes. So ranks need three things of each other: everybody's bytes, the first one's bytes, and a sum.
 //! They all ask for the same things in the same order.
 //!
-//! Sums are of one tree, whoever adds them: see [`tree`]. A process that trains alone is [`Alone`]; [`threads`] are
-//! ranks within a process, for tests of whatever uses ranks.
+//! Sums are of one tree, whoever adds them: see [`tree`]. A process that trains alone is [`Alone`]; with the feature `mpi`
+//! ranks are processes of an MPI job; [`threads`] are ranks within a process, for tests of whatever uses ranks.
+//! [`launcher`] tells what a process was started as, [`watched`] what waits for ever.
 
+pub mod launcher;
+#[cfg(feature = "mpi")]
+pub mod mpi;
 pub mod threads;
 pub mod tree;
+pub mod watched;
 
 use std::ops::Range;
 
@@ -24,6 +29,9 @@ pub trait Ranks {
 
     /// How many there are, itself included.
     fn size(&self) -> usize;
+
+    /// Says which step comes next, from 1, for whoever tells where a rank is.
+    fn at_step(&mut self, _step: u64) {}
 
     /// Everybody's bytes, by rank.
     ///
@@ -43,6 +51,32 @@ pub trait Ranks {
     /// # Errors
     /// A rank is gone.
     fn sum(&mut self, values: &mut [f32], n: usize) -> Result<()>;
+}
+
+impl<R: Ranks + ?Sized> Ranks for &mut R {
+    fn rank(&self) -> usize {
+        (**self).rank()
+    }
+
+    fn size(&self) -> usize {
+        (**self).size()
+    }
+
+    fn at_step(&mut self, step: u64) {
+        (**self).at_step(step);
+    }
+
+    fn gather(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        (**self).gather(bytes)
+    }
+
+    fn broadcast(&mut self, bytes: &mut Vec<u8>) -> Result<()> {
+        (**self).broadcast(bytes)
+    }
+
+    fn sum(&mut self, values: &mut [f32], n: usize) -> Result<()> {
+        (**self).sum(values, n)
+    }
 }
 
 /// A process that trains alone.
@@ -82,9 +116,8 @@ pub fn share_of_steps(
     batches.filter(move |place| place % accumulate / share == rank)
 }
 
-/// This rank's part of `n` things, all parts in the order of the ranks.
-pub fn share_of(ranks: &dyn Ranks, n: usize) -> Range<usize> {
-    let (rank, size) = (ranks.rank(), ranks.size());
+/// A rank's part of `n` things, all parts in the order of the ranks.
+pub fn share_of(rank: usize, size: usize, n: usize) -> Range<usize> {
     rank * n / size..(rank + 1) * n / size
 }
 

@@ -54,6 +54,7 @@ impl Trainer<'_> {
         let mut flow = ControlFlow::Continue(());
         let mut no_batch = None;
         while steps_left > 0 {
+            ranks.at_step(recorder.position.step + 1);
             fault::reach(Point::Step, recorder.position.step + 1)?;
             // Never by what this rank alone was told: the others would wait for it for ever.
             if on_any(*ranks, stop.load(Ordering::Relaxed))? {
