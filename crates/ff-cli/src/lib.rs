@@ -130,9 +130,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
         Ok(Ending::NotMet) => 3,
         Ok(Ending::Interrupted) => 130,
         Err(e) => {
-            if output::rank() > 0 && (is_usage(&e) || is_everywhere(&e)) {
-                // The first rank says the same, and the launcher then ends this one.
-                std::thread::sleep(PATIENCE_WITH_THE_FIRST);
+            if output::rank() > 0 {
+                // Most likely the first rank says the same, and the launcher then ends this one.
+                std::thread::sleep(if is_everywhere(&e) {
+                    WHILE_THE_FIRST_SAVES
+                } else {
+                    WHILE_THE_FIRST_SPEAKS
+                });
             }
             output::alert!("error: {}", message(&e));
             if is_usage(&e) { 2 } else { 1 }
@@ -167,8 +171,10 @@ fn is_everywhere(error: &anyhow::Error) -> bool {
     error.downcast_ref().is_some_and(ff_train::Error::is_everywhere)
 }
 
-/// How long a rank waits for the first one to say what both have met: it may have a checkpoint to write before.
-const PATIENCE_WITH_THE_FIRST: Duration = Duration::from_secs(30);
+/// How long a rank waits for the first one to say what both have met, where a checkpoint may be written before.
+const WHILE_THE_FIRST_SAVES: Duration = Duration::from_secs(60);
+/// The same, where nothing is.
+const WHILE_THE_FIRST_SPEAKS: Duration = Duration::from_secs(2);
 
 /// The exit code, when all that can be printed is printed: results that did not arrive are a failure.
 fn ended(code: u8) -> ExitCode {
