@@ -100,8 +100,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
             return ended(u8::try_from(e.exit_code()).unwrap_or(2));
         }
     };
-    // Only training is shared: other commands work as they do anywhere, whoever starts them.
-    if let Command::Train(_) = cli.command {
+    // Nothing else is shared: other commands work as they do anywhere, whoever starts them.
+    if let Command::Train(_) | Command::Bench(_) = cli.command {
         output::init_rank(launcher::place().ok().flatten().map_or(0, |place| place.rank));
     }
     output::init_logging(if cli.quiet || output::rank() > 0 { Verbosity::Quiet } else { Verbosity::Normal });

@@ -189,7 +189,7 @@ fn blocks(
 }
 
 /// Images (B,3,H,W) with the spread of normalised ones; the speed does not depend on what they show.
-fn synthetic(config: &Config, model: &FaceModel) -> Result<Tensor> {
+pub fn synthetic(config: &Config, model: &FaceModel) -> Result<Tensor> {
     let size = config.data.image_size;
     let n = config.data.batch_size * 3 * size * size;
     let values: Vec<f32> = (0..n).map(|i| (i % 251) as f32 / 62.5 - 2.0).collect();
@@ -197,7 +197,7 @@ fn synthetic(config: &Config, model: &FaceModel) -> Result<Tensor> {
 }
 
 /// Class ids (B,) a task.
-fn synthetic_targets(config: &Config, encoders: &Encoders, model: &FaceModel) -> Result<Vec<Tensor>> {
+pub fn synthetic_targets(config: &Config, encoders: &Encoders, model: &FaceModel) -> Result<Vec<Tensor>> {
     let (n, classes) = (config.data.batch_size, encoders.n_classes());
     let ids = |&c: &usize| Tensor::new((0..n).map(|i| (i % c) as u32).collect::<Vec<_>>(), model.device());
     Ok(classes.values().map(ids).collect::<Result<_, _>>()?)
