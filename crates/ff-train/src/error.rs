@@ -185,6 +185,7 @@ impl Error {
         matches!(
             self,
             Self::OnRank { .. }
+                | Self::Diverged { .. }
                 | Self::RanksDiffer { .. }
                 | Self::NonFinite { .. }
                 | Self::NonFiniteOutput { .. }

@@ -7,6 +7,7 @@ use ff_core::Encoders;
 use ff_model::Dropout;
 use ff_model::host::with_slice_mut;
 use ff_train::Config;
+use ff_train::feed::{BatchPlan, Pass, check_room};
 use ff_train::loss::multi_task;
 use ff_train::optim::{Optimizer, optimizer_step};
 use ff_train::setup::build_model;
@@ -59,6 +60,7 @@ struct Projection {
 
 /// Runs `steps` steps after one to warm up, each rank with one batch in each.
 pub fn run(config: &Config, encoders: &Encoders, steps: usize) -> Result<RanksFigures> {
+    check_room(BatchPlan { prefetch: 0, ..BatchPlan::of(config, Pass::Training) }, config.data.batch_size)?;
     let mut job = Job::join(Duration::from_secs(600), |stalled| {
         alert!("error: {stalled}");
         std::process::exit(1);
