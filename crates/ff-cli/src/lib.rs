@@ -1,8 +1,8 @@
 //! The command line: one file a command; flags become configuration, results become text or one JSON object.
 //!
 //! Human words go to stderr, results to stdout. Exit codes: 0 success, 1 failure, 2 a flag or configuration that cannot
-//! be used, 3 a requirement that is not met, 101 a bug, 130 after Ctrl-C with the checkpoint written. Nothing here is
-//! logic that a library user would miss.
+//! be used, 3 a requirement that is not met, 75 a rank that did not answer in time, 101 a bug, 130 after Ctrl-C with the
+//! checkpoint written. Nothing here is logic that a library user would miss.
 
 mod annotate;
 mod commands;
@@ -10,6 +10,9 @@ mod faces;
 mod flags;
 mod gates;
 mod inference;
+// Without MPI there is no job to join.
+#[cfg_attr(not(feature = "mpi"), path = "no_job.rs")]
+mod job;
 mod model;
 mod output;
 mod output_file;
@@ -18,12 +21,14 @@ mod ranges;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::{
     audit, bench, compare, completions, crop, data, embed, evaluate, export, predict, report, sanity, split,
     summary, train, weights,
 };
+use ff_train::ranks::launcher;
 use output::Verbosity;
 
 /// How the commands were reached.
@@ -53,7 +58,7 @@ enum Ending {
 #[command(version, arg_required_else_help = true, max_term_width = 110)]
 #[command(
     after_help = "Exit codes: 0 done, 1 failed or the answer is no, 2 a flag or setting that cannot be used, 3 a requirement \
-    is not met, 101 a bug, 130 stopped by Ctrl-C with everything saved."
+    is not met, 75 a rank that did not answer in time, 101 a bug, 130 stopped by Ctrl-C with everything saved."
 )]
 struct Cli {
     /// Print the result as one JSON object on stdout.
@@ -98,7 +103,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
             return ended(u8::try_from(e.exit_code()).unwrap_or(2));
         }
     };
-    output::init_logging(if cli.quiet { Verbosity::Quiet } else { Verbosity::Normal });
+    // Nothing else is shared: other commands work as they do anywhere, whoever starts them.
+    if let Command::Train(_) | Command::Bench(_) = cli.command {
+        output::init_rank(launcher::place().ok().flatten().map_or(0, |place| place.rank));
+    }
+    output::init_logging(if cli.quiet || output::rank() > 0 { Verbosity::Quiet } else { Verbosity::Normal });
     let json = cli.json;
     let result = match cli.command {
         Command::Train(args) => train::run(&args, context, json),
@@ -125,6 +134,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
         Ok(Ending::NotMet) => 3,
         Ok(Ending::Interrupted) => 130,
         Err(e) => {
+            if output::rank() > 0 {
+                // Most likely the first rank says the same, and the launcher then ends this one.
+                std::thread::sleep(if is_everywhere(&e) {
+                    WHILE_THE_FIRST_SAVES
+                } else {
+                    WHILE_THE_FIRST_SPEAKS
+                });
+            }
             output::alert!("error: {}", message(&e));
             if is_usage(&e) { 2 } else { 1 }
         }
@@ -152,6 +169,16 @@ fn is_usage(error: &anyhow::Error) -> bool {
             Some(ff_eval::Error::BadRequirement { .. } | ff_eval::Error::NoSuchColumn { .. })
         )
 }
+
+/// Whether every rank of a run has met it.
+fn is_everywhere(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(ff_train::Error::is_everywhere)
+}
+
+/// How long a rank waits for the first one to say what both have met, where a checkpoint may be written before.
+const WHILE_THE_FIRST_SAVES: Duration = Duration::from_secs(60);
+/// The same, where nothing is.
+const WHILE_THE_FIRST_SPEAKS: Duration = Duration::from_secs(2);
 
 /// The exit code, when all that can be printed is printed: results that did not arrive are a failure.
 fn ended(code: u8) -> ExitCode {

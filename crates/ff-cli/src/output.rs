@@ -7,7 +7,7 @@
 use std::fmt::Arguments;
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
@@ -30,6 +30,19 @@ static QUIET: AtomicBool = AtomicBool::new(false);
 /// Whether only warnings and errors are wanted.
 pub fn quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
+}
+
+/// Which rank this is of those that train together.
+static RANK: AtomicUsize = AtomicUsize::new(0);
+
+/// Which rank this is: the first alone prints results, the others say who they are when they warn.
+pub fn rank() -> usize {
+    RANK.load(Ordering::Relaxed)
+}
+
+/// Says which rank this is.
+pub fn init_rank(rank: usize) {
+    RANK.store(rank, Ordering::Relaxed);
 }
 
 /// Prints a line on stderr, unless only warnings are wanted.
@@ -73,7 +86,7 @@ fn stdout() -> MutexGuard<'static, Stdout> {
 pub fn write_stdout(bytes: &[u8]) -> ControlFlow<()> {
     let mut stdout = stdout();
     // A result with a hole in it is worse than one that ends early.
-    if !matches!(*stdout, Stdout::Open) {
+    if !matches!(*stdout, Stdout::Open) || rank() > 0 {
         return ControlFlow::Break(());
     }
     let mut out = io::stdout().lock();
@@ -133,7 +146,12 @@ struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = io::stderr().lock().write_all(bytes);
+        let mut stderr = io::stderr().lock();
+        let _ = match rank() {
+            0 => stderr.write_all(bytes),
+            // In one piece: launchers mix what ranks write.
+            rank => stderr.write_all(&[format!("rank {rank}: ").as_bytes(), bytes].concat()),
+        };
         Ok(bytes.len())
     }
 

@@ -19,6 +19,17 @@ pub trait Backbone: Send {
     /// [`Backbone::backward`] needs.
     fn forward_train(&mut self, images: Images<'_>, parameters: &mut Parameters) -> Result<Tensor>;
 
+    /// As [`Backbone::forward_train`], but leaves the running statistics alone and gives those of the batch, which
+    /// [`Parameters::move_statistics`] takes later.
+    ///
+    /// # Errors
+    /// [`Error::KeepsStatistics`] from an execution that cannot tell them.
+    fn forward_train_collecting(
+        &mut self,
+        images: Images<'_>,
+        parameters: &Parameters,
+    ) -> Result<(Tensor, Vec<f64>)>;
+
     /// From dL/d(embedding) (B,512) of the last [`Backbone::forward_train`], writes dL/d(parameter) over the
     /// backbone's part of the flat `gradient` (N,).
     ///

@@ -146,6 +146,10 @@ impl Backbone for Cuda {
         Ok(embedding)
     }
 
+    fn forward_train_collecting(&mut self, _: Images<'_>, _: &Parameters) -> Result<(Tensor, Vec<f64>)> {
+        Err(Error::KeepsStatistics)
+    }
+
     fn backward(
         &mut self,
         grad_embedding: &Tensor,

@@ -90,6 +90,19 @@ pub enum Error {
     #[cfg(feature = "cuda")]
     #[error(transparent)]
     Gpu(#[from] ff_kernels::gpu::device::Error),
+    /// Statistics of a batch that are not as many as the running ones.
+    #[error("batch statistics: expected {expected} values, found {found}")]
+    StatisticsLength {
+        /// Number of running statistics.
+        expected: usize,
+        /// Number of values.
+        found: usize,
+    },
+    /// The statistics of a batch were asked for where the device moves the running ones by itself.
+    #[error(
+        "expected an execution that gives a batch's statistics, found one that moves the running ones on the device"
+    )]
+    KeepsStatistics,
     /// `backward` without a `forward_train` before it.
     #[error("backward needs a training forward pass of its own before it")]
     NoForward,

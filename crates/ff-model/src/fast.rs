@@ -64,6 +64,16 @@ impl<E: Element> Backbone for Fast<E> {
     }
 
     fn forward_train(&mut self, images: Images<'_>, parameters: &mut Parameters) -> Result<Tensor> {
+        let (embedding, statistics) = self.forward_train_collecting(images, parameters)?;
+        parameters.move_statistics(&statistics)?;
+        Ok(embedding)
+    }
+
+    fn forward_train_collecting(
+        &mut self,
+        images: Images<'_>,
+        parameters: &Parameters,
+    ) -> Result<(Tensor, Vec<f64>)> {
         let images = images.planes()?;
         let shape = checked_shape(images.dims())?;
         let architecture = parameters.architecture();
@@ -71,18 +81,13 @@ impl<E: Element> Backbone for Fast<E> {
         let embedding_shape = (shape[0], architecture.embedding_len());
         let mut embedding = vec![0.0; embedding_shape.0 * embedding_shape.1];
         let backbone = parameters.layout().backbone();
-        parameters.update(|values, statistics| {
-            with_slice(values, |values| {
-                with_slice_mut(statistics, |statistics| {
-                    with_slice(&images.contiguous()?, |images| {
-                        plan.forward_train(&values[backbone], statistics, images, &mut embedding);
-                        Ok(())
-                    })
-                })
+        let statistics = with_slice(parameters.values(), |values| {
+            with_slice(&images.contiguous()?, |images| {
+                Ok(plan.forward_train_collecting(&values[backbone], images, &mut embedding).to_vec())
             })
         })?;
         self.waiting = true;
-        Ok(Tensor::from_vec(embedding, embedding_shape, &Device::Cpu)?)
+        Ok((Tensor::from_vec(embedding, embedding_shape, &Device::Cpu)?, statistics))
     }
 
     fn backward(

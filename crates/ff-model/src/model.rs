@@ -48,6 +48,15 @@ pub struct TrainPass {
     /// (B,512), a leaf of the logits' graph.
     pub embedding: Var,
     variables: Vec<(String, Var)>,
+    /// Of a trainable backbone's batch, where the running ones were not moved: for [`Parameters::move_statistics`].
+    pub statistics: Option<Vec<f64>>,
+}
+
+/// What a training pass does with the statistics of its batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Statistics {
+    Move,
+    Collect,
 }
 
 impl FaceModel {
@@ -165,13 +174,40 @@ impl FaceModel {
         images: impl Into<Images<'a>>,
         dropout: Dropout,
     ) -> Result<TrainPass> {
-        let images = images.into();
+        self.train_pass(images.into(), dropout, Statistics::Move)
+    }
+
+    /// As [`FaceModel::forward_train`], but leaves the running statistics alone: the batch's are in the pass.
+    ///
+    /// # Errors
+    /// [`Error::KeepsStatistics`] from an execution that cannot tell them.
+    pub fn forward_train_collecting<'a>(
+        &mut self,
+        images: impl Into<Images<'a>>,
+        dropout: Dropout,
+    ) -> Result<TrainPass> {
+        self.train_pass(images.into(), dropout, Statistics::Collect)
+    }
+
+    fn train_pass(
+        &mut self,
+        images: Images<'_>,
+        dropout: Dropout,
+        statistics: Statistics,
+    ) -> Result<TrainPass> {
         // Small copies to a GPU may wait for what it has been given to do: this one goes before the forward pass.
         let embedding_len = self.architecture().embedding_len();
         let mask = dropout.mask((images.batch()?, embedding_len), self.device())?;
-        let embedding = match self.backbone_mode {
-            BackboneMode::Trainable => self.backbone.forward_train(images, &mut self.parameters)?,
-            BackboneMode::Frozen => self.backbone.embed(images, &self.parameters)?,
+        let (embedding, statistics) = match (self.backbone_mode, statistics) {
+            (BackboneMode::Frozen, _) => (self.backbone.embed(images, &self.parameters)?, None),
+            (BackboneMode::Trainable, Statistics::Move) => {
+                (self.backbone.forward_train(images, &mut self.parameters)?, None)
+            }
+            (BackboneMode::Trainable, Statistics::Collect) => {
+                let (embedding, statistics) =
+                    self.backbone.forward_train_collecting(images, &self.parameters)?;
+                (embedding, Some(statistics))
+            }
         };
         let embedding = Var::from_tensor(&embedding)?;
         let layout = self.parameters.layout();
@@ -185,7 +221,7 @@ impl FaceModel {
             let (_, variable) = variable.ok_or(Error::UnknownTensor { name: name.to_owned() })?;
             Ok(variable.as_tensor().clone())
         })?;
-        Ok(TrainPass { logits, embedding, variables })
+        Ok(TrainPass { logits, embedding, variables, statistics })
     }
 
     /// From a scalar `loss` on `pass.logits`, writes the gradient of every parameter over [`FaceModel::gradient`];

@@ -4,7 +4,9 @@
 //! filters) it keeps under the [`Parameters::version`] that it was derived from. Values are f32 always.
 
 use candle_core::{DType, Device, Tensor};
+use ff_kernels::cpu::norm::move_running;
 
+use crate::host::with_slice_mut;
 use crate::{Architecture, Error, HeadSpec, ParameterLayout, Result, init};
 
 /// Parameters (N,) and BatchNorm statistics (M,) with the layouts that name their parts.
@@ -70,6 +72,28 @@ impl Parameters {
     ) -> std::result::Result<T, E> {
         self.version += 1;
         change(&self.values, &self.statistics)
+    }
+
+    /// Moves the running statistics towards a batch's, mean and unbiased variance in their places (M,).
+    ///
+    /// # Errors
+    /// Statistics of another number.
+    pub fn move_statistics(&mut self, batch: &[f64]) -> Result<()> {
+        let (expected, found) = (self.statistics_layout.len(), batch.len());
+        if expected != found {
+            return Err(Error::StatisticsLength { expected, found });
+        }
+        self.update(|_, statistics| {
+            if statistics.device().is_cpu() {
+                return with_slice_mut(statistics, |running| {
+                    move_running(running, batch);
+                    Ok(())
+                });
+            }
+            let mut running = statistics.to_vec1::<f32>()?;
+            move_running(&mut running, batch);
+            Ok(statistics.slice_set(&Tensor::new(running, statistics.device())?, 0, 0)?)
+        })
     }
 
     /// A view of one parameter or statistic in its own shape.

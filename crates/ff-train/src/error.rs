@@ -139,6 +139,44 @@ pub enum Error {
         /// The first value of it that is not finite.
         value: f32,
     },
+    /// A launcher and this program do not go together.
+    #[error("{message}")]
+    Launcher {
+        /// What was expected and what was found.
+        message: String,
+    },
+    /// MPI refuses.
+    #[error("MPI: {message}")]
+    Mpi {
+        /// What it said.
+        message: String,
+    },
+    /// Something failed on another rank.
+    #[error("rank {rank}: {message}")]
+    OnRank {
+        /// The rank.
+        rank: usize,
+        /// What it said.
+        message: String,
+    },
+    /// A rank is not there any more.
+    #[error("rank {rank} has left the others")]
+    RankLost {
+        /// The rank.
+        rank: usize,
+    },
+    /// Ranks that were not started alike, or have come apart.
+    #[error("rank {rank} differs from rank 0 in {what}: expected {expected}, found {found}")]
+    RanksDiffer {
+        /// The first rank that differs.
+        rank: usize,
+        /// What differs.
+        what: String,
+        /// What rank 0 has.
+        expected: String,
+        /// What the other one has.
+        found: String,
+    },
     /// The run folder cannot be used as asked.
     #[error("{}: {message}", path.display())]
     RunDir {
@@ -150,6 +188,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether every rank of a run ends with it, at the same place: one of them is enough to say so.
+    pub fn is_everywhere(&self) -> bool {
+        matches!(
+            self,
+            Self::OnRank { .. }
+                | Self::Diverged { .. }
+                | Self::RanksDiffer { .. }
+                | Self::NonFinite { .. }
+                | Self::NonFiniteOutput { .. }
+        )
+    }
+
     /// Whether a GPU's memory was too small, for our engine or for candle.
     pub fn is_out_of_memory(&self) -> bool {
         // candle has no error of its own for it: it passes on the driver's words.

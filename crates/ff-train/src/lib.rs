@@ -10,8 +10,8 @@
 //!
 //! [`config::Config`] says what to do, [`trainer::train`] does it and writes a run folder, [`sanity`] proves that the
 //! pieces work. Nothing here prints or draws: an [`Observer`] may. Modules stand in the order in which they know each
-//! other: [`records`], [`position`], [`mixing`], [`loss`], [`optim`], [`config`], [`weights`], [`feed`], [`learner`],
-//! [`run`], [`setup`], [`infer`], [`crop_set`], [`trainer`], [`seeds`], [`sanity`].
+//! other: [`records`], [`position`], [`ranks`], [`mixing`], [`loss`], [`optim`], [`config`], [`weights`], [`feed`],
+//! [`learner`], [`run`], [`setup`], [`infer`], [`crop_set`], [`trainer`], [`seeds`], [`sanity`].
 
 pub mod config;
 pub mod crop_set;
@@ -24,6 +24,7 @@ pub mod machine;
 pub mod mixing;
 pub mod optim;
 pub mod position;
+pub mod ranks;
 pub mod records;
 pub mod run;
 pub mod sanity;
@@ -36,7 +37,7 @@ pub use config::{Config, ConfigBuilder, Preset};
 pub use error::{Error, HOW_TO_GET_WEIGHTS, Result};
 pub use records::TrainingResult;
 pub use seeds::train_seeds;
-pub use trainer::{Observer, Start, train};
+pub use trainer::{Observer, Start, train, train_on_ranks};
 
 /// The notebook that this project grew from, in this project's words: what stands there compiles and runs.
 #[cfg(doctest)]

@@ -5,6 +5,7 @@ mod seeds;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
@@ -15,12 +16,13 @@ use ff_train::run::RunDir;
 use ff_train::seeds::Seeds;
 use ff_train::trainer::{Observer, RunStart};
 use ff_train::weights::Init;
-use ff_train::{Config, ConfigBuilder, Start};
+use ff_train::{Config, ConfigBuilder, Error, Start, TrainingResult};
 use indicatif::ProgressBar;
 
 use super::report::renew;
 use crate::faces::{check_faces, described};
 use crate::flags::{ComputeFlags, DataFlags, PresetFlag, backbone, recorded_path, settle};
+use crate::job::Job;
 use crate::output::{self, alert, fixed, grouped, note, percent};
 use crate::ranges::{self, number, whole};
 use crate::{Context, Ending};
@@ -35,6 +37,9 @@ use crate::{Context, Ending};
 /// Settings are layered: defaults < --preset < --config FILE < flags. Every flag has a key in the file; the file has
 /// many more: class weights, label smoothing, mixup, layer-wise rates, moving average, early stopping.
 ///
+/// Started as several processes by mpirun, mpiexec, srun or torchrun, a program built with the feature mpi shares the
+/// batches of every step among them (--accumulate), to the same result as on one.
+///
 /// --seeds trains the same several times and says how much of every figure is luck of the seed: mean, standard deviation
 /// and standard error of the last epoch's validation. Each run has a folder of its own in the one of them all.
 #[derive(Debug, clap::Args)]
@@ -44,7 +49,8 @@ use crate::{Context, Ending};
     train --preset fairface --device cuda        the full data set on a GPU\n  \
     train --lr 3e-4 --schedule cosine            another recipe; more keys in a --config FILE\n  \
     train --seeds 5                              five seeds from 42 on, into runs/seeds-001/seed-42 and so on\n  \
-    train --resume --run-dir runs/train-001      go on after Ctrl-C, a crash or a kill")]
+    train --resume --run-dir runs/train-001      go on after Ctrl-C, a crash or a kill\n  \
+    mpirun -n 4 fairface train --accumulate 4    four processes of one MPI job, one run")]
 pub struct Args {
     /// A named set of defaults.
     #[arg(long, value_enum, default_value_t)]
@@ -85,6 +91,12 @@ pub struct Args {
     /// Train only the projection and the heads.
     #[arg(long)]
     freeze_backbone: bool,
+    /// Batches in a step; ranks share them, so it is a multiple of their number [default: 1].
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(ranges::BATCH_SIZE))]
+    accumulate: Option<u64>,
+    /// Of several ranks: end all of them when one has not answered the others for so long.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = whole::<u64>(ranges::TIMEOUT))]
+    timeout: u64,
     /// Learning rate.
     #[arg(long, value_name = "RATE", allow_hyphen_values = true, value_parser = number(ranges::LEARNING_RATE))]
     lr: Option<f64>,
@@ -105,6 +117,8 @@ pub struct Args {
 const CHECKED_IMAGES: usize = 1000;
 /// A share of images without a face, or with one out of place, that is worth a warning; FairFace's crops have 5 %.
 const SUSPICIOUS: f64 = 0.1;
+/// The exit code where a rank did not answer: as sysexits' EX_TEMPFAIL, starting again may help.
+const NO_ANSWER: i32 = 75;
 
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let resumed_seeds = seeds::open(args)?;
@@ -126,6 +140,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         .set("model.init", args.init.as_deref())
         .set("model.freeze_backbone", args.freeze_backbone.then_some(true))
         .set("optimizer.lr", args.lr)
+        .set("optimizer.accumulate", args.accumulate)
         .set("schedule.kind", args.schedule.as_deref())
         .set("run.dir", args.run_dir.as_deref());
     let mut config = settle(builder)?;
@@ -134,13 +149,27 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         args.data.find_batch_size(&mut config)?;
     }
 
+    let folder = config.run.dir.clone();
+    let mut job = Job::join(Duration::from_secs(args.timeout), move |stalled| {
+        let folder = folder.map_or("the run folder".into(), |dir| dir.to_string_lossy().into_owned());
+        alert!("error: {stalled}; start all of them again with --resume --run-dir {folder}");
+        std::process::exit(NO_ANSWER);
+    })?;
+    let n_ranks = job.ranks().size();
+    if n_ranks > 1 && (args.seeds.is_some() || resumed_seeds.is_some()) {
+        let message = format!("expected one seed where ranks share a run, found {n_ranks} ranks");
+        return Err(Error::Config { origin: "--seeds".to_owned(), message }.into());
+    }
+
     let stop = Arc::new(AtomicBool::new(false));
     let stop_on_signal = Arc::clone(&stop);
     ctrlc::set_handler(move || {
         if stop_on_signal.swap(true, Ordering::Relaxed) {
             std::process::exit(130); // asked twice: at once
         }
-        alert!("\nstopping after this step; Ctrl-C again to stop at once, without a checkpoint");
+        if output::rank() == 0 {
+            alert!("\nstopping after this step; Ctrl-C again to stop at once, without a checkpoint");
+        }
     })
     .context("cannot listen for Ctrl-C")?;
 
@@ -151,9 +180,17 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         return seeds::train(&config, &dir, &stop, context, json);
     }
     let start = if args.resume { Start::Resume(args.checkpoint.clone()) } else { Start::Fresh };
-    let outcome = ff_train::train(&config, start, &mut Display::default(), &stop)?;
+    let mut display = Display::default();
+    let outcome = ff_train::train_on_ranks(job.ranks(), &config, start, &mut display, &stop)?;
+    say(&outcome, &config, json)?;
+    job.leave();
+    Ok(if outcome.interrupted { interrupted(context, &outcome.run_dir) } else { Ending::Success })
+}
+
+/// Says what a run came to.
+fn say(outcome: &TrainingResult, config: &Config, json: bool) -> Result<()> {
     if json {
-        output::print_json(&outcome)?;
+        output::print_json(outcome)?;
     } else {
         output::say!(
             "{} steps, {} epochs at {:.1} images/s",
@@ -171,7 +208,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         }
         output::say!("run folder {}", outcome.run_dir.display());
     }
-    Ok(if outcome.interrupted { interrupted(context, &outcome.run_dir) } else { Ending::Success })
+    Ok(())
 }
 
 /// Says what a detector finds in the images, loudly where they are hardly crops of faces.
@@ -192,6 +229,9 @@ fn warn_of_faces(config: &Config) -> Result<()> {
 
 /// Says how to go on.
 fn interrupted(context: &Context, run_dir: &Path) -> Ending {
+    if output::rank() > 0 {
+        return Ending::Interrupted;
+    }
     alert!("stopped; go on with: {} train --resume --run-dir {}", context.program, run_dir.display());
     Ending::Interrupted
 }

@@ -137,7 +137,7 @@ fn other_arguments_that_cannot_be_meant_are_usage_errors() {
 fn a_batch_that_no_memory_holds_is_refused() {
     let place = Workplace::new();
     let images = crate::workplace::sample().join("images").to_string_lossy().into_owned();
-    for stage in ["train", "infer"] {
+    for stage in ["train", "infer", "ranks"] {
         let args = ["bench", stage, "--splits", "splits", "--images", &images, "--batch-size", "65536"];
         let output = place.run(&args);
         assert_exit(&output, 2);

@@ -173,6 +173,20 @@ fn sanity_fails_with_a_frozen_backbone() {
 }
 
 #[test]
+fn bench_ranks_reports_what_a_shared_step_waits_for() {
+    let args = ["bench", "ranks", "--splits", "splits", "--batch-size", "2", "--steps", "1", "--json"];
+    let output = Workplace::new().run(&args);
+    assert_exit(&output, 0);
+    let figures = json(&output);
+    assert_eq!((&figures["ranks"], &figures["batch_size"]), (&1.into(), &2.into()));
+    let positive = |name: &str| figures[name].as_f64().unwrap() > 0.0;
+    assert!(["images_per_s", "compute_ms", "gradient_mb"].into_iter().all(positive), "{figures}");
+    assert!(
+        figures["projection"].as_array().unwrap().iter().all(|p| p["efficiency"].as_f64().unwrap() < 1.0)
+    );
+}
+
+#[test]
 fn bench_reports_speed_and_memory() {
     let place = Workplace::new();
     let images = sample().join("images").to_string_lossy().into_owned();

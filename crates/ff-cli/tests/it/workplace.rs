@@ -48,8 +48,15 @@ impl Workplace {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fairface"));
-        command.args(args).current_dir(self.dir.path());
+        let mut command = self.wrapped(env!("CARGO_BIN_EXE_fairface"));
+        command.args(args);
+        command
+    }
+
+    /// A program that runs here, with the variables that `fairface` is to find.
+    pub fn wrapped(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.dir.path());
         // No pretrained weights at hand, whatever this machine has.
         command
             .env("XDG_CACHE_HOME", self.path("cache"))

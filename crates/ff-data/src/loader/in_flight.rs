@@ -1,6 +1,7 @@
 //! A batch that workers fill: its memory, handed out image by image, and what went wrong.
 
 use std::{
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
@@ -93,7 +94,7 @@ pub(super) struct InFlight {
     epoch: u64,
     batch_idx: usize,
     indices: Vec<u32>,
-    /// The sample [`DISTANCE`] places after each of `indices`; shorter at the end of the epoch.
+    /// The sample [`DISTANCE`] places after each of `indices`; shorter towards the last batch.
     ahead: Vec<u32>,
     parts: Parts,
     failures: Mutex<Vec<(usize, Error)>>,
@@ -107,22 +108,33 @@ pub(super) struct Finished {
     pub(super) failures: Vec<(u32, Error)>,
 }
 
+/// Which samples of an epoch a batch has, and which come after it.
+pub(super) struct BatchOrder<'a> {
+    pub(super) epoch: u64,
+    pub(super) order: &'a EpochOrder,
+    /// The batch's place in the epoch.
+    pub(super) place: usize,
+    /// Those of the batches after it.
+    pub(super) later: &'a VecDeque<usize>,
+}
+
 impl InFlight {
     pub(super) fn new(
         rings: &SlotRings,
         dataset: &Dataset,
-        (epoch, order): (u64, &EpochOrder),
-        (batch_idx, batch_size): (usize, usize),
+        BatchOrder { epoch, order, place, later }: BatchOrder<'_>,
+        batch_size: usize,
         cancelled: Arc<AtomicBool>,
     ) -> Self {
-        let indices = order.batch(batch_idx, batch_size).to_vec();
-        let ahead = order.indices().iter().skip(batch_idx * batch_size + DISTANCE).take(indices.len());
-        let ahead = ahead.copied().collect();
+        let indices = order.batch(place, batch_size).to_vec();
+        let from_here = std::iter::once(&place).chain(later);
+        let coming = from_here.flat_map(|&place| order.batch(place, batch_size));
+        let ahead = coming.skip(DISTANCE).take(indices.len()).copied().collect();
         let parts = match rings {
             SlotRings::Planes(ring) => Parts::Planes(Filling::new(ring, dataset.image_len(), indices.len())),
             SlotRings::Pixels(ring) => Parts::Pixels(Filling::new(ring, dataset.image_len(), indices.len())),
         };
-        InFlight { epoch, batch_idx, indices, ahead, parts, failures: Mutex::default(), cancelled }
+        InFlight { epoch, batch_idx: place, indices, ahead, parts, failures: Mutex::default(), cancelled }
     }
 
     /// The next image that nobody fills yet.

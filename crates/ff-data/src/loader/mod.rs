@@ -17,7 +17,7 @@ mod slots;
 mod workers;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -84,11 +84,20 @@ impl Loader {
     /// The batches of an epoch from `first_batch` on (0 for the whole epoch; the next one to resume). Work starts at
     /// once; dropping the iterator stops it.
     pub fn epoch(&mut self, epoch: u64, first_batch: usize) -> Epoch<'_> {
-        let end = self.n_batches();
-        if first_batch < end {
-            self.shared.start(epoch, first_batch, end);
+        self.batches(epoch, first_batch..self.n_batches())
+    }
+
+    /// Some batches of an epoch, by their places in it; no image of another one is touched.
+    ///
+    /// # Panics
+    /// A place that is not in the epoch.
+    pub fn batches(&mut self, epoch: u64, places: impl IntoIterator<Item = usize>) -> Epoch<'_> {
+        let (n, places) = (self.n_batches(), VecDeque::from_iter(places));
+        assert!(places.iter().all(|&place| place < n), "expected places of the {n} batches of an epoch");
+        if !places.is_empty() {
+            self.shared.start(epoch, places.clone());
         }
-        Epoch { epoch, next_batch: first_batch, end, wait: Duration::ZERO, loader: self }
+        Epoch { epoch, places, wait: Duration::ZERO, loader: self }
     }
 
     /// Batches in a whole epoch.
@@ -141,8 +150,8 @@ impl Drop for Loader {
 /// The batches of one epoch, in order. After an error there are none.
 pub struct Epoch<'l> {
     epoch: u64,
-    next_batch: usize,
-    end: usize,
+    /// Of the batches that are still to come.
+    places: VecDeque<usize>,
     wait: Duration,
     loader: &'l mut Loader,
 }
@@ -158,9 +167,9 @@ impl Epoch<'_> {
         self.loader.times()
     }
 
-    fn batch(&mut self) -> Result<Batch> {
+    fn batch(&mut self, batch_idx: usize) -> Result<Batch> {
         let shared = &self.loader.shared;
-        let stopped = Error::LoaderStopped { epoch: self.epoch, batch_idx: self.next_batch };
+        let stopped = Error::LoaderStopped { epoch: self.epoch, batch_idx };
         let finished =
             shared.next().and_then(|batch| batch.finish(&shared.dataset, shared.config.on_bad_image));
         let Finished { batch, mut failures } = finished.unwrap_or(Err(stopped))?;
@@ -177,13 +186,15 @@ impl Iterator for Epoch<'_> {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Result<Batch>> {
-        while self.next_batch < self.end {
+        while let Some(place) = self.places.pop_front() {
             let start = Instant::now();
-            let batch = self.batch();
+            let batch = self.batch(place);
             let waited = start.elapsed();
             self.wait += waited;
             self.loader.wait += waited;
-            self.next_batch = if batch.is_ok() { self.next_batch + 1 } else { self.end };
+            if batch.is_err() {
+                self.places.clear();
+            }
             // Nothing but skipped images.
             if !batch.as_ref().is_ok_and(Batch::is_empty) {
                 return Some(batch);
@@ -193,8 +204,7 @@ impl Iterator for Epoch<'_> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let most = self.end.saturating_sub(self.next_batch);
-        (0, Some(most))
+        (0, Some(self.places.len()))
     }
 }
 

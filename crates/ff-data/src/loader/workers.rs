@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     LoaderConfig,
-    in_flight::{InFlight, SlotRings},
+    in_flight::{BatchOrder, InFlight, SlotRings},
     read_ahead::ReadAhead,
     slots::SlotMemory,
 };
@@ -51,8 +51,8 @@ struct State {
 struct Job {
     epoch: u64,
     order: EpochOrder,
-    next_batch: usize,
-    end: usize,
+    /// Of the batches that are not opened yet.
+    places: VecDeque<usize>,
     cancelled: Arc<AtomicBool>,
 }
 
@@ -72,10 +72,10 @@ impl Shared {
     }
 
     /// Begins with some batches of an epoch, and leaves what was begun before.
-    pub(super) fn start(&self, epoch: u64, next_batch: usize, end: usize) {
+    pub(super) fn start(&self, epoch: u64, places: VecDeque<usize>) {
         let (order, cancelled) = (self.dataset.order(epoch), Arc::default());
         self.cancel();
-        self.lock().job = Some(Job { epoch, order, next_batch, end, cancelled });
+        self.lock().job = Some(Job { epoch, order, places, cancelled });
         self.work.notify_all();
     }
 
@@ -157,12 +157,12 @@ impl Shared {
 
     fn open_next(&self, state: &mut State) -> Option<Arc<InFlight>> {
         let room = state.window.len() < self.config.prefetch;
-        let job = state.job.as_mut().filter(|job| room && job.next_batch < job.end)?;
-        let place = (job.next_batch, self.config.batch_size);
+        let job = state.job.as_mut().filter(|_| room)?;
+        let place = job.places.pop_front()?;
+        let order = BatchOrder { epoch: job.epoch, order: &job.order, place, later: &job.places };
         let cancelled = Arc::clone(&job.cancelled);
         let batch =
-            Arc::new(InFlight::new(&self.rings, &self.dataset, (job.epoch, &job.order), place, cancelled));
-        job.next_batch += 1;
+            Arc::new(InFlight::new(&self.rings, &self.dataset, order, self.config.batch_size, cancelled));
         state.window.push_back(Arc::clone(&batch));
         state.open = Some(Arc::clone(&batch));
         Some(batch)

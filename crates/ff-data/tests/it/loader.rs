@@ -171,6 +171,28 @@ fn an_epoch_can_be_left_and_another_begun() {
 }
 
 /// The error comes in its turn, names the first bad image of its batch, and ends the epoch.
+/// As a rank reads its own; and a disk that is slow would have nothing of the others' read ahead.
+#[test]
+fn batches_of_ones_own_are_those_of_the_epoch_and_no_other_file_is_touched() {
+    let (places, config) = ([1, 4, 6], LoaderConfig::train(2).with_workers(3));
+    let jpeg = Fixture::images().bytes("rgb.jpg");
+    let dir = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..16).map(|i| format!("{i}.jpg")).collect();
+    let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &jpeg[..])).collect();
+    let (manifest, encoders) = planted(dir.path(), &files);
+    let dataset = Dataset::open(manifest, dir.path(), &encoders, TRAIN()).unwrap();
+    let mut loader = Loader::new(Arc::new(dataset), config).unwrap();
+    let whole: Vec<Contents> = loader.epoch(3, 0).map(contents).collect();
+    for (at, (_, _, files, ..)) in whole.iter().enumerate() {
+        if !places.contains(&at) {
+            files.iter().for_each(|file| fs_err::remove_file(dir.path().join(file)).unwrap());
+        }
+    }
+    let own: Vec<Contents> = loader.batches(3, places).map(contents).collect();
+    assert_eq!(own, places.map(|place| whole[place].clone()));
+    assert_eq!(loader.batches(3, []).count(), 0);
+}
+
 #[test]
 fn a_broken_image_surfaces_at_its_batch() {
     let jpeg = Fixture::images().bytes("rgb.jpg");

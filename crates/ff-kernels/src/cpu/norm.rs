@@ -10,6 +10,7 @@ use crate::cpu::base::threads::{SharedMut, ThreadPool, split};
 use crate::cpu::fuse::load::{BnBackwardLoad, Load};
 use crate::cpu::fuse::sums::{ChannelSums, SumRows};
 use crate::cpu::simd::{Element, Kernel, Lanes, Simd, dispatch};
+use crate::network::MOMENTUM;
 
 pub use crate::cpu::fuse::load::Coefficients;
 
@@ -26,14 +27,24 @@ pub struct Norm {
     pub shift: Vec<f32>,
 }
 
-/// Running statistics and how they follow the batch's.
-pub struct Running<'a> {
-    /// Running mean.
-    pub mean: &'a mut [f32],
-    /// Running (unbiased) variance.
-    pub var: &'a mut [f32],
-    /// Weight of the new batch.
-    pub momentum: f32,
+/// What running statistics follow of a batch: one value a channel each, not rounded yet.
+pub struct BatchStatistics<'a> {
+    /// Mean.
+    pub mean: &'a mut [f64],
+    /// Unbiased variance.
+    pub var: &'a mut [f64],
+}
+
+/// Moves running statistics towards a batch's; both are whole vectors in the order of the layout.
+///
+/// # Panics
+/// They differ in length.
+pub fn move_running(running: &mut [f32], batch: &[f64]) {
+    check_len("batch statistics", batch, running.len());
+    let momentum = f64::from(MOMENTUM as f32);
+    for (running, batch) in running.iter_mut().zip(batch) {
+        *running = ((1.0 - momentum) * f64::from(*running) + momentum * batch) as f32;
+    }
 }
 
 impl Norm {
@@ -43,17 +54,17 @@ impl Norm {
         Self { mean: zeros.clone(), inv_std: zeros.clone(), scale: zeros.clone(), shift: zeros }
     }
 
-    /// Takes the statistics of `count` values a channel from `(sum x, sum x^2)` and moves the running ones.
+    /// Takes the statistics of `count` values a channel from `(sum x, sum x^2)`.
     pub fn from_sums(
         &mut self,
         sums: &ChannelSums,
         count: usize,
         gamma: &[f32],
         beta: &[f32],
-        running: Running<'_>,
+        batch: BatchStatistics<'_>,
         eps: f32,
     ) {
-        let (n, momentum) = (count as f64, f64::from(running.momentum));
+        let n = count as f64;
         for c in 0..self.mean.len() {
             let (sum, squares) = sums.total(c);
             let mean = sum / n;
@@ -64,9 +75,8 @@ impl Norm {
             self.inv_std[c] = inv_std as f32;
             self.scale[c] = scale as f32;
             self.shift[c] = (f64::from(beta[c]) - mean * scale) as f32;
-            let unbiased = var * n / (n - 1.0).max(1.0);
-            running.mean[c] = ((1.0 - momentum) * f64::from(running.mean[c]) + momentum * mean) as f32;
-            running.var[c] = ((1.0 - momentum) * f64::from(running.var[c]) + momentum * unbiased) as f32;
+            batch.mean[c] = mean;
+            batch.var[c] = var * n / (n - 1.0).max(1.0);
         }
     }
 
@@ -331,5 +341,30 @@ impl<E: Lanes> Kernel for ApplyBackward<E> {
                 channel += S::LANES;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `torch.nn.BatchNorm2d`: a tenth of the batch's mean and of its unbiased variance.
+    #[test]
+    fn running_statistics_follow_a_tenth_of_the_batchs() {
+        let (pixels, values) = (4, [1.0, 2.0, 4.0, 9.0]);
+        let mut sums = ChannelSums::new(16, 1);
+        sums.reset(16);
+        let shape = MapShape { batch: 1, height: 1, width: pixels, channels: 16 };
+        let map: Vec<f32> = values.iter().flat_map(|&value| [value; 16]).collect();
+        // Sum x and sum x^2 are those that the gradient's gathering takes of (x, x) around 0.
+        gather_backward(&ThreadPool::new(1), shape, &map, &map, &[0.0; 16], &mut sums);
+        let (mut norm, mut batch) = (Norm::new(16), [0.0; 32]);
+        let (mean, var) = batch.split_at_mut(16);
+        norm.from_sums(&sums, pixels, &[1.0; 16], &[0.0; 16], BatchStatistics { mean, var }, 1e-5);
+        let mut running = [0.5; 32];
+        move_running(&mut running, &batch);
+        let unbiased = (9.0 + 4.0 + 0.0 + 25.0) / 3.0;
+        assert!((running[3] - (0.9 * 0.5 + 0.1 * 4.0)).abs() < 1e-6, "{}", running[3]);
+        assert!((running[19] - (0.9 * 0.5 + 0.1 * unbiased)).abs() < 1e-6, "{}", running[19]);
     }
 }

@@ -200,8 +200,8 @@ impl NormSlot {
         statistics[self.running..self.running + 2 * self.channels].split_at(self.channels)
     }
 
-    /// As [`Self::running`], mutable.
-    pub fn running_mut<'a>(&self, statistics: &'a mut [f32]) -> (&'a mut [f32], &'a mut [f32]) {
+    /// As [`Self::running`], mutable, and of any precision.
+    pub fn running_mut<'a, T>(&self, statistics: &'a mut [T]) -> (&'a mut [T], &'a mut [T]) {
         statistics[self.running..self.running + 2 * self.channels].split_at_mut(self.channels)
     }
 }

@@ -1,10 +1,10 @@
-//! BatchNorm over (B,C,H,W), as `torch.nn.BatchNorm2d` defines it: eps 1e-5, momentum 0.1.
+//! BatchNorm over (B,C,H,W), as `torch.nn.BatchNorm2d` defines it: eps 1e-5.
 //!
-//! Training normalises with the batch's biased variance and moves the running variance by the unbiased one. Nothing
-//! here keeps state: the caller owns the running statistics.
+//! Training normalises with the batch's biased variance; the running variance follows the unbiased one. Nothing here
+//! keeps state: the caller owns the running statistics.
 
 use candle_core::{D, Tensor};
-use ff_kernels::network::{EPS, MOMENTUM};
+use ff_kernels::network::EPS;
 
 use crate::Result;
 
@@ -15,14 +15,6 @@ pub struct BatchStatistics {
     pub mean: Tensor,
     /// Variance over (B,H,W), with n - 1 below.
     pub var: Tensor,
-}
-
-impl BatchStatistics {
-    /// The running mean and variance, moved towards this batch.
-    pub fn moved_from(&self, running_mean: &Tensor, running_var: &Tensor) -> Result<(Tensor, Tensor)> {
-        let moved = |running: &Tensor, batch: &Tensor| (running * (1.0 - MOMENTUM))? + (batch * MOMENTUM)?;
-        Ok((moved(running_mean, &self.mean)?, moved(running_var, &self.var)?))
-    }
 }
 
 /// `x` (B,C,H,W) normalised by its own statistics, scaled by `weight` (C,) and shifted by `bias` (C,).

@@ -28,32 +28,41 @@ impl Backbone for Reference {
     }
 
     fn forward_train(&mut self, images: Images<'_>, parameters: &mut Parameters) -> Result<Tensor> {
+        let (embedding, statistics) = self.forward_train_collecting(images, parameters)?;
+        parameters.move_statistics(&statistics)?;
+        Ok(embedding)
+    }
+
+    fn forward_train_collecting(
+        &mut self,
+        images: Images<'_>,
+        parameters: &Parameters,
+    ) -> Result<(Tensor, Vec<f64>)> {
         let images = images.planes()?;
         let mut variables = Vec::new();
         let end = parameters.layout().backbone().end;
         for entry in parameters.layout().entries().iter().take_while(|e| e.offset < end) {
             variables.push(Var::from_tensor(&parameters.get(&entry.name)?)?);
         }
-        let mut updates = Vec::new();
+        let mut of_batch = Vec::new();
         let embedding = {
             let lookup = |name: &str| match parameters.layout().entries().iter().position(|e| e.name == name)
             {
                 Some(i) => Ok(variables[i].as_tensor().clone()),
                 None => parameters.get(name),
             };
-            ResNet::new(parameters.architecture(), lookup).forward(images, &mut Norm::Train(&mut updates))?
+            ResNet::new(parameters.architecture(), lookup).forward(images, &mut Norm::Train(&mut of_batch))?
         };
-        let layout = parameters.statistics_layout().clone();
-        parameters.update(|_, statistics| {
-            for (name, value) in updates {
-                let entry = layout.get(&name).ok_or(Error::UnknownTensor { name })?;
-                statistics.slice_set(&value, 0, entry.offset)?;
-            }
-            Ok::<_, Error>(())
-        })?;
+        let layout = parameters.statistics_layout();
+        let mut statistics = vec![0.0; layout.len()];
+        for (name, values) in of_batch {
+            let entry = layout.get(&name).ok_or(Error::UnknownTensor { name })?;
+            let places = statistics[entry.offset..].iter_mut();
+            places.zip(values.to_vec1::<f32>()?).for_each(|(place, value)| *place = f64::from(value));
+        }
         let detached = embedding.detach();
         self.pass = Some((variables, embedding));
-        Ok(detached)
+        Ok((detached, statistics))
     }
 
     fn backward(

@@ -3,12 +3,12 @@
 use candle_core::{D, Tensor};
 use ff_kernels::network::{BasicBlock, ConvNorm, Layout};
 
-use super::{batch_norm_eval, batch_norm_train, max_pool};
+use super::{BatchStatistics, batch_norm_eval, batch_norm_train, max_pool};
 use crate::images::checked_shape;
 use crate::layout::BACKBONE_PREFIX;
 use crate::{Architecture, Result};
 
-/// How BatchNorm behaves, and where training leaves the new running statistics, as (name, value).
+/// How BatchNorm behaves, and where training leaves the batch's statistics, each under the name of the running one.
 pub(super) enum Norm<'a> {
     Train(&'a mut Vec<(String, Tensor)>),
     Eval,
@@ -50,14 +50,15 @@ impl<F: Fn(&str) -> Result<Tensor>> ResNet<F> {
         let tensor = |owner: &str, name: &str| (self.tensor)(&format!("{BACKBONE_PREFIX}{owner}.{name}"));
         let x = x.conv2d(&tensor(&conv.name, "weight")?, conv.padding(), conv.stride, 1, 1)?;
         let (weight, bias) = (tensor(&norm.name, "weight")?, tensor(&norm.name, "bias")?);
-        let (mean, var) = (tensor(&norm.name, "running_mean")?, tensor(&norm.name, "running_var")?);
         match mode {
-            Norm::Eval => batch_norm_eval(&x, &weight, &bias, &mean, &var),
-            Norm::Train(updates) => {
-                let (y, batch) = batch_norm_train(&x, &weight, &bias)?;
-                let (mean, var) = batch.moved_from(&mean, &var)?;
-                updates.push((format!("{BACKBONE_PREFIX}{}.running_mean", norm.name), mean));
-                updates.push((format!("{BACKBONE_PREFIX}{}.running_var", norm.name), var));
+            Norm::Eval => {
+                let (mean, var) = (tensor(&norm.name, "running_mean")?, tensor(&norm.name, "running_var")?);
+                batch_norm_eval(&x, &weight, &bias, &mean, &var)
+            }
+            Norm::Train(statistics) => {
+                let (y, BatchStatistics { mean, var }) = batch_norm_train(&x, &weight, &bias)?;
+                statistics.push((format!("{BACKBONE_PREFIX}{}.running_mean", norm.name), mean));
+                statistics.push((format!("{BACKBONE_PREFIX}{}.running_var", norm.name), var));
                 Ok(y)
             }
         }

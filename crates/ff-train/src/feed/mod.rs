@@ -116,7 +116,12 @@ impl Feeder {
 
     /// As [`Loader::epoch`].
     pub fn epoch(&mut self, epoch: u64, first_batch: usize) -> Batches<'_> {
-        let epoch = self.loader.epoch(epoch, first_batch);
+        self.batches(epoch, first_batch..self.loader.n_batches())
+    }
+
+    /// As [`Loader::batches`].
+    pub fn batches(&mut self, epoch: u64, places: impl IntoIterator<Item = usize>) -> Batches<'_> {
+        let epoch = self.loader.batches(epoch, places);
         Batches { epoch, upload: self.upload.as_mut(), ahead: None }
     }
 }

@@ -1,9 +1,10 @@
 //! A model over labelled images: the predictions that ff-eval judges.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use candle_core::Tensor;
 use ff_core::{PerTask, TaskName};
+use ff_data::Loader;
 use ff_eval::{Attribute, Predictions, TestTimeAugmentation, softmax};
 use ff_model::FaceModel;
 
@@ -33,7 +34,7 @@ pub fn predict_with(
     columns: &[String],
     model: &mut FaceModel,
     feeder: &mut Feeder,
-    mut progress: impl FnMut(usize) -> ControlFlow<()>,
+    progress: impl FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<Predictions>> {
     let names: Vec<TaskName> = feeder.loader().dataset().targets().names().cloned().collect();
     let others = || columns.iter().filter(|name| !names.iter().any(|task| *task == ***name));
@@ -42,48 +43,10 @@ pub fn predict_with(
         let (known, found) = (manifest.column_names(), found.clone());
         return Err(ff_eval::Error::NoSuchColumn { known, found }.into());
     }
-    let mut predictions = Predictions {
-        probabilities: names.iter().map(|name| (name.clone(), Vec::new())).collect(),
-        targets: names.iter().map(|name| (name.clone(), Vec::new())).collect(),
-        ..Predictions::default()
-    };
-    let mut rows: Vec<u32> = Vec::new();
-    let mut batches = feeder.epoch(0, 0);
-    while let Some(batch) = batches.next() {
-        let InputBatch { images, samples } = batch?;
-        let images = images.ready(None, model.device())?;
-        let logits = model.predict(images.images())?.logits;
-        let mirrored = match augmentation {
-            TestTimeAugmentation::None => None,
-            TestTimeAugmentation::Flip => Some(model.predict(batches.mirrored(&images)?.images())?.logits),
-        };
-        batches.look_ahead();
-        let mut probabilities = class_probabilities(&names, &logits, &samples.files)?;
-        if let Some(mirrored) = mirrored {
-            let mirrored = class_probabilities(&names, &mirrored, &samples.files)?;
-            for (task, rows) in probabilities.iter_mut() {
-                rows.iter_mut().zip(&mirrored[task]).for_each(|(p, q)| *p = 0.5 * (*p + q));
-            }
-        }
-        for (task, rows) in probabilities {
-            predictions.probabilities[&task].extend(rows);
-            predictions.targets[&task].extend(&samples.targets[&task]);
-        }
-        predictions.files.extend(samples.files);
-        rows.extend(samples.sample_indices);
-        if progress(predictions.len()).is_break() {
-            return Ok(None);
-        }
-    }
-    drop(batches);
-    if predictions.is_empty() {
-        let loader = feeder.loader();
-        let found = match loader.skipped().values().next() {
-            Some(reason) => format!("none of {} that can be used; {reason}", loader.dataset().len()),
-            None => "none".to_owned(),
-        };
-        return Err(Error::NoSamples { found });
-    }
+    let batches = 0..feeder.loader().n_batches();
+    let Some(answers) = Answers::to(batches, augmentation, model, feeder, progress)? else { return Ok(None) };
+    let rows = answers.rows.clone();
+    let mut predictions = answers.predictions(feeder.loader())?;
     let manifest = feeder.loader().dataset().manifest();
     for name in others() {
         let values: Vec<&str> = manifest.column(name).into_iter().flatten().collect();
@@ -91,6 +54,81 @@ pub fn predict_with(
         predictions.attributes.push(Attribute::new(name, of_samples));
     }
     Ok(Some(predictions))
+}
+
+/// What a model says about samples.
+pub(super) struct Answers {
+    /// The samples, as rows of their manifest.
+    pub rows: Vec<u32>,
+    /// (rows * classes,) a task.
+    pub probabilities: PerTask<Vec<f32>>,
+    /// Why a sample is not among them, if one is not.
+    pub skipped: Option<String>,
+}
+
+impl Answers {
+    /// Those to these batches; `None` where `progress` broke off.
+    pub(super) fn to(
+        batches: Range<usize>,
+        augmentation: TestTimeAugmentation,
+        model: &mut FaceModel,
+        feeder: &mut Feeder,
+        mut progress: impl FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<Option<Self>> {
+        let names: Vec<TaskName> = feeder.loader().dataset().targets().names().cloned().collect();
+        let probabilities = names.iter().map(|name| (name.clone(), Vec::new())).collect();
+        let mut answers = Self { rows: Vec::new(), probabilities, skipped: None };
+        let mut batches = feeder.batches(0, batches);
+        while let Some(batch) = batches.next() {
+            let InputBatch { images, samples } = batch?;
+            let images = images.ready(None, model.device())?;
+            let logits = model.predict(images.images())?.logits;
+            let mirrored = match augmentation {
+                TestTimeAugmentation::None => None,
+                TestTimeAugmentation::Flip => {
+                    Some(model.predict(batches.mirrored(&images)?.images())?.logits)
+                }
+            };
+            batches.look_ahead();
+            let mut probabilities = class_probabilities(&names, &logits, &samples.files)?;
+            if let Some(mirrored) = mirrored {
+                let mirrored = class_probabilities(&names, &mirrored, &samples.files)?;
+                for (task, rows) in probabilities.iter_mut() {
+                    rows.iter_mut().zip(&mirrored[task]).for_each(|(p, q)| *p = 0.5 * (*p + q));
+                }
+            }
+            for (task, rows) in probabilities {
+                answers.probabilities[&task].extend(rows);
+            }
+            answers.rows.extend(samples.sample_indices);
+            if progress(answers.rows.len()).is_break() {
+                return Ok(None);
+            }
+        }
+        drop(batches);
+        answers.skipped = feeder.loader().skipped().values().next().cloned();
+        Ok(Some(answers))
+    }
+
+    /// With the samples' labels and files.
+    ///
+    /// # Errors
+    /// [`Error::NoSamples`].
+    pub(super) fn predictions(self, loader: &Loader) -> Result<Predictions> {
+        let Self { rows, probabilities, skipped } = self;
+        let dataset = loader.dataset();
+        if rows.is_empty() {
+            let found = match skipped {
+                Some(reason) => format!("none of {} that can be used; {reason}", dataset.len()),
+                None => "none".to_owned(),
+            };
+            return Err(Error::NoSamples { found });
+        }
+        let of_rows = |ids: &Vec<u32>| rows.iter().map(|&row| ids[row as usize]).collect();
+        let targets = dataset.targets().each(|_, ids| of_rows(ids));
+        let files = rows.iter().map(|&row| dataset.manifest().rows()[row as usize].file.clone()).collect();
+        Ok(Predictions { probabilities, targets, files, ..Predictions::default() })
+    }
 }
 
 /// Logits (B, classes) a task of these files (B,) -> (B * classes) a task.

@@ -8,6 +8,7 @@ pub mod fairface_csv;
 mod in_order;
 mod photos;
 mod predictor;
+mod shared;
 mod trained;
 
 pub use evaluate::{predict, predict_with};
@@ -16,4 +17,5 @@ pub use faces::PhotoPrediction;
 pub use ff_faces::{Face, Landmarks, Options as FaceSearch, Quality, Rect};
 pub use photos::{CROP_ERROR, FacesWanted, PhotoFace, Photos, SearchedPhoto, SetAside};
 pub use predictor::{Embeddings, FacePrediction, Failure, Predictor, TaskPrediction};
+pub use shared::predict_on_ranks;
 pub use trained::{Trained, TrainedSource, open_trained};

@@ -3,28 +3,37 @@
 //! What a step does is a function of (learner's state, seed, step, batches). A step whose loss or gradient is not
 //! finite moves nothing, BatchNorm's statistics included where it is to be skipped.
 //!
+//! Several ranks share a step's batches. Gradients are added in the order of [`tree`](crate::ranks::tree), statistics
+//! move in the order of batches, and all else is decided from the batches' records, which every rank has: so the step
+//! is the same on each of them, and, where a rank's share is a power of two, the same as on one.
+//!
 //! A GPU gets a whole step to do without anybody waiting for it. What came of it is asked for later, when the next one
 //! is on its way; only learnt task weights and steps that may be skipped are waited for at once.
 
+mod gathered;
 mod length;
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use candle_core::Tensor;
 use ff_core::{Encoders, UNKNOWN};
 use ff_data::Loader;
+use ff_model::host::with_slice_mut;
 use ff_model::{Dropout, FaceModel};
 
 use crate::Result;
 use crate::config::{Config, OnNonFinite};
 use crate::feed::{Batches, InputBatch};
-use crate::loss::{Objective, StepLosses};
+use crate::loss::Objective;
 use crate::mixing::Mixing;
 use crate::optim::average::Average;
 use crate::optim::schedule::Schedule;
 use crate::optim::{Measured, Measures, Optimizer, Step};
 use crate::position::Position;
+use crate::ranks::{Ranks, from_first};
 use crate::records::{Seconds, StepRecord};
+use gathered::Gathered;
 pub use length::{Length, Limit};
 
 /// Everything that a step changes, and what it needs to know for that.
@@ -125,52 +134,79 @@ impl Learner {
         }
     }
 
-    /// Takes one step with as many of the epoch's batches as a step accumulates; `None` when the epoch is over.
+    /// Gives every rank what the first one has learnt so far.
+    ///
+    /// # Errors
+    /// A rank is gone.
+    pub fn share(&mut self, ranks: &mut dyn Ranks) -> Result<()> {
+        if ranks.size() == 1 {
+            return Ok(());
+        }
+        let first = Some((self.optimizer.steps(), self.objective.learnt()));
+        let (steps, learnt) = from_first(ranks, first)?;
+        self.objective.restore(learnt);
+        share_tensor(ranks, self.model.parameters().values())?;
+        share_tensor(ranks, self.model.parameters().statistics())?;
+        if ranks.rank() > 0 {
+            self.begin_average()?;
+        }
+        self.swap_average()?;
+        share_tensor(ranks, self.model.parameters().values())?;
+        share_tensor(ranks, self.model.parameters().statistics())?;
+        self.swap_average()?;
+        let state = self.optimizer.state()?;
+        state.iter().try_for_each(|(_, tensor)| share_tensor(ranks, tensor))?;
+        let state: BTreeMap<String, Tensor> = state.into_iter().collect();
+        self.optimizer.restore(steps, |name| Ok(state[name].clone()))
+    }
+
+    /// Takes one step with as many of the epoch's batches as a step accumulates, those of all ranks together, of which
+    /// `batches` gives this rank's own; `None` when the epoch is over.
     ///
     /// A GPU is only told what to do: [`Learner::resolve`] says what came of it. The next step may begin before that,
     /// unless it depends on it.
     pub fn step(
         &mut self,
         batches: &mut Batches,
+        ranks: &mut dyn Ranks,
         at: StepPosition,
         seconds: &mut Seconds,
     ) -> Result<Option<Pending>> {
         let started = Instant::now();
         let skips = self.config.train.on_non_finite == OnNonFinite::Skip;
         let accumulates = self.config.optimizer.accumulate > 1;
-        let before =
-            (skips || accumulates).then(|| self.model.parameters().statistics().copy()).transpose()?;
-        let mut sum = Sum::default();
-        while sum.losses.batches() < self.config.optimizer.accumulate {
-            let waiting = Instant::now();
-            let Some(batch) = batches.next() else { break };
-            let batch = match batch {
-                Ok(batch) => batch,
-                Err(why) => {
-                    // The step is not taken: what its first batches did to the statistics is undone.
-                    self.restore_statistics(before.as_ref())?;
-                    return Err(why);
-                }
-            };
-            seconds.loader += waiting.elapsed().as_secs_f64();
-            self.add_gradient(batch, at, &mut sum, seconds)?;
+        // A GPU moves them as it goes.
+        let before = (self.model.device().is_cuda() && (skips || accumulates))
+            .then(|| self.model.parameters().statistics().copy())
+            .transpose()?;
+        let mut step = Gathered::default();
+        let mut here = self.add_batches(batches, ranks, at, &mut step, seconds);
+        let clock = Instant::now();
+        let gradient = step.take_gradient()?.unwrap_or_else(|| self.model.gradient().clone());
+        if ranks.size() > 1 {
+            step = step.over(ranks, std::mem::replace(&mut here, Ok(())), &gradient)?;
         }
-        if sum.losses.is_empty() {
+        if let Err(why) = here {
+            // The step is not taken: what its first batches did to the statistics is undone.
+            self.restore_statistics(before.as_ref())?;
+            return Err(why);
+        }
+        if step.losses.is_empty() {
             return Ok(None);
         }
 
-        let clock = Instant::now();
-        let gradient = sum.gradient.take().unwrap_or_else(|| self.model.gradient().clone());
-        let mean = 1.0 / sum.losses.batches() as f64;
+        let mean = 1.0 / step.losses.batches() as f64;
         let lr_factor = self.schedule.factor(at.scheduled);
         let weights = self.objective.learnt().map(|learnt| learnt.weights());
-        let mut measured = self.optimizer.measure(&gradient, mean, &sum.losses)?;
+        let mut measured = self.optimizer.measure(&gradient, mean, &step.losses)?;
         if skips || weights.is_some() {
             measured.wait()?;
         }
         if measured.now().is_none_or(|measures| measures.finite) {
-            let step = Step { lr_factor, mode: self.model.backbone_mode(), average: self.average.as_mut() };
-            self.optimizer.step(self.model.parameters_mut(), &gradient, &measured, step)?;
+            let parameters = self.model.parameters_mut();
+            step.statistics.iter().try_for_each(|of_batch| parameters.move_statistics(of_batch))?;
+            let how = Step { lr_factor, mode: self.model.backbone_mode(), average: self.average.as_mut() };
+            self.optimizer.step(self.model.parameters_mut(), &gradient, &measured, how)?;
             if let Some(measures) = measured.now() {
                 let head_lr = self.config.optimizer.lr * self.config.optimizer.head_lr;
                 self.objective.step(&measures.losses.tasks, head_lr * lr_factor);
@@ -191,10 +227,10 @@ impl Learner {
             lr: self.config.optimizer.lr * lr_factor,
             grad_norm: f64::NAN,
             weights,
-            images: sum.losses.images(),
+            images: step.losses.images(),
             seconds: started.elapsed().as_secs_f64(),
         };
-        Ok(Some(Pending { measured, record, files: sum.files, batches: sum.losses.batches() }))
+        Ok(Some(Pending { measured, record, files: step.files, batches: step.losses.batches() }))
     }
 
     /// What became of a step. Waits until the device has done it.
@@ -220,47 +256,76 @@ impl Learner {
         Ok(self.model.parameters_mut().update(|_, statistics| statistics.slice_set(before, 0, 0))?)
     }
 
-    /// Forward and backward of one batch.
-    fn add_gradient(
+    /// Forward and backward of this rank's batches of a step.
+    fn add_batches(
+        &mut self,
+        batches: &mut Batches,
+        ranks: &dyn Ranks,
+        at: StepPosition,
+        step: &mut Gathered,
+        seconds: &mut Seconds,
+    ) -> Result<()> {
+        let share = self.config.optimizer.accumulate / ranks.size();
+        let first = at.batches_before + (ranks.rank() * share) as u64;
+        while step.losses.batches() < share {
+            let waiting = Instant::now();
+            let Some(batch) = batches.next() else { break };
+            let batch = batch?;
+            seconds.loader += waiting.elapsed().as_secs_f64();
+            let draw = first + step.losses.batches() as u64 + 1;
+            self.add_batch(batch, draw, step, seconds)?;
+            if share > 1 {
+                step.add_gradient(self.model.gradient())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forward and backward of one batch, the run's `draw`-th, from 1.
+    fn add_batch(
         &mut self,
         batch: InputBatch,
-        at: StepPosition,
-        sum: &mut Sum,
+        draw: u64,
+        step: &mut Gathered,
         seconds: &mut Seconds,
     ) -> Result<()> {
         let clock = Instant::now();
         let InputBatch { images, samples } = batch;
-        let draw = at.batches_before + sum.losses.batches() as u64 + 1;
         let mix = self.mixing.draw(draw, samples.len(), images.size());
         let device = self.model.device();
         let images = images.ready(mix.as_ref(), device)?;
         let targets = samples.targets_on(device)?;
         let dropout =
             Dropout { rate: self.config.model.dropout as f32, seed: self.config.train.seed, step: draw };
-        let pass = self.model.forward_train(images.images(), dropout)?;
+        let mut pass = if device.is_cuda() {
+            self.model.forward_train(images.images(), dropout)?
+        } else {
+            self.model.forward_train_collecting(images.images(), dropout)?
+        };
         let loss = self.objective.loss(&pass.logits, &targets, mix.as_ref())?;
         let forward = clock.elapsed();
         self.model.backward(&pass, &loss.total)?;
-        if self.config.optimizer.accumulate > 1 {
-            let gradient = self.model.gradient();
-            sum.gradient = Some(match sum.gradient.take() {
-                None => gradient.copy()?,
-                Some(sum) => (sum + gradient)?,
-            });
-        }
-        sum.losses.push(&loss, samples.len())?;
-        sum.files.extend(samples.files);
+        step.losses.push(&loss, samples.len())?;
+        step.files.extend(samples.files);
+        step.statistics.extend(pass.statistics.take());
         seconds.forward += forward.as_secs_f64();
         seconds.backward += (clock.elapsed() - forward).as_secs_f64();
         Ok(())
     }
 }
 
-/// What the batches of a step add up to.
-#[derive(Default)]
-struct Sum {
-    losses: StepLosses,
-    files: Vec<String>,
-    /// The sum of the batches' gradients; where a step is one batch, the model's own is used instead.
-    gradient: Option<Tensor>,
+/// Writes the first rank's values over a tensor (N,) on the host.
+fn share_tensor(ranks: &mut dyn Ranks, tensor: &Tensor) -> Result<()> {
+    with_slice_mut(tensor, |values| {
+        let mut bytes = Vec::new();
+        if ranks.rank() == 0 {
+            bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        }
+        let shared = ranks.broadcast(&mut bytes);
+        let floats = bytes.chunks_exact(size_of::<f32>());
+        values.iter_mut().zip(floats).for_each(|(value, bytes)| {
+            *value = f32::from_le_bytes(bytes.try_into().expect("four bytes"));
+        });
+        Ok(shared)
+    })?
 }

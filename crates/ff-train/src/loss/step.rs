@@ -25,8 +25,18 @@ impl StepLosses {
     /// Adds a batch of `images` images.
     pub fn push(&mut self, loss: &MultiTaskLoss, images: usize) -> Result<()> {
         let all: Vec<Tensor> = std::iter::once(&loss.total).chain(&loss.tasks).map(Tensor::detach).collect();
-        self.parts.push((Tensor::stack(&all, 0)?, images));
+        self.push_values(Tensor::stack(&all, 0)?, images);
         Ok(())
+    }
+
+    /// Adds a batch of `images` images with these losses (1 + tasks,) f32: the total, then the tasks'.
+    pub fn push_values(&mut self, losses: Tensor, images: usize) {
+        self.parts.push((losses, images));
+    }
+
+    /// The batches' losses (1 + tasks,) with their numbers of images.
+    pub fn parts(&self) -> impl Iterator<Item = (&Tensor, usize)> {
+        self.parts.iter().map(|(losses, images)| (losses, *images))
     }
 
     /// Whether there are none.

@@ -141,6 +141,11 @@ impl RunDir {
         Ok(Self { path: path.to_owned() })
     }
 
+    /// The folder of a run that another process has made.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path

@@ -12,21 +12,21 @@ use ff_core::fault::{self, Point};
 use ff_eval::Evaluation;
 use ff_model::BackboneMode;
 
-use super::Trainer;
 use super::observer::Observer;
+use super::{Store, Trainer};
 use crate::config::{Config, OnNonFinite};
-use crate::infer::predict;
+use crate::infer::predict_on_ranks;
 use crate::learner::{FinishedStep, StepPosition};
 use crate::position::Position;
+use crate::ranks::{on_any, share_of_steps};
 use crate::records::{EpochRecord, Seconds, StepRecord};
-use crate::run::RunDir;
 use crate::run::journal::Journal;
 use crate::{Error, Result};
 
 /// With `on_non_finite = "skip"`, so many skipped steps in a row stop the run.
 const MOST_SKIPPED_IN_A_ROW: u64 = 10;
 
-impl Trainer {
+impl Trainer<'_> {
     /// The rest of the current epoch, as far as `max_steps` allows. Breaks when asked to stop.
     pub(super) fn train_epoch(
         &mut self,
@@ -43,17 +43,21 @@ impl Trainer {
         let frozen = model.freeze_backbone || epoch < model.freeze_epochs;
         let mode = if frozen { BackboneMode::Frozen } else { BackboneMode::Trainable };
         self.learner.model.set_backbone_mode(mode);
-        let Self { config, train, learner, store, journal, length, position, seconds, images, .. } = self;
-        let batches_before = epoch * train.loader().n_batches() as u64;
-        let mut batches = train.epoch(epoch, position.batch);
-        let mut recorder =
-            StepRecorder { config, run_dir: &store.run_dir, journal, position, images, observer };
+        let Self { ranks, config, train, learner, store, journal, length, position, seconds, images, .. } =
+            self;
+        let n_batches = train.loader().n_batches();
+        let batches_before = epoch * n_batches as u64;
+        let own = share_of_steps(*ranks, position.batch..n_batches, config.optimizer.accumulate);
+        let mut batches = train.batches(epoch, own);
+        let mut recorder = StepRecorder { config, store, journal, position, images, observer };
         let mut unsettled = UnsettledStep::default();
         let mut flow = ControlFlow::Continue(());
         let mut no_batch = None;
         while steps_left > 0 {
+            ranks.at_step(recorder.position.step + 1);
             fault::reach(Point::Step, recorder.position.step + 1)?;
-            if stop.load(Ordering::Relaxed) {
+            // Never by what this rank alone was told: the others would wait for it for ever.
+            if on_any(*ranks, stop.load(Ordering::Relaxed))? {
                 flow = ControlFlow::Break(());
                 break;
             }
@@ -63,10 +67,10 @@ impl Trainer {
                 scheduled: length.scheduled(recorder.position) + 1,
                 batches_before: batches_before + recorder.position.batch as u64,
             };
-            let begun = match learner.step(&mut batches, at, seconds) {
+            let begun = match learner.step(&mut batches, *ranks, at, seconds) {
                 Ok(Some(begun)) => begun,
                 Ok(None) => break,
-                Err(why @ Error::Data(_)) => {
+                Err(why @ (Error::Data(_) | Error::OnRank { .. })) => {
                     no_batch = Some(why);
                     break;
                 }
@@ -84,7 +88,7 @@ impl Trainer {
                 moved = recorder.enter(learner.resolve(step, seconds)?)?;
             }
             if due && moved {
-                store.save(learner, *recorder.position)?;
+                store.save(*ranks, learner, *recorder.position)?;
             }
         }
         if let Some(last) = unsettled.end() {
@@ -93,7 +97,7 @@ impl Trainer {
         match no_batch {
             None => Ok(flow),
             Some(why) => {
-                store.save_at_failure(learner, *position);
+                store.save_at_failure(*ranks, learner, *position);
                 Err(why)
             }
         }
@@ -125,9 +129,11 @@ impl Trainer {
         stop: &AtomicBool,
     ) -> Result<Option<Evaluation>> {
         let total = self.val.loader().dataset().len();
+        // The others' share goes on at about the same pace.
+        let n_ranks = self.ranks.size();
         let mut fault: io::Result<()> = fault::reach(Point::Evaluate, 0);
-        let predictions = predict(&mut self.learner.model, &mut self.val, |done| {
-            observer.evaluating(done, total);
+        let predictions = predict_on_ranks(self.ranks, &mut self.learner.model, &mut self.val, |done| {
+            observer.evaluating((done * n_ranks).min(total), total);
             fault = std::mem::replace(&mut fault, Ok(())).and_then(|()| fault::reach(Point::Evaluate, done));
             if fault.is_err() || stop.load(Ordering::Relaxed) {
                 return ControlFlow::Break(());
@@ -171,8 +177,10 @@ impl Trainer {
             position.epochs_since_best += 1;
         }
         self.close_epoch();
-        self.journal.epoch(&record)?;
-        self.store.save(&mut self.learner, self.position)?;
+        if self.store.writes() {
+            self.journal.epoch(&record)?;
+        }
+        self.store.save(self.ranks, &mut self.learner, self.position)?;
         Ok(record)
     }
 
@@ -184,6 +192,7 @@ impl Trainer {
         let step = self.position.step;
         match self.config.train.on_non_finite {
             OnNonFinite::Stop => return Err(self.store.diverged(step, why.to_string())),
+            OnNonFinite::Skip if !self.store.writes() => {}
             OnNonFinite::Skip => tracing::warn!("step {step}: {why}; no checkpoint is written"),
         }
         self.close_epoch();
@@ -204,7 +213,7 @@ impl Trainer {
 /// What is kept of steps that were taken, and who hears of them.
 struct StepRecorder<'a> {
     config: &'a Config,
-    run_dir: &'a RunDir,
+    store: &'a Store,
     journal: &'a mut Journal,
     position: &'a mut Position,
     images: &'a mut u64,
@@ -224,7 +233,7 @@ impl StepRecorder<'_> {
             let StepRecord { step, loss, grad_norm, .. } = record;
             let give_up = position.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW;
             if self.config.train.on_non_finite == OnNonFinite::Stop || give_up {
-                let last_good = self.run_dir.last_good();
+                let last_good = self.store.run_dir.last_good();
                 return Err(Error::NonFinite { step, loss, grad_norm, last_good, files });
             }
             self.observer.skipped(&record, &files);
@@ -234,7 +243,9 @@ impl StepRecorder<'_> {
         position.skipped_in_a_row = 0;
         position.images += record.images as u64;
         position.loss_sum += record.loss * record.images as f64;
-        self.journal.step(&record)?;
+        if self.store.writes() {
+            self.journal.step(&record)?;
+        }
         self.observer.step(&record);
         Ok(true)
     }

@@ -7,19 +7,20 @@
 pub mod batch_size;
 mod epoch;
 mod observer;
+mod prepared;
 mod resume;
 
 use std::cell::Cell;
 use std::sync::atomic::AtomicBool;
 
 use ff_core::Encoders;
-use ff_core::files::{link_dir, sha256};
-use ff_data::Splits;
+use ff_core::files::sha256;
+use ff_model::host::with_slice;
 
 use epoch::{mean_loss, rate};
 pub use observer::{Observer, RunStart};
+use prepared::{Folder, Prepared};
 pub use resume::Change;
-use resume::Resumed;
 pub(crate) use resume::{changes, with_absolute_paths};
 
 use crate::config::Config;
@@ -27,12 +28,12 @@ use crate::feed::Feeder;
 use crate::learner::{Learner, Length};
 use crate::machine::Machine;
 use crate::position::Position;
+use crate::ranks::{Alone, Ranks, check_alike};
 use crate::records::{EpochRecord, Seconds, TrainingResult};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::journal::Journal;
-use crate::run::{CheckpointName, DataRecord, InitRecord, Lock, RunDir};
-use crate::setup;
-use crate::weights::{self, Init};
+use crate::run::{Lock, RunDir};
+use crate::weights::Init;
 use crate::{Error, Result};
 
 /// Whether a run begins or goes on.
@@ -54,7 +55,27 @@ pub fn train(
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<TrainingResult> {
-    let trainer = Trainer::new(config, start)?;
+    train_on_ranks(&mut Alone, config, start, observer, stop)
+}
+
+/// As [`train`], shared by ranks, each of which calls this with the same settings. The first one alone writes, and is
+/// the one whose `observer` hears of the run. The result is the same everywhere, and the same as of one process where a
+/// rank's part of a step's batches is a power of two. Whichever is asked to stop, all do.
+///
+/// # Errors
+/// Also: ranks that do not divide `optimizer.accumulate`, or another device than the CPU, where there are several;
+/// [`Error::RanksDiffer`]; [`Error::OnRank`]; [`Error::RankLost`].
+pub fn train_on_ranks(
+    ranks: &mut dyn Ranks,
+    config: &Config,
+    start: Start,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<TrainingResult> {
+    let trainer = Trainer::new(ranks, config, start)?;
+    if trainer.ranks.rank() > 0 {
+        return trainer.run(&mut (), stop);
+    }
     observer.started(&trainer.found());
     trainer.run(observer, stop)
 }
@@ -62,7 +83,8 @@ pub fn train(
 /// Where checkpoints go, and what they hold beside the learner.
 struct Store {
     run_dir: RunDir,
-    _lock: Lock,
+    /// Who has it writes.
+    lock: Option<Lock>,
     encoders: Encoders,
     /// SHA-256 of the training split.
     train_split: String,
@@ -76,8 +98,19 @@ struct Store {
 }
 
 impl Store {
-    fn save(&self, learner: &mut Learner, position: Position) -> Result<()> {
+    fn writes(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    fn save(&self, ranks: &mut dyn Ranks, learner: &mut Learner, position: Position) -> Result<()> {
         if position == self.saved.get() {
+            return Ok(());
+        }
+        if ranks.size() > 1 {
+            check_alike(ranks, &[("its parameters".to_owned(), parameters_sha256(learner)?)])?;
+        }
+        if !self.writes() {
+            self.saved.set(position);
             return Ok(());
         }
         let path = self.run_dir.step_checkpoint(position.step);
@@ -94,8 +127,9 @@ impl Store {
     }
 
     /// Keeps what was trained before the run ends for a reason that is not the weights': an image that broke, say.
-    fn save_at_failure(&self, learner: &mut Learner, position: Position) {
-        match self.save(learner, position) {
+    fn save_at_failure(&self, ranks: &mut dyn Ranks, learner: &mut Learner, position: Position) {
+        match self.save(ranks, learner, position) {
+            Ok(()) if !self.writes() => {}
             Ok(()) => tracing::warn!("stopped at step {}; {}", position.step, self.run_dir.last_good()),
             Err(e) => tracing::warn!("no checkpoint of step {}: {e}", position.step),
         }
@@ -106,7 +140,17 @@ impl Store {
     }
 }
 
-struct Trainer {
+/// SHA-256 of parameters and statistics.
+fn parameters_sha256(learner: &Learner) -> Result<String> {
+    let parameters = learner.model.parameters();
+    let bytes =
+        |tensor| with_slice(tensor, |values| Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect()));
+    let all: [Vec<u8>; 2] = [bytes(parameters.values())?, bytes(parameters.statistics())?];
+    Ok(sha256(&all.concat()))
+}
+
+struct Trainer<'r> {
+    ranks: &'r mut dyn Ranks,
     config: Config,
     machine: Machine,
     train: Feeder,
@@ -122,61 +166,18 @@ struct Trainer {
     images: u64,
 }
 
-impl Trainer {
-    fn new(config: &Config, start: Start) -> Result<Self> {
+impl<'r> Trainer<'r> {
+    fn new(ranks: &'r mut dyn Ranks, config: &Config, start: Start) -> Result<Self> {
         let config = &with_absolute_paths(config)?;
-        // What can be refused at once is, before anything is read or made.
-        let resumed = match &start {
-            Start::Fresh => {
-                config.run.dir.as_deref().map_or(Ok(()), RunDir::check_free)?;
-                None
-            }
-            Start::Resume(checkpoint) => Some(Resumed::open(config, checkpoint)?),
-        };
-        let mut position = resumed.as_ref().map_or(Position::default(), |resumed| resumed.state.position);
-        let splits = config.read_splits()?;
-        splits.check_labels()?;
-        let data = DataRecord::of(&splits);
-        let Splits { train, val, encoders, .. } = splits;
-        let train_split = sha256(&train.to_csv());
-        let model = setup::build_model(config, &encoders)?;
-        let train = setup::train_feeder(config, train, &encoders, &model)?;
-        let val = setup::eval_feeder(config, val, &config.data.images, &encoders, &model)?;
-        setup::check_files(config, &[&train, &val].map(|feeder| &**feeder.loader().dataset()))?;
-        let length = Length::of(config, train.loader().n_batches());
-        let mut learner = Learner::for_split(config, model, &encoders, train.loader(), &position)?;
-        let machine = Machine::look().with_gpu(config.train.device)?;
-        let resumed_at = resumed.is_some().then_some(position.step);
-        let (init, changes, run_dir, lock) = match resumed {
-            None => {
-                let init = weights::initialise(&mut learner.model, &config.model.init)?;
-                let init_record = InitRecord::of(&init, learner.model.parameters())?;
-                learner.begin_average()?;
-                let run_dir = RunDir::create(config.run.dir.as_deref(), "train")?;
-                let lock = run_dir.lock()?;
-                RunDir::check_free(run_dir.path())?; // somebody else may have been faster
-                let first = run_dir.step_checkpoint(0);
-                Checkpoint::write(&first, &mut learner, position, &encoders, &train_split)?;
-                link_dir(&first, &run_dir.checkpoint(CheckpointName::Last))?;
-                let named = init.to_string();
-                run_dir.describe(config, &named, init_record.as_ref(), &machine, &encoders, &data)?;
-                (Some(init), Vec::new(), run_dir, lock)
-            }
-            Some(resumed) => {
-                resumed.check_data(config, &train_split, &encoders, &length)?;
-                let Resumed { run_dir, lock, checkpoint, changes, .. } = resumed;
-                checkpoint.restore(&mut learner)?;
-                run_dir.go_on_from(&checkpoint, &mut position)?;
-                run_dir.write_config(config)?;
-                let changed: Vec<String> = changes.iter().map(ToString::to_string).collect();
-                run_dir.describe_resumption(position.step, &changed, &machine, &data)?;
-                (None, changes, run_dir, lock)
-            }
-        };
-        let journal = Journal::after(position, &run_dir);
-        let (resumed_at, saved) = (Cell::new(resumed_at), Cell::new(position));
-        let keep = config.run.keep;
+        let prepared = Prepared::new(ranks, config, &start)?;
+        let Prepared { train, val, learner, folder, encoders, train_split, length, machine, position } =
+            prepared;
+        let Folder { run_dir, lock, init, changes } = folder;
+        let resumed_at = Cell::new(matches!(start, Start::Resume(_)).then_some(position.step));
+        let (journal, saved, keep) =
+            (Journal::after(position, &run_dir), Cell::new(position), config.run.keep);
         Ok(Self {
+            ranks,
             config: config.clone(),
             machine,
             train,
@@ -184,7 +185,7 @@ impl Trainer {
             learner,
             init,
             changes,
-            store: Store { run_dir, _lock: lock, encoders, train_split, keep, resumed_at, saved },
+            store: Store { run_dir, lock, encoders, train_split, keep, resumed_at, saved },
             journal,
             length,
             position,
@@ -211,7 +212,7 @@ impl Trainer {
     }
 
     fn say_if_nothing_is_left(&self) {
-        if !self.length.is_over(&self.position) {
+        if !self.length.is_over(&self.position) || !self.store.writes() {
             return;
         }
         let why = match self.length.reached(&self.position) {
@@ -236,13 +237,13 @@ impl Trainer {
                     continue;
                 }
                 Err(why) => {
-                    self.store.save_at_failure(&mut self.learner, self.position);
+                    self.store.save_at_failure(self.ranks, &mut self.learner, self.position);
                     return Err(why);
                 }
             };
             let Some(evaluated) = evaluated else {
                 interrupted = true;
-                self.store.save(&mut self.learner, self.position)?;
+                self.store.save(self.ranks, &mut self.learner, self.position)?;
                 break;
             };
             let record = self.finish_epoch(evaluated, before)?;

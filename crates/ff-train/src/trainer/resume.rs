@@ -116,14 +116,7 @@ const BETWEEN_EPOCHS: [&str; 4] =
 
 /// Every setting that differs.
 pub fn changes(before: &Config, after: &Config) -> Vec<Change> {
-    let flat = |config: &Config| {
-        let mut settings = Vec::new();
-        flatten("", Table::try_from(config).expect("a configuration is valid TOML"), &mut settings);
-        // Where the run lies is no setting of it.
-        settings.retain(|(key, _)| key != "run.dir");
-        settings
-    };
-    let (before, after) = (flat(before), flat(after));
+    let (before, after) = (settings(before), settings(after));
     let get = |settings: &[(String, String)], key: &str| {
         let found = settings.iter().find(|(k, _)| k == key);
         found.map_or_else(|| "none".to_owned(), |(_, value)| value.clone())
@@ -137,6 +130,14 @@ pub fn changes(before: &Config, after: &Config) -> Vec<Change> {
         after: get(&after, key),
     });
     differing.filter(|change| change.before != change.after).collect()
+}
+
+/// Every setting with its value, but for where the run lies, which is no setting of it.
+pub fn settings(config: &Config) -> Vec<(String, String)> {
+    let mut settings = Vec::new();
+    flatten("", Table::try_from(config).expect("a configuration is valid TOML"), &mut settings);
+    settings.retain(|(key, _)| key != "run.dir");
+    settings
 }
 
 /// Refuses what would be unsound for a run that stands at `position`.

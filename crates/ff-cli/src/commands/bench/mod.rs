@@ -2,6 +2,7 @@
 
 mod loader;
 mod network;
+mod ranks;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -22,7 +23,8 @@ use crate::{Context, Ending, output};
 /// The network is fed synthetic images, and figures are medians over --steps batches after one to warm up; on CUDA over
 /// --steps blocks of 20 batches after 20, the GPU waited for between blocks. The loader reads the sample, and its
 /// figures are medians over --steps epochs, each beside the decoder alone. GFLOP/s are direct-convolution equivalents,
-/// three forward passes a training step; a GPU's peak is its data sheet's for dense products in that precision.
+/// three forward passes a training step; a GPU's peak is its data sheet's for dense products in that precision. The ranks'
+/// stage is started as training is, by mpirun, and alone for what one rank does.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Which stage.
@@ -52,6 +54,8 @@ enum Stage {
     Train,
     /// Forward in evaluation mode; batches of 16.
     Infer,
+    /// A training step that ranks share, started by mpirun or alone, with a projection for slower networks; batches of 32.
+    Ranks,
 }
 
 #[derive(Debug, Serialize)]
@@ -96,7 +100,7 @@ impl Stage {
     const fn batch_size(self) -> BatchSize {
         match self {
             Self::Loader => BatchSize::Images(256),
-            Self::Train => BatchSize::Images(32),
+            Self::Train | Self::Ranks => BatchSize::Images(32),
             Self::Infer => BatchSize::Images(16),
         }
     }
@@ -105,7 +109,7 @@ impl Stage {
     const fn forward_passes(self) -> Option<f64> {
         match self {
             Self::Loader => None,
-            Self::Train => Some(3.0),
+            Self::Train | Self::Ranks => Some(3.0),
             Self::Infer => Some(1.0),
         }
     }
@@ -140,6 +144,15 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
             Timing { ms: all.iter().map(Parts::sum).collect(), gpu: None }
         }
         Stage::Infer => network::infer(&config, &splits.encoders, steps)?,
+        Stage::Ranks => {
+            let figures = ranks::run(&config, &splits.encoders, steps)?;
+            if json {
+                output::print_json(&figures)?;
+            } else {
+                ranks::print(&figures);
+            }
+            return Ok(Ending::Success);
+        }
     };
     let ms_per_batch = median(ms);
     let size = config.data.image_size;

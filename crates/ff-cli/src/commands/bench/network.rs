@@ -14,6 +14,7 @@ use ff_train::loss::{StepLosses, multi_task};
 use ff_train::machine::{self, Gpu};
 use ff_train::optim::{Measured, Optimizer, Step, optimizer_step};
 use ff_train::position::Position;
+use ff_train::ranks::Alone;
 use ff_train::records::Seconds;
 use ff_train::setup::{build_model, train_feeder};
 use serde::Serialize;
@@ -126,7 +127,9 @@ pub fn train_with_loader(config: &Config, splits: Splits, steps: usize) -> Resul
     let (mut step, mut seconds, mut open) = (0, Seconds::default(), None);
     blocks(config, &device, steps, || {
         let at = StepPosition { epoch: 1, step: step + 1, scheduled: step + 1, batches_before: step };
-        let begun = learner.step(&mut batches, at, &mut seconds)?.context("the epoch is over too early")?;
+        let begun = learner
+            .step(&mut batches, &mut Alone, at, &mut seconds)?
+            .context("the epoch is over too early")?;
         step += 1;
         if let Some(before) = open.replace(begun) {
             learner.resolve(before, &mut seconds)?;
@@ -186,7 +189,7 @@ fn blocks(
 }
 
 /// Images (B,3,H,W) with the spread of normalised ones; the speed does not depend on what they show.
-fn synthetic(config: &Config, model: &FaceModel) -> Result<Tensor> {
+pub fn synthetic(config: &Config, model: &FaceModel) -> Result<Tensor> {
     let size = config.data.image_size;
     let n = config.data.batch_size * 3 * size * size;
     let values: Vec<f32> = (0..n).map(|i| (i % 251) as f32 / 62.5 - 2.0).collect();
@@ -194,7 +197,7 @@ fn synthetic(config: &Config, model: &FaceModel) -> Result<Tensor> {
 }
 
 /// Class ids (B,) a task.
-fn synthetic_targets(config: &Config, encoders: &Encoders, model: &FaceModel) -> Result<Vec<Tensor>> {
+pub fn synthetic_targets(config: &Config, encoders: &Encoders, model: &FaceModel) -> Result<Vec<Tensor>> {
     let (n, classes) = (config.data.batch_size, encoders.n_classes());
     let ids = |&c: &usize| Tensor::new((0..n).map(|i| (i % c) as u32).collect::<Vec<_>>(), model.device());
     Ok(classes.values().map(ids).collect::<Result<_, _>>()?)

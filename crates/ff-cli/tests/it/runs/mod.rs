@@ -3,7 +3,10 @@
 mod faults;
 mod folder;
 mod kills;
+mod launchers;
 mod learning;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod positions;
 mod seeds;
 mod version;

@@ -98,7 +98,10 @@ impl<E: Element> Plan<E> {
             block.set_batch(batch);
         }
         let buffers = match mode {
-            Mode::Train => Buffers::Train(Box::new(TrainBuffers::new(&stem, &max_pool, &blocks))),
+            Mode::Train => {
+                let statistics_len = layout.statistics_len();
+                Buffers::Train(Box::new(TrainBuffers::new(&stem, &max_pool, &blocks, statistics_len)))
+            }
             Mode::Infer => Buffers::Infer(Box::new(InferBuffers::new(&stem, &max_pool, &blocks))),
         };
         Self {

@@ -21,6 +21,8 @@ pub(super) struct TrainBuffers<E: Element> {
     pub(super) blocks: Vec<TrainBlock<E>>,
     /// Gradients: of a block's output, of its first BatchNorm's output, of its input.
     pub(super) grads: [Buffer<E>; 3],
+    /// Of the last batch, mean and unbiased variance, in the layout of the running statistics.
+    pub(super) statistics: Vec<f64>,
     /// Whether a forward pass has been made since the last backward pass.
     pub(super) ready: bool,
 }
@@ -64,7 +66,7 @@ pub(super) struct Folded<E: Element> {
 }
 
 impl<E: Element> TrainBuffers<E> {
-    pub(super) fn new(stem: &Stem, max_pool: &MaxPool, blocks: &[Block<E>]) -> Self {
+    pub(super) fn new(stem: &Stem, max_pool: &MaxPool, blocks: &[Block<E>], statistics_len: usize) -> Self {
         let buffer = |shape: MapShape| Buffer::zeroed(shape.len());
         let largest = blocks.iter().map(|b| b.output.len()).fold(max_pool.output().len(), usize::max);
         Self {
@@ -82,6 +84,7 @@ impl<E: Element> TrainBuffers<E> {
                 })
                 .collect(),
             grads: std::array::from_fn(|_| Buffer::zeroed(largest)),
+            statistics: vec![0.0; statistics_len],
             ready: false,
         }
     }

@@ -7,10 +7,10 @@ use crate::cpu::conv::winograd::Filters;
 use crate::cpu::fuse::load::FusedLoad;
 use crate::cpu::fuse::store::Epilogue;
 use crate::cpu::fuse::sums::ChannelSums;
-use crate::cpu::norm::{Norm, Residual, Running, add_relu};
+use crate::cpu::norm::{BatchStatistics, Norm, Residual, add_relu, move_running};
 use crate::cpu::pool::global_average;
 use crate::cpu::simd::Element;
-use crate::network::{ConvNorm, ConvSlot, EPS, MOMENTUM, NormSlot};
+use crate::network::{ConvNorm, ConvSlot, EPS, NormSlot};
 
 impl<E: Element> Plan<E> {
     /// `images (B,3,H,W) -> embedding (B,E)` with BatchNorm on batch statistics, which also move `running`.
@@ -24,11 +24,23 @@ impl<E: Element> Plan<E> {
         images: &[f32],
         embedding: &mut [f32],
     ) {
+        check_len("running statistics", running, self.layout.statistics_len());
+        move_running(running, self.forward_train_collecting(params, images, embedding));
+    }
+
+    /// As [`Plan::forward_train`], with no running statistics but the batch's own, mean and unbiased variance in their
+    /// places: for whoever has them move later ([`move_running`]).
+    pub fn forward_train_collecting(
+        &mut self,
+        params: &[f32],
+        images: &[f32],
+        embedding: &mut [f32],
+    ) -> &[f64] {
         self.accept(images);
         check_len("parameters", params, self.layout.parameters_len());
-        check_len("running statistics", running, self.layout.statistics_len());
         let Self { pool, layout, stem, max_pool, blocks, sums, workspace, buffers, .. } = self;
         let Buffers::Train(train) = buffers else { panic!("this plan was made for inference") };
+        let statistics = &mut train.statistics;
         let pool = &**pool;
 
         let packed = &mut train.packed_images[..stem.packed_len()];
@@ -38,7 +50,7 @@ impl<E: Element> Plan<E> {
         sums.reset(stem.output().channels);
         let epilogue = Epilogue::Statistics(sums);
         stem.forward(pool, packed, &params[conv.range()], None, raw, epilogue, workspace);
-        normalise(&mut train.stem.norm, sums, stem.output(), bn, params, running);
+        normalise(&mut train.stem.norm, sums, stem.output(), bn, params, statistics);
         let pooled = &mut train.pooled[..max_pool.output().len()];
         let argmax = &mut train.argmax[..pooled.len()];
         max_pool.forward(pool, bn_relu(raw, &train.stem.norm), pooled, argmax);
@@ -55,13 +67,13 @@ impl<E: Element> Plan<E> {
             sums.reset(block.output.channels);
             let filters = weights(params, &block.layout.first.conv);
             block.first.forward(pool, x, filters, raw1, Epilogue::Statistics(sums), workspace);
-            normalise(norm1, sums, block.output, &block.layout.first.norm, params, running);
+            normalise(norm1, sums, block.output, &block.layout.first.norm, params, statistics);
 
             sums.reset(block.output.channels);
             let filters = weights(params, &block.layout.second.conv);
             let epilogue = Epilogue::Statistics(sums);
             block.second.winograd().forward(pool, bn_relu(raw1, norm1), filters, raw2, epilogue, workspace);
-            normalise(norm2, sums, block.output, &block.layout.second.norm, params, running);
+            normalise(norm2, sums, block.output, &block.layout.second.norm, params, statistics);
 
             let residual = match (branch, &block.branch, &block.layout.downsample) {
                 (Some(Normed { raw, norm }), Some(conv), Some(layer)) => {
@@ -75,7 +87,7 @@ impl<E: Element> Plan<E> {
                         Epilogue::Statistics(sums),
                         workspace,
                     );
-                    normalise(norm, sums, block.output, &layer.norm, params, running);
+                    normalise(norm, sums, block.output, &layer.norm, params, statistics);
                     Residual::Bn { raw, norm }
                 }
                 _ => Residual::Plain(x),
@@ -88,6 +100,7 @@ impl<E: Element> Plan<E> {
         };
         global_average(pool, shape, &last[..shape.len()], embedding);
         train.ready = true;
+        &train.statistics
     }
 }
 
@@ -106,10 +119,9 @@ fn normalise(
     shape: MapShape,
     slot: &NormSlot,
     params: &[f32],
-    running: &mut [f32],
+    statistics: &mut [f64],
 ) {
     let (gamma, beta) = slot.parameters(params);
-    let (mean, var) = slot.running_mut(running);
-    let running = Running { mean, var, momentum: MOMENTUM as f32 };
-    norm.from_sums(sums, shape.pixels(), gamma, beta, running, EPS as f32);
+    let (mean, var) = slot.running_mut(statistics);
+    norm.from_sums(sums, shape.pixels(), gamma, beta, BatchStatistics { mean, var }, EPS as f32);
 }

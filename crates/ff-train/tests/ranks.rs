@@ -1,0 +1,224 @@
+//! Training shared by ranks, here a thread each: the same bytes for any number of them, and one end for all.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ff_data::Split;
+use ff_train::ranks::threads;
+use ff_train::records::StepRecord;
+use ff_train::{
+    Config, ConfigBuilder, Error, Observer, Preset, Result, Start, TrainingResult, train_on_ranks,
+};
+use fs_err as fs;
+
+/// Everything that a step can depend on: a frozen epoch and one that is not.
+const RECIPE: &str = r#"
+[data]
+mixup = 0.4
+[model]
+freeze_epochs = 1
+[optimizer]
+accumulate = 4
+clip_norm = 1.0
+ema_decay = 0.9
+[loss]
+task_weights = "uncertainty"
+"#;
+
+/// 14 batches of two: three whole steps and a half one, of which the last ranks have nothing.
+const TRAINING_ROWS: usize = 28;
+/// Of two epochs.
+const STEPS: usize = 8;
+/// Three batches, the last of one image.
+const VALIDATION_ROWS: usize = 5;
+
+const FILES: [&str; 4] = ["model.safetensors", "model_ema.safetensors", "state.safetensors", "state.json"];
+
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (splits, images) = (dir.path().join("splits"), dir.path().join("images"));
+        fs::create_dir(&splits).unwrap();
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/sample");
+        for split in Split::ALL {
+            let text = fs::read_to_string(split.path(sample.join("splits"))).unwrap();
+            let n = if split == Split::Train { TRAINING_ROWS } else { VALIDATION_ROWS };
+            let mut rows = "file,age,gender,race\n".to_owned();
+            for (i, row) in text.lines().skip(1).take(n).enumerate() {
+                let file = row.split(',').next().unwrap();
+                fs::create_dir_all(images.join(file).parent().unwrap()).unwrap();
+                fs::copy(sample.join("images").join(file), images.join(file)).unwrap();
+                let (age, gender) = (["20-29", "3-9", "10-19"][i % 3], ["Female", "Male"][i % 2]);
+                rows += &format!("{file},{age},{gender},{}\n", ["Black", "White"][i / 2 % 2]);
+            }
+            fs::write(split.path(&splits), rows).unwrap();
+        }
+        fs::write(dir.path().join("recipe.toml"), RECIPE).unwrap();
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn config(&self, run: &str) -> Config {
+        self.builder(run).resolve().unwrap()
+    }
+
+    fn builder(&self, run: &str) -> ConfigBuilder {
+        ConfigBuilder::new(Preset::Sample, Path::new(""))
+            .file(&self.path("recipe.toml"))
+            .unwrap()
+            .set("data.splits", Some(self.path("splits")))
+            .set("data.images", Some(self.path("images")))
+            .set("data.image_size", Some(64))
+            .set("data.batch_size", Some(2))
+            .set("data.workers", Some(1))
+            .set("train.epochs", Some(2))
+            .set("train.threads", Some(1))
+            .set("model.backbone", Some("resnet18"))
+            .set("model.init", Some("random"))
+            .set("run.dir", Some(self.path(run)))
+    }
+
+    /// The files of a checkpoint.
+    fn bytes(&self, run: &str) -> [Vec<u8>; 4] {
+        FILES.map(|name| fs::read(self.path(run).join("checkpoints/last").join(name)).unwrap())
+    }
+
+    /// The lines of the steps, without the time that they took.
+    fn steps(&self, run: &str) -> Vec<StepRecord> {
+        let text = fs::read_to_string(self.path(run).join("metrics.jsonl")).unwrap();
+        let records = text.lines().filter_map(|line| serde_json::from_str::<StepRecord>(line).ok());
+        records.map(|record| StepRecord { seconds: 0.0, ..record }).collect()
+    }
+
+    /// Holds a run against what one process comes to.
+    #[track_caller]
+    fn assert_same_as_alone(&self, run: &str) {
+        let (alone, _) = alone();
+        for ((name, found), expected) in FILES.iter().zip(self.bytes(run)).zip(alone.bytes("alone")) {
+            assert!(found == expected, "{name} of {run} differs from what one process comes to");
+        }
+        let (found, expected) = (self.steps(run), alone.steps("alone"));
+        assert_eq!((expected.len(), found), (STEPS, expected));
+    }
+}
+
+/// A run of one process that nothing happened to, which is made once.
+fn alone() -> &'static (Place, TrainingResult) {
+    static ALONE: OnceLock<(Place, TrainingResult)> = OnceLock::new();
+    ALONE.get_or_init(|| {
+        let place = Place::new();
+        let result = train_whole(1, &place.config("alone")).remove(0);
+        (place, result)
+    })
+}
+
+/// Sets somebody's flag after a step.
+struct StopAfter<'a>(u64, &'a AtomicBool);
+
+impl Observer for StopAfter<'_> {
+    fn step(&mut self, step: &StepRecord) {
+        self.1.store(step.step >= self.0, Ordering::Relaxed);
+    }
+}
+
+/// Trains on so many ranks. The last one alone is asked to stop, after `stop_after` steps.
+fn train(size: usize, config: &Config, start: &Start, stop_after: u64) -> Vec<Result<TrainingResult>> {
+    let stop: Vec<AtomicBool> = (0..size).map(|_| AtomicBool::new(false)).collect();
+    threads::run(size, |ranks| {
+        let own = &stop[ranks.rank()];
+        train_on_ranks(ranks, config, start.clone(), &mut StopAfter(stop_after, &stop[size - 1]), own)
+    })
+}
+
+fn train_whole(size: usize, config: &Config) -> Vec<TrainingResult> {
+    train(size, config, &Start::Fresh, u64::MAX).into_iter().map(Result::unwrap).collect()
+}
+
+fn messages(results: Vec<Result<TrainingResult>>) -> Vec<String> {
+    results.into_iter().map(|result| result.unwrap_err().to_string()).collect()
+}
+
+#[test]
+fn any_number_of_ranks_comes_to_the_same_bytes_and_figures() {
+    let (place, (_, alone)) = (Place::new(), alone());
+    assert!(alone.val.is_some() && alone.ema.is_some());
+    for size in [2, 4] {
+        let run = size.to_string();
+        for result in train_whole(size, &place.config(&run)) {
+            assert_eq!((&result.val, &result.ema), (&alone.val, &alone.ema), "{size} ranks");
+            assert_eq!(result.steps, STEPS as u64);
+        }
+        place.assert_same_as_alone(&run);
+    }
+}
+
+#[test]
+fn a_run_goes_on_inside_an_epoch_with_other_numbers_of_ranks() {
+    let place = Place::new();
+    let resume = Start::Resume("last".to_owned());
+    for (size, start, steps) in [(2, &Start::Fresh, 1), (1, &resume, 3), (4, &resume, 6)] {
+        for result in train(size, &place.config("run"), start, steps) {
+            let result = result.unwrap();
+            assert_eq!((result.steps, result.interrupted), (steps, true), "{size} ranks");
+        }
+    }
+    train(2, &place.config("run"), &resume, u64::MAX).into_iter().for_each(|result| assert!(result.is_ok()));
+    place.assert_same_as_alone("run");
+}
+
+/// Of a rank that does not write.
+#[test]
+fn an_image_that_breaks_on_one_rank_ends_all_and_costs_nothing() {
+    let place = Place::new();
+    let rows = fs::read_to_string(Split::Train.path(place.path("splits"))).unwrap();
+    let file = place.path("images").join(rows.lines().nth(20).unwrap().split(',').next().unwrap());
+    let sound = fs::read(&file).unwrap();
+    // What looks at the files before a run sees nothing wrong with it.
+    fs::write(&file, &sound[..sound.len() * 2 / 3]).unwrap();
+    let alone = messages(train(1, &place.config("broken"), &Start::Fresh, u64::MAX));
+    let ended = messages(train(4, &place.config("run"), &Start::Fresh, u64::MAX));
+    assert!(ended.iter().all(|message| *message == ended[0]), "{ended:?}");
+    assert!(ended[0].ends_with(&alone[0]), "{} has {}", ended[0], alone[0]);
+    fs::write(&file, &sound).unwrap();
+    train(2, &place.config("run"), &Start::Resume("last".to_owned()), u64::MAX)
+        .into_iter()
+        .for_each(|result| assert!(result.is_ok()));
+    place.assert_same_as_alone("run");
+}
+
+#[test]
+fn a_loss_that_is_no_number_is_one_everywhere() {
+    let place = Place::new();
+    let config = |run: &str| place.builder(run).set("optimizer.lr", Some(1e30)).resolve().unwrap();
+    let alone = messages(train(1, &config("run"), &Start::Fresh, u64::MAX));
+    fs::remove_dir_all(place.path("run")).unwrap();
+    assert_eq!(messages(train(2, &config("run"), &Start::Fresh, u64::MAX)), [&*alone[0]; 2]);
+}
+
+#[test]
+fn ranks_that_cannot_share_a_step_or_were_started_differently_are_refused() {
+    let place = Place::new();
+    let refused = messages(train(3, &place.config("run"), &Start::Fresh, u64::MAX));
+    let expected = "optimizer.accumulate: expected a multiple of the 3 ranks that share a step, found 4";
+    assert_eq!(refused, [expected; 3]);
+    let found = threads::run(2, |ranks| {
+        let seed = 42 + ranks.rank();
+        let config = place.builder("run").set("train.seed", Some(seed)).resolve().unwrap();
+        train_on_ranks(ranks, &config, Start::Fresh, &mut (), &AtomicBool::new(false)).unwrap_err()
+    });
+    for error in found {
+        assert!(matches!(error, Error::RanksDiffer { .. }));
+        assert_eq!(error.to_string(), "rank 1 differs from rank 0 in train.seed: expected 42, found 43");
+    }
+    assert!(!place.path("run").join("config.toml").exists());
+}
