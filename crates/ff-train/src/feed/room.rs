@@ -43,9 +43,9 @@ impl BatchPlan {
     const fn bytes_an_image(&self) -> u64 {
         let at_224 = match (self.pass, self.backbone, self.precision) {
             (Pass::Training, Architecture::Resnet34, Precision::F32 { .. }) => 26_000_000,
-            (Pass::Training, Architecture::Resnet34, Precision::Bf16) => 13_300_000,
+            (Pass::Training, Architecture::Resnet34, Precision::Bf16) => 12_600_000,
             (Pass::Training, Architecture::Resnet18, Precision::F32 { .. }) => 18_000_000,
-            (Pass::Training, Architecture::Resnet18, Precision::Bf16) => 9_400_000,
+            (Pass::Training, Architecture::Resnet18, Precision::Bf16) => 8_900_000,
             (Pass::Evaluation, _, Precision::F32 { .. }) => 3_100_000,
             (Pass::Evaluation, _, Precision::Bf16) => 1_550_000,
         };

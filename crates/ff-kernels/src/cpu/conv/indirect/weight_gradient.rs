@@ -23,7 +23,7 @@ const fn pixels<E>() -> usize {
 impl<E: Element> IndirectConv<E> {
     /// Floats of workspace that [`Self::weight_gradient`] needs.
     pub fn gradient_workspace_len(&self) -> usize {
-        workspace::<E>(self.input, self.output, self.taps(), self.threads)
+        workspace(self.input, self.output, self.taps(), self.threads)
     }
 
     /// `grad_weights (K,C,R,R) = d loss / d weights`, overwritten.
@@ -69,7 +69,7 @@ fn packed_len(input: MapShape, output: MapShape) -> usize {
     pixels::<f32>() * (input.channels + output.channels)
 }
 
-fn workspace<E>(input: MapShape, output: MapShape, taps: usize, threads: usize) -> usize {
+fn workspace(input: MapShape, output: MapShape, taps: usize, threads: usize) -> usize {
     let (_, by_pixels) = grid(output.channels, threads);
     by_pixels * products_len(input, output, taps) + threads * packed_len(input, output)
 }
@@ -84,7 +84,7 @@ fn run<E: Element>(
 ) {
     let Shape { input, output, kernel, .. } = shape;
     let threads = pool.threads();
-    let needed = workspace::<E>(input, output, kernel * kernel, threads);
+    let needed = workspace(input, output, kernel * kernel, threads);
     assert!(space.len() >= needed, "workspace: expected {needed} floats, found {}", space.len());
     assert!(grad.len() == products_len(input, output, kernel * kernel), "checked by the caller");
     assert!(x.len() == input.len(), "checked by the caller");

@@ -229,6 +229,8 @@ impl<E: Element> WeightGradient<E> {
         let (x_stride, dy_stride) =
             (self.blocking.stride::<E>(self.inner), self.blocking.stride::<E>(self.outer));
         let block_len = self.blocking.tiles.next_multiple_of(E::STEP) * 16;
+        // Two panels of f32 and the rows beside them are more than the first cache holds: 4.7 ms in place of 3.7.
+        let at_once = if E::BF16 { 2 } else { 1 };
         for xi in 0..XI {
             for (row, block) in blocks.clone().enumerate() {
                 let mut panel = panels.start;
@@ -238,12 +240,12 @@ impl<E: Element> WeightGradient<E> {
                         let left = self.tile_space.add(xi * x_stride + block * block_len);
                         let right = self.tile_space.add(XI * x_stride + xi * dy_stride + panel * block_len);
                         let right =
-                            Right { data: right, stride: block_len, panels: 2.min(panels.end - panel) };
+                            Right { data: right, stride: block_len, panels: at_once.min(panels.end - panel) };
                         let column = (panel - panels.start) * 16;
                         let out = to.data.add(xi * to.stride + row * 16 * to.columns + column);
                         multiply_outer::<S, E>(left, right, count.div_ceil(E::STEP), out, to.columns, add);
                     }
-                    panel += 2;
+                    panel += at_once;
                 }
             }
         }
