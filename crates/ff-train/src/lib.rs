@@ -9,8 +9,8 @@
 //!
 //! [`config::Config`] says what to do, [`trainer::train`] does it and writes a run folder, [`sanity`] proves that the
 //! pieces work. Nothing here prints or draws: an [`Observer`] may. Modules stand in the order in which they know each
-//! other: [`records`], [`position`], [`ranks`], [`mixing`], [`loss`], [`optim`], [`config`], [`weights`], [`feed`], [`learner`],
-//! [`run`], [`setup`], [`infer`], [`trainer`], [`seeds`], [`sanity`].
+//! other: [`records`], [`position`], [`ranks`], [`mixing`], [`loss`], [`optim`], [`config`], [`weights`], [`feed`],
+//! [`learner`], [`run`], [`setup`], [`infer`], [`trainer`], [`seeds`], [`sanity`].
 
 pub mod config;
 mod error;
