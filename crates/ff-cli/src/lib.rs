@@ -1,8 +1,8 @@
 //! The command line: one file a command; flags become configuration, results become text or one JSON object.
 //!
 //! Human words go to stderr, results to stdout. Exit codes: 0 success, 1 failure, 2 a flag or configuration that cannot
-//! be used, 3 a requirement that is not met, 75 a rank that did not answer in time, 101 a bug, 130 after Ctrl-C with the
-//! checkpoint written. Nothing here is logic that a library user would miss.
+//! be used, 3 a requirement that is not met, 75 a rank that did not answer in time, 101 a bug, 130 after Ctrl-C with
+//! the checkpoint written. Nothing here is logic that a library user would miss.
 
 mod annotate;
 mod commands;

@@ -17,7 +17,11 @@ pub trait Backbone: Send {
 
     /// The embedding with BatchNorm on batch statistics. Moves the running statistics, and remembers what one
     /// [`Backbone::backward`] needs.
-    fn forward_train(&mut self, images: Images<'_>, parameters: &mut Parameters) -> Result<Tensor>;
+    fn forward_train(&mut self, images: Images<'_>, parameters: &mut Parameters) -> Result<Tensor> {
+        let (embedding, statistics) = self.forward_train_collecting(images, parameters)?;
+        parameters.move_statistics(&statistics)?;
+        Ok(embedding)
+    }
 
     /// As [`Backbone::forward_train`], but leaves the running statistics alone and gives those of the batch, which
     /// [`Parameters::move_statistics`] takes later.

@@ -63,12 +63,6 @@ impl<E: Element> Backbone for Fast<E> {
         Ok(Tensor::from_vec(embedding, embedding_shape, &Device::Cpu)?)
     }
 
-    fn forward_train(&mut self, images: Images<'_>, parameters: &mut Parameters) -> Result<Tensor> {
-        let (embedding, statistics) = self.forward_train_collecting(images, parameters)?;
-        parameters.move_statistics(&statistics)?;
-        Ok(embedding)
-    }
-
     fn forward_train_collecting(
         &mut self,
         images: Images<'_>,

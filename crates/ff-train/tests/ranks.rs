@@ -167,10 +167,13 @@ fn a_run_goes_on_inside_an_epoch_with_other_numbers_of_ranks() {
     let place = Place::new();
     let resume = Start::Resume("last".to_owned());
     for (size, start, steps) in [(2, &Start::Fresh, 1), (1, &resume, 3), (4, &resume, 6)] {
-        for result in train(size, &place.config("run"), start, steps) {
-            let result = result.unwrap();
-            assert_eq!((result.steps, result.interrupted), (steps, true), "{size} ranks");
-        }
+        let ended: Vec<_> = train(size, &place.config("run"), start, steps)
+            .into_iter()
+            .map(|result| result.map(|result| (result.steps, result.interrupted)).unwrap())
+            .collect();
+        // Who is asked may have said what it knew for the next step already.
+        assert!(ended[0] == (steps, true) || (size > 1 && ended[0] == (steps + 1, true)), "{ended:?}");
+        assert_eq!(ended, vec![ended[0]; size]);
     }
     train(2, &place.config("run"), &resume, u64::MAX).into_iter().for_each(|result| assert!(result.is_ok()));
     place.assert_same_as_alone("run");

@@ -27,12 +27,6 @@ impl Backbone for Reference {
             .forward(images.planes()?, &mut Norm::Eval)
     }
 
-    fn forward_train(&mut self, images: Images<'_>, parameters: &mut Parameters) -> Result<Tensor> {
-        let (embedding, statistics) = self.forward_train_collecting(images, parameters)?;
-        parameters.move_statistics(&statistics)?;
-        Ok(embedding)
-    }
-
     fn forward_train_collecting(
         &mut self,
         images: Images<'_>,

@@ -20,7 +20,7 @@ use candle_core::Tensor;
 use ff_core::{Encoders, UNKNOWN};
 use ff_data::Loader;
 use ff_model::host::with_slice_mut;
-use ff_model::{Dropout, FaceModel};
+use ff_model::{Dropout, FaceModel, Parameters};
 
 use crate::Result;
 use crate::config::{Config, OnNonFinite};
@@ -145,15 +145,15 @@ impl Learner {
         let first = Some((self.optimizer.steps(), self.objective.learnt()));
         let (steps, learnt) = from_first(ranks, first)?;
         self.objective.restore(learnt);
-        share_tensor(ranks, self.model.parameters().values())?;
-        share_tensor(ranks, self.model.parameters().statistics())?;
+        share_parameters(ranks, self.model.parameters_mut())?;
         if ranks.rank() > 0 {
             self.begin_average()?;
         }
-        self.swap_average()?;
-        share_tensor(ranks, self.model.parameters().values())?;
-        share_tensor(ranks, self.model.parameters().statistics())?;
-        self.swap_average()?;
+        if self.average.is_some() {
+            self.swap_average()?;
+            share_parameters(ranks, self.model.parameters_mut())?;
+            self.swap_average()?;
+        }
         let state = self.optimizer.state()?;
         state.iter().try_for_each(|(_, tensor)| share_tensor(ranks, tensor))?;
         let state: BTreeMap<String, Tensor> = state.into_iter().collect();
@@ -312,6 +312,13 @@ impl Learner {
         seconds.backward += (clock.elapsed() - forward).as_secs_f64();
         Ok(())
     }
+}
+
+fn share_parameters(ranks: &mut dyn Ranks, parameters: &mut Parameters) -> Result<()> {
+    parameters.update(|values, statistics| {
+        share_tensor(ranks, values)?;
+        share_tensor(ranks, statistics)
+    })
 }
 
 /// Writes the first rank's values over a tensor (N,) on the host.

@@ -4,8 +4,8 @@
 //! the same bytes. So ranks need three things of each other: everybody's bytes, the first one's bytes, and a sum.
 //! They all ask for the same things in the same order.
 //!
-//! Sums are of one tree, whoever adds them: see [`tree`]. A process that trains alone is [`Alone`]; with the feature `mpi`
-//! ranks are processes of an MPI job; [`threads`] are ranks within a process, for tests of whatever uses ranks.
+//! Sums are of one tree, whoever adds them: see [`tree`]. A process that trains alone is [`Alone`]; with the feature
+//! `mpi` ranks are processes of an MPI job; [`threads`] are ranks within a process, for tests of whatever uses ranks.
 //! [`launcher`] tells what a process was started as, [`watched`] what waits for ever.
 
 pub mod launcher;
@@ -45,8 +45,8 @@ pub trait Ranks {
     /// A rank is gone.
     fn broadcast(&mut self, bytes: &mut Vec<u8>) -> Result<()>;
 
-    /// Replaces `values` by the sum of those of the first `n` ranks, in the order of [`tree`]: the same bits everywhere.
-    /// The others' values count nothing.
+    /// Replaces `values` by the sum of those of the first `n` ranks, in the order of [`tree`]: the same bits
+    /// everywhere. The others' values count nothing.
     ///
     /// # Errors
     /// A rank is gone.
@@ -105,8 +105,8 @@ impl Ranks for Alone {
     }
 }
 
-/// Which of these batches of an epoch are this rank's, where each step has `accumulate` of them and ranks take equal parts
-/// of a step in their order. `batches` begins with a step.
+/// Which of these batches of an epoch are this rank's, where each step has `accumulate` of them and ranks take equal
+/// parts of a step in their order. `batches` begins with a step.
 pub fn share_of_steps(
     ranks: &dyn Ranks,
     batches: Range<usize>,

@@ -1,7 +1,7 @@
 //! Ranks that do not wait for ever.
 //!
-//! An exchange in which one rank is stuck, or cut off from the others, never ends. So a thread looks at how long the one
-//! at hand has taken, and says so when that is too long; what then ends the process is for its owner to choose.
+//! An exchange in which one rank is stuck, or cut off from the others, never ends. So a thread looks at how long the
+//! one at hand has taken, and says so when that is too long; what then ends the process is for its owner to choose.
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

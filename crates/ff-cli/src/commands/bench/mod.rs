@@ -23,8 +23,8 @@ use crate::{Context, Ending, output};
 /// The network is fed synthetic images, and figures are medians over --steps batches after one to warm up; on CUDA over
 /// --steps blocks of 20 batches after 20, the GPU waited for between blocks. The loader reads the sample, and its
 /// figures are medians over --steps epochs, each beside the decoder alone. GFLOP/s are direct-convolution equivalents,
-/// three forward passes a training step; a GPU's peak is its data sheet's for dense products in that precision. The ranks'
-/// stage is started as training is, by mpirun, and alone for what one rank does.
+/// three forward passes a training step; a GPU's peak is its data sheet's for dense products in that precision. ranks is
+/// started as training is: by mpirun, or alone for what one rank does.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Which stage.
@@ -54,7 +54,7 @@ enum Stage {
     Train,
     /// Forward in evaluation mode; batches of 16.
     Infer,
-    /// A training step that ranks share, started by mpirun or alone, with a projection for slower networks; batches of 32.
+    /// A training step that ranks share, with a projection for other networks; batches of 32.
     Ranks,
 }
 

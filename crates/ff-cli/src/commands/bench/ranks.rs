@@ -1,4 +1,5 @@
-//! `bench ranks`: a step that ranks share, its own work and what it waits for; and what other networks would make of it.
+//! `bench ranks`: a step that ranks share, its own work and what it waits for, and what other networks would make of
+//! it.
 
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,8 @@ use super::network::{synthetic, synthetic_targets};
 use crate::job::Job;
 use crate::output::{self, alert};
 
-/// Networks, with the gigabytes a second that a sum gets out of them: under 1, 10, 25 and 100 Gbit/s by what TCP and its
-/// copies cost.
+/// Networks, with the gigabytes a second that a sum gets out of them: under 1, 10, 25 and 100 Gbit/s by what TCP and
+/// its copies cost.
 const LINKS: [(&str, f64); 4] = [("1 GbE", 0.118), ("10 GbE", 1.1), ("25 GbE", 2.8), ("100 GbE", 11.0)];
 /// Machines with a rank each.
 const MACHINES: [usize; 5] = [2, 4, 8, 32, 128];

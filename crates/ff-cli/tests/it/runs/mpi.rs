@@ -183,7 +183,8 @@ fn a_rank_that_is_told_to_stop_stops_all() {
         let gate = gate.to_str().unwrap();
         // The one that waits at the gate has it among its variables.
         let find = format!(
-            "exec 2>/dev/null; for p in /proc/[0-9]*; do tr '\\0' '\\n' < $p/environ | grep -qx '{GATE}={gate}' && [ \"$(cat $p/comm)\" = fairface ] && kill -TERM ${{p#/proc/}}; done; true"
+            "exec 2>/dev/null; for p in /proc/[0-9]*; do tr '\\0' '\\n' < $p/environ | grep -qx '{GATE}={gate}' \
+             && [ \"$(cat $p/comm)\" = fairface ] && kill -TERM ${{p#/proc/}}; done; true"
         );
         assert!(Command::new("sh").args(["-c", &find]).status().unwrap().success());
         // What catches the signal is a thread of its own.
