@@ -1,7 +1,8 @@
 //! Numeric kernels for a ResNet on plain slices: convolutions, BatchNorm, pooling and a whole-backbone plan.
 //!
-//! Activations are NHWC `(B, H, W, C)` of `f32` or [`Bf16`] with `C` a multiple of 16; only the stem reads NCHW images
-//! `(B, 3, H, W)`. Convolution weights and their gradients are OIHW `(K, C, R, S)` of `f32`, as torchvision stores them.
+//! Activations are NHWC `(B, H, W, C)` of `f32` or [`Bf16`] with `C` a multiple of 16; only the stem reads images as
+//! NCHW `(B, 3, H, W)`. Convolution weights and their gradients are OIHW `(K, C, R, S)` of `f32`, as torchvision stores
+//! them.
 //!
 //! Invariant: for a given thread count and instruction set, every result is bit-identical from run to run.
 //! The work is split by thread index, never by who comes first.

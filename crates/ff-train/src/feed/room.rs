@@ -45,9 +45,9 @@ impl BatchPlan {
             (Pass::Training, Architecture::Resnet34, Precision::F32 { .. }) => 26_000_000,
             (Pass::Training, Architecture::Resnet34, Precision::Bf16) => 12_600_000,
             (Pass::Training, Architecture::Resnet18, Precision::F32 { .. }) => 18_000_000,
-            (Pass::Training, Architecture::Resnet18, Precision::Bf16) => 8_900_000,
-            (Pass::Evaluation, _, Precision::F32 { .. }) => 3_100_000,
-            (Pass::Evaluation, _, Precision::Bf16) => 1_550_000,
+            (Pass::Training, Architecture::Resnet18, Precision::Bf16) => 8_700_000,
+            (Pass::Evaluation, _, Precision::F32 { .. }) => 4_400_000,
+            (Pass::Evaluation, _, Precision::Bf16) => 2_100_000,
         };
         at_224 * (self.image_size * self.image_size) as u64 / (224 * 224)
     }
