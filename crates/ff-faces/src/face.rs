@@ -19,7 +19,7 @@ pub struct Face {
     /// What the detector put around it, or what was given.
     #[serde(rename = "box")]
     pub bounds: Rect,
-    /// How sure the detector is, 0 to 1; `None` where somebody else said that here is a face.
+    /// How sure the detector is, 0 to 1; `None` where it was not asked, or does not see the face that somebody else does.
     pub score: Option<f32>,
     /// Five points.
     pub landmarks: Landmarks,

@@ -137,11 +137,8 @@ fn boxes_and_landmarks_of_others_lead_to_the_same_crop() {
     let bounds = ["x", "y", "w", "h"].map(|side| bounds[side].to_string());
     let by_flag = place.json(&predict(&["photos/astronaut.png", "--crop", &bounds.join(","), "--json"]));
     assert_eq!(by_flag["predictions"].as_array().unwrap().len(), 1);
-    assert_eq!(
-        by_flag["predictions"][0]["face"]["score"],
-        Value::Null,
-        "somebody else says that here is a face"
-    );
+    let score = by_flag["predictions"][0]["face"]["score"].as_f64();
+    assert!(score.is_some_and(|score| score > 0.8), "the detector sees it too: {score:?}");
     near(&by_flag, 0.05);
 
     let corners = &found["face"]["landmarks"]["corners"];

@@ -22,7 +22,7 @@ fn images_that_fail_are_named_and_the_others_predicted() {
     assert_exit(&output, 1);
     let stderr = text(&output.stderr);
     for expected in
-        ["image faces/1b.jpg: broken JPEG", "image gone.png: ", "3 images in ", "images/s; 2 failed"]
+        ["image faces/1b.jpg: broken JPEG", "image gone.png: ", "3 images in ", "images/s in f32; 2 failed"]
     {
         assert!(stderr.contains(expected), "{expected:?} is missing in {stderr}");
     }
