@@ -151,8 +151,10 @@ impl FaceCounts {
         };
         let precision = precision.map(|precision| format!(" in {precision}")).unwrap_or_default();
         note!(
-            "{faces} faces{aside} in {photos} photos, {without_face} without a face, in {seconds:.2} s, {per_s:.1} \
-             photos/s{precision}; {failed} failed"
+            "{faces} face{}{aside} in {photos} photo{}, {without_face} without a face, in {seconds:.2} s, {per_s:.1} \
+             photos/s{precision}; {failed} failed",
+            plural(faces),
+            plural(photos)
         );
         if small_squares > 0 {
             note!(
@@ -161,6 +163,11 @@ impl FaceCounts {
             );
         }
     }
+}
+
+/// What a word has at its end for so many.
+fn plural(n: usize) -> &'static str {
+    if n == 1 { "" } else { "s" }
 }
 
 /// Looks for faces in the images of label tables, at most so many, evenly chosen; rows with a box are no crops and are

@@ -78,7 +78,7 @@ pub struct Opened {
 /// What a model looks at.
 pub enum OpenedImages {
     /// Images that are crops.
-    Crops(Dataset),
+    Crops(Box<Dataset>),
     /// Photos, whose faces are found first.
     Photos(Photos),
 }
@@ -114,7 +114,7 @@ impl ImageFlags {
         let images = match self.faces.faces.wanted() {
             None => {
                 let images = Dataset::unlabelled(inputs)?.with_face_padding(self.padding).with_rules(rules);
-                OpenedImages::Crops(images.with_image_size(image_size)?)
+                OpenedImages::Crops(Box::new(images.with_image_size(image_size)?))
             }
             Some(wanted) => {
                 let cut = Cut { padding: self.padding, image_size, workers: loader.workers };

@@ -75,7 +75,8 @@ impl ModelFlags {
             Ok(source) => Ok(Some(source)),
             Err(error) if !any_said && matches!(error.downcast_ref(), Some(Error::NotDownloaded { .. })) => {
                 note!(
-                    "no model, so faces are found and not judged: `weights {}` once gets FairFace's own, `train` makes one",
+                    "no model, so faces are found and not judged: `weights {}` once gets FairFace's own, `train` makes \
+                     one",
                     FAIRFACE.name
                 );
                 Ok(None)

@@ -19,7 +19,7 @@ pub struct Face {
     /// What the detector put around it, or what was given.
     #[serde(rename = "box")]
     pub bounds: Rect,
-    /// How sure the detector is, 0 to 1; `None` where it was not asked, or does not see the face that somebody else does.
+    /// How sure the detector is, 0 to 1; `None` where it was not asked, or sees no face where somebody else does.
     pub score: Option<f32>,
     /// Five points.
     pub landmarks: Landmarks,
@@ -135,8 +135,8 @@ impl Face {
         Ok(Self::new(bounds, None, landmarks))
     }
 
-    /// How far a picture of this size is from being this face's FairFace crop: root mean square distance, in pixels of a
-    /// 224-pixel crop, between where places of an 8x8 grid are and where they ought to be. dlib's own second try is 3
+    /// How far a picture of this size is from being this face's FairFace crop: root mean square distance, in pixels of
+    /// a 224-pixel crop, between where places of an 8x8 grid are and where they ought to be. dlib's own second try is 3
     /// (median) to 14 (nine of ten) away from the crops that FairFace released.
     pub fn crop_error(&self, width: usize, height: usize) -> f32 {
         let to_photo = self.landmarks.chip_to_photo();

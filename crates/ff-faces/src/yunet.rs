@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn faces_are_where_opencv_and_onnx_runtime_find_them() {
         let Some(golden) = Golden::open() else { return };
-        // The f16 weights of `s` move its boxes by up to 0.06 pixels from those of its f32 weights; those of `n` by less.
+        // The f16 weights of `s` move its boxes by up to 0.06 pixels, those of `n` by less.
         for (name, net, within) in [("n", YuNet::n(), 0.05), ("s", YuNet::s(), 0.1)] {
             for (file, case) in [
                 ("astronaut.png", "astronaut_512"),

@@ -29,7 +29,7 @@ fn rows(photos: &Photos) -> Vec<PhotoPrediction> {
         rows.extend(found);
         Ok(ControlFlow::Continue(()))
     });
-    assert_eq!(failures.unwrap(), []);
+    assert_eq!(failures.expect("no photo ends the search"), []);
     rows
 }
 

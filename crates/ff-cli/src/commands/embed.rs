@@ -48,7 +48,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let clock = Instant::now();
     let mut counts = None;
     let (embeddings, failed) = match opened.images {
-        OpenedImages::Crops(images) => predictor.embed(images, opened.loader, |n| bar.inc(n as u64))?,
+        OpenedImages::Crops(images) => predictor.embed(*images, opened.loader, |n| bar.inc(n as u64))?,
         OpenedImages::Photos(photos) => {
             let counts = counts.insert(FaceCounts::default());
             predictor.embed_photos(&photos, opened.loader.batch_size, |rows| {

@@ -113,7 +113,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
             photo_rows(args, &photos, predictor, opened.loader, show, model)
         }
         (OpenedImages::Crops(images), Some(predictor), Some(model)) => {
-            crop_rows(images, predictor, opened.loader, show, model)
+            crop_rows(*images, predictor, opened.loader, show, model)
         }
         (OpenedImages::Crops(_), ..) => unreachable!("crops are read for a model only"),
     }

@@ -213,8 +213,8 @@ impl AugmentSpec {
 }
 
 impl AugmentSpec {
-    /// The same with `amount` times what a face detector's crops are off by: turned by up to 10 degrees, scaled by up to
-    /// a tenth, shifted by up to a twenty-fifth of the image, on top of what is drawn anyway, looked up bilinearly.
+    /// The same with `amount` times what a face detector's crops are off by: turned by up to 10 degrees, scaled by up
+    /// to a tenth, shifted by up to a twenty-fifth of the image, on top of what is drawn anyway, looked up bilinearly.
     ///
     /// `ff-faces` cuts 95 of 100 FairFace crops within 12 degrees, 9 pixels of 224 and a tenth larger or a quarter
     /// smaller, and half of them within 1 degree and 1 pixel. An amount of 0 changes nothing.
