@@ -151,7 +151,7 @@ fn whatever_ends_one_rank_ends_both_with_a_word_of_why() {
         let output = job_with_fault(&place, &args, rank, fault);
         assert_exit(&output, code);
         assert!(stderr(&output).contains(said), "{fault}: {}", stderr(&output));
-        assert_eq!(stderr(&output).matches("error:").count(), 1, "{fault}: {}", stderr(&output));
+        assert_eq!(stderr(&output).matches("error: ").count(), 1, "{fault}: {}", stderr(&output));
         fs::remove_dir_all(place.path("run")).unwrap();
     }
 }
