@@ -136,15 +136,14 @@ impl YuNet {
         let at = |stride: usize| (height / stride, width / stride);
         let len = |stride: usize, unit: &Separable| height / stride * (width / stride) * unit.outputs();
         let level = self.level;
+        let [u0, u1, u2, u3, u4, u5, u6, u7, u8, u9, u10] = self.backbone.as_slice() else {
+            unreachable!("eleven units are read");
+        };
+        u0.forward_pixels(level, &self.stem, image, Ending::ReluPool, scratch, one.of(len(4, u0)));
         let mut run = |unit: &Separable, from: &[f32], stride: usize, ending: Ending, to: &mut Workspace| {
             let out_stride = if ending == Ending::ReluPool { 2 * stride } else { stride };
             unit.forward(level, from, at(stride), ending, scratch, to.of(len(out_stride, unit)));
         };
-        let [u0, u1, u2, u3, u4, u5, u6, u7, u8, u9, u10] = self.backbone.as_slice() else {
-            unreachable!("eleven units are read");
-        };
-        let mut of_stem = Workspace::default();
-        u0.forward_pixels(level, &self.stem, image, Ending::ReluPool, &mut of_stem, one.of(len(4, u0)));
         run(u1, one.of(len(4, u0)), 4, Ending::Relu, other);
         run(u2, other.of(len(4, u1)), 4, Ending::Relu, one);
         run(u3, one.of(len(4, u2)), 4, Ending::Relu, other);

@@ -1,8 +1,8 @@
 //! A detection's landmarks: in the photo where the face is surely upright, else in a window that is turned along.
 //!
 //! YuNet turns the points of a tilted face towards upright, and finds many a face that lies on its side or upside down
-//! without knowing that it does, though less surely. So what it is not sure of is looked at in four small windows, a
-//! quarter turn apart; what is tilted once more in a large one along its points; and the trees look there.
+//! without knowing that it does, though less surely. So what it is not sure of is looked at in eight small windows, an
+//! eighth of a turn apart; what is tilted once more in a large one along its points; and the trees look there.
 
 use std::f64::consts::FRAC_PI_4;
 
@@ -56,7 +56,7 @@ impl Detector {
         let Detection { bounds, score, points } = *detection;
         let mut upright = Landmarks::centres(points).chip_to_photo();
         if score < SURE {
-            upright = self.quarter_turned(photo, &bounds).unwrap_or(upright);
+            upright = self.surest_turn(photo, &bounds).unwrap_or(upright);
         }
         if upright.roll().abs() <= TILTED {
             return Face::new(bounds, Some(score), self.corners(photo, &bounds));
@@ -83,8 +83,8 @@ impl Detector {
         Landmarks::corners(self.trees.landmarks(photo, Square::of(bounds)))
     }
 
-    /// How a face lies in the photo by the surest of four windows around its box; `None` where it is seen in none.
-    fn quarter_turned(&mut self, photo: &Photo<'_>, bounds: &Rect) -> Option<Similarity> {
+    /// How a face lies in the photo by the surest of eight windows around its box; `None` where it is seen in none.
+    fn surest_turn(&mut self, photo: &Photo<'_>, bounds: &Rect) -> Option<Similarity> {
         let scale = f64::from((bounds.area() / EXPECTED.area()).sqrt());
         let (mut best, mut most) = (None::<Window>, 0.0);
         for eighth in 0..8 {

@@ -4,7 +4,7 @@
 //! compiled for the wanted instruction set. Everything a kernel calls must be `#[inline(always)]`, or it would
 //! be compiled for the baseline. The logic is the same code at every level; only the vector types differ.
 //!
-//! Tests run on every level that the machine has: all have passed them, AVX-512 with BF16 on a Zen 4 and a Zen 5.
+//! Tests run on every level that the machine has: all have passed them, AVX-512 on a Zen 4, with BF16 on a Zen 5.
 //! Elsewhere (NEON included) the portable level is used, which the compiler vectorises as it can.
 
 mod bf16;
