@@ -50,6 +50,8 @@ pub struct DataFlags {
     #[arg(long)]
     pub outside_root: bool,
     #[command(flatten)]
+    pub decisions: DecisionsFlag,
+    #[command(flatten)]
     pub schema: SchemaFlag,
     /// Height and width that images are resized to: a multiple of 32 from 64 to 512 [default: 224].
     #[arg(long, value_name = "N", value_parser = whole::<usize>(ranges::IMAGE_SIZE))]
@@ -141,6 +143,14 @@ impl From<PresetFlag> for Preset {
     }
 }
 
+/// What somebody decided about the faces.
+#[derive(Debug, Clone, Default, Args)]
+pub struct DecisionsFlag {
+    /// A CSV of decisions, as `serve --audit` writes it: keep, drop or relabel a file.
+    #[arg(long, value_name = "FILE", value_parser = recorded_path())]
+    pub decisions: Option<PathBuf>,
+}
+
 /// What the columns of a CSV say.
 #[derive(Debug, Clone, Default, Args)]
 pub struct SchemaFlag {
@@ -211,6 +221,7 @@ impl DataFlags {
             .set("data.splits", self.splits.as_deref())
             .set("data.images", self.images.as_deref())
             .set("data.outside_root", self.outside_root.then_some(true))
+            .decisions(self.decisions.decisions.as_deref())
             .set("data.image_size", self.image_size)
             .set("data.batch_size", self.batch_size.and_then(BatchSize::images))
             .set("data.workers", self.workers)

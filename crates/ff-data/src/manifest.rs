@@ -181,12 +181,17 @@ impl Manifest {
         if rows.is_empty() {
             return Err(bad("expected a row that is True, found none".to_owned()));
         }
-        Ok(Manifest {
+        Ok(self.with_rows(rows))
+    }
+
+    /// Some of its rows, or such of the same columns, which keep their lines.
+    pub(crate) fn with_rows(&self, rows: Vec<Row>) -> Self {
+        Manifest {
             rows,
             path: self.path.clone(),
             schema: self.schema.clone(),
             extra_columns: self.extra_columns.clone(),
-        })
+        }
     }
 
     /// The labels of a task, row by row; `None` where they are not known.

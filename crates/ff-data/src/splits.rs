@@ -5,6 +5,7 @@ use std::path::Path;
 use ff_core::{Encoders, Schema};
 
 use crate::{
+    decisions::{Decided, Decisions},
     error::{Error, Result},
     manifest::{FilePaths, Manifest},
     split::Split,
@@ -40,16 +41,26 @@ impl Splits {
     /// # Errors
     /// As [`Splits::read`].
     pub fn read_with(dir: impl AsRef<Path>, schema: &Schema, files: FilePaths) -> Result<Self> {
-        let dir = dir.as_ref();
-        stratify::check_whole(dir)?;
-        let read = |split: Split| {
-            let path = split.path(dir);
-            if path.is_file() {
-                return Manifest::read_with(path, schema, files);
-            }
-            Err(Error::MissingSplit { path, dir: dir.to_owned(), found: csv_files(dir) })
-        };
-        let (train, val, test) = (read(Split::Train)?, read(Split::Val)?, read(Split::Test)?);
+        let [train, val, test] = read(dir.as_ref(), schema, files)?;
+        Self::new(train, val, test)
+    }
+
+    /// As [`Splits::read_with`], with what somebody decided about the faces: the encoders are of what is left.
+    ///
+    /// # Errors
+    /// As [`Splits::read`] and [`Decisions::apply`].
+    pub fn read_decided(
+        dir: impl AsRef<Path>,
+        schema: &Schema,
+        files: FilePaths,
+        decisions: &Decisions,
+    ) -> Result<(Self, Decided)> {
+        let [mut train, mut val, mut test] = read(dir.as_ref(), schema, files)?;
+        let decided = decisions.apply(&mut [&mut train, &mut val, &mut test])?;
+        Ok((Self::new(train, val, test)?, decided))
+    }
+
+    fn new(train: Manifest, val: Manifest, test: Manifest) -> Result<Self> {
         let encoders = train.fit_encoders()?;
         for manifest in [&val, &test] {
             manifest.check_known()?;
@@ -74,6 +85,18 @@ impl Splits {
             Split::Test => &self.test,
         }
     }
+}
+
+fn read(dir: &Path, schema: &Schema, files: FilePaths) -> Result<[Manifest; 3]> {
+    stratify::check_whole(dir)?;
+    let read = |split: Split| {
+        let path = split.path(dir);
+        if path.is_file() {
+            return Manifest::read_with(path, schema, files);
+        }
+        Err(Error::MissingSplit { path, dir: dir.to_owned(), found: csv_files(dir) })
+    };
+    Ok([read(Split::Train)?, read(Split::Val)?, read(Split::Test)?])
 }
 
 /// Names of the CSV files in a folder, sorted; empty where it cannot be read. Only for an error's message.

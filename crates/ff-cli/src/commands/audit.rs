@@ -13,7 +13,9 @@ use ff_train::infer::FaceCheck;
 use serde::Serialize;
 
 use crate::faces::{check_faces, described as described_faces};
-use crate::flags::{ComputeFlags, DataFlags, HashFlags, SchemaFlag, recorded_path, sample_config};
+use crate::flags::{
+    ComputeFlags, DataFlags, DecisionsFlag, HashFlags, SchemaFlag, recorded_path, sample_config,
+};
 use crate::gates::{self, JunitFlag};
 use crate::output::{self, fixed, grouped, note};
 use crate::output_file::{ForceFlag, Kind, OutputFile};
@@ -24,7 +26,8 @@ use crate::{Context, Ending};
 /// Images are unreadable (missing, broken, cut off) or of an odd shape (a side below 64 pixels, sides that differ by
 /// more than a quarter, one shade all over). Duplicates have the same bytes, or look the same after being compressed,
 /// resized, mirrored, brightened or cropped a little; those across splits make test figures too good. Nothing is
-/// changed. Without flags it audits the bundled sample.
+/// changed. Without flags it audits the bundled sample. With --decisions it looks at what is left under them, and leaves
+/// out findings all of whose images somebody keeps.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     audit                                                              the bundled sample\n  \
@@ -55,6 +58,8 @@ pub struct Args {
     junit: JunitFlag,
     #[command(flatten)]
     force: ForceFlag,
+    #[command(flatten)]
+    decisions: DecisionsFlag,
     #[command(flatten)]
     schema: SchemaFlag,
     #[command(flatten)]
@@ -189,11 +194,12 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         splits: splits.clone(),
         images: images.clone(),
         outside_root: *outside_root,
+        decisions: args.decisions.clone(),
         schema: args.schema.clone(),
         ..DataFlags::default()
     };
     let config = sample_config(context, &data, &ComputeFlags::default()).resolve()?;
-    let splits = config.read_splits()?;
+    let (splits, decisions) = (config.read_splits()?, config.read_decisions()?);
     let config = config.data;
     ensure!(config.images.is_dir(), ff_data::Error::NoImagesRoot(config.images));
     let hash_file = args.hashing.open(&config.images)?;
@@ -201,7 +207,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
 
     let n = [&splits.train, &splits.val, &splits.test].map(|split| split.len()).iter().sum::<usize>();
     let bar = output::progress(n as u64, "{msg} [{bar:30}] {pos}/{len} eta {eta}");
-    let audit =
+    let mut audit =
         Audit::new(&splits, &config.images, &rules, args.hashing.workers(), hash_file, |stage, done| {
             bar.set_message(match stage {
                 Stage::Hash => "reading",
@@ -210,6 +216,9 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
             bar.set_position(done as u64);
         })?;
     bar.finish_and_clear();
+    if let Some(decisions) = &decisions {
+        audit.leave_out_kept(decisions);
+    }
 
     // A gate about faces asks for them.
     let of_faces = args.check_faces || args.fail_on.iter().any(|limit| limit.finding.is_of_faces());

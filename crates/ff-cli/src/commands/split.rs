@@ -7,11 +7,11 @@ use clap::builder::NonEmptyStringValueParser;
 use ff_core::Schema;
 use ff_data::audit::differing_labels;
 use ff_data::duplicates::{Duplicates, scan};
-use ff_data::{FilePaths, Manifest, OldFiles, Ratios, SplitFolder, SplitPlan, SplitSpec};
+use ff_data::{Decided, Decisions, FilePaths, Manifest, OldFiles, Ratios, SplitFolder, SplitPlan, SplitSpec};
 use serde::Serialize;
 
 use crate::Ending;
-use crate::flags::{HashFlags, SchemaFlag};
+use crate::flags::{DecisionsFlag, HashFlags, SchemaFlag};
 use crate::output::{self, grouped};
 use crate::ranges::{self, whole};
 
@@ -25,6 +25,7 @@ use crate::ranges::{self, whole};
 #[command(after_help = "Examples:\n  \
     split --labels fairface_label_train.csv fairface_label_val.csv --out data/fairface/splits\n  \
     split --labels labels.csv --images photos --out splits --drop-duplicates\n  \
+    split --labels labels.csv --out splits --decisions decisions.csv           what was decided about faces\n  \
     split --labels labels.csv --out splits --ratios 0.8,0.1,0.1 --seed 7 --stratify race,gender")]
 pub struct Args {
     /// Label CSVs with the column file and one a task; other columns are kept.
@@ -57,6 +58,8 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = NonEmptyStringValueParser::new())]
     stratify: Option<Vec<String>>,
     #[command(flatten)]
+    decisions: DecisionsFlag,
+    #[command(flatten)]
     schema: SchemaFlag,
     #[command(flatten)]
     hashing: HashFlags,
@@ -77,6 +80,9 @@ struct SplitSummary {
     strata: usize,
     /// The largest distance of a stratum's count from its exact share, in rows.
     largest_deviation: f64,
+    /// What decisions did, where there were any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decided: Option<Decided>,
     duplicates_removed: usize,
     #[serde(flatten)]
     duplicates: Found,
@@ -104,8 +110,13 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
     let files = if args.outside_root { FilePaths::Anywhere } else { FilePaths::InsideRoot };
     let manifests = args.labels.iter().map(|csv| Manifest::read_with(csv, &schema, files));
     let mut pool = ff_data::pool(&manifests.collect::<ff_data::Result<Vec<_>>>()?)?;
-    ensure!(!pool.is_empty(), "{}: expected at least one row, found none", pool.path().display());
     let rows = pool.len();
+    let decided = match &args.decisions.decisions {
+        Some(path) => Some(Decisions::read(path, &schema)?.apply(&mut [&mut pool])?),
+        None => None,
+    };
+    let decided_rows = pool.len();
+    ensure!(!pool.is_empty(), "{}: expected at least one row, found none", pool.path().display());
     let old_files = if args.force { OldFiles::Replace } else { OldFiles::Keep };
     let folder = SplitFolder::open(&args.out, old_files).map_err(|error| match error {
         ff_data::Error::WouldReplace { .. } => anyhow!("{error}; --force replaces it"),
@@ -139,7 +150,8 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
         seed: args.seed,
         strata: plan.n_strata,
         largest_deviation: plan.largest_deviation,
-        duplicates_removed: rows - pool.len(),
+        decided,
+        duplicates_removed: decided_rows - pool.len(),
         duplicates: found,
     };
     if json {
@@ -205,6 +217,12 @@ fn print(outcome: &SplitSummary, with_images: bool) {
         outcome.strata,
         outcome.largest_deviation
     );
+    if let Some(Decided { dropped, relabelled }) = outcome.decided {
+        output::say!(
+            "decisions: {dropped} of {} rows left out, {relabelled} relabelled",
+            grouped(outcome.rows as u64)
+        );
+    }
     if with_images {
         let found = &outcome.duplicates;
         output::say!(

@@ -8,6 +8,7 @@ mod arguments;
 mod card;
 mod chromium;
 mod commands;
+mod decisions;
 mod evaluate;
 mod gates;
 mod help;

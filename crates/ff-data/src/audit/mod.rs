@@ -5,7 +5,7 @@
 
 mod balance;
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use ff_core::{PerTask, Schema, TaskName};
 use serde::Serialize;
@@ -13,6 +13,7 @@ use serde::Serialize;
 pub use balance::{AlikeLabels, LabelCounts, SplitCounts};
 
 use crate::{
+    decisions::Decisions,
     decode::ImageRules,
     duplicates::{self, Duplicates, Facing, Fingerprint, HashFile},
     error::{Error, Result},
@@ -196,6 +197,23 @@ impl Audit {
             unknown: balance::unknown(splits),
             balance,
         })
+    }
+}
+
+impl Audit {
+    /// Leaves out findings about images that somebody looked at and keeps: odd shapes, and matches all of whose images are
+    /// kept. What cannot be read stays.
+    pub fn leave_out_kept(&mut self, decisions: &Decisions) {
+        let kept: BTreeSet<&Path> = decisions.kept().collect();
+        let kept = |image: &ImageRecord| kept.contains(Path::new(&image.file));
+        self.misshapen.retain(|found| !kept(&found.image));
+        for matches in [&mut self.cross_split, &mut self.within_split, &mut self.label_conflicts] {
+            matches.retain(|found| !found.images.iter().all(kept));
+        }
+        let all = || self.cross_split.iter().chain(&self.within_split);
+        let exact = all().filter(|found| found.kind == MatchKind::Exact);
+        self.exact_duplicates = exact.map(|found| found.images.len() - 1).sum();
+        self.near_duplicates = all().filter(|found| found.kind != MatchKind::Exact).count();
     }
 }
 

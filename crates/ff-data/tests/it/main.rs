@@ -9,6 +9,7 @@ mod bad_images;
 mod bad_tables;
 mod cache;
 mod damage;
+mod decisions;
 mod decode;
 mod duplicates;
 mod fairface;

@@ -92,6 +92,9 @@ pub fn check(config: &Config) -> Result<()> {
     if let Criterion::Task(task) = &train.criterion {
         one_of("train.criterion", task.as_str())?;
     }
+    if let (None, Some(found)) = (&data.decisions, &data.decisions_sha256) {
+        return require(false, "data.decisions_sha256", "none without data.decisions", found);
+    }
     check_precision(train)
 }
 

@@ -25,6 +25,8 @@ fn known() -> Table {
         },
         ..Config::default()
     };
+    config.data.decisions = Some("decisions.csv".into());
+    config.data.decisions_sha256 = Some(String::new());
     config.train.max_steps = Some(1);
     config.train.patience = Some(1);
     Table::try_from(config).expect("a configuration is valid TOML")

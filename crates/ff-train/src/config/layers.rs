@@ -109,9 +109,26 @@ impl ConfigBuilder {
             return Err(Error::Config { origin, message });
         }
         keys::check(&layer, &origin)?;
+        if layer.get("data").is_some_and(|data| data.get("decisions").is_some()) {
+            self.forget_decisions();
+        }
         merge(&mut self.merged, layer);
         read(&self.merged, &origin)?;
         Ok(self)
+    }
+
+    /// Takes decisions about the data, if there are any; their hash is [`ConfigBuilder::resolve`]'s to find.
+    #[must_use]
+    pub fn decisions(mut self, path: Option<&Path>) -> Self {
+        if path.is_some() {
+            self.forget_decisions();
+        }
+        self.set("data.decisions", path)
+    }
+
+    /// The hash of one file must not stand beside the name of another.
+    fn forget_decisions(&mut self) {
+        remove(&mut self.merged, "data", "decisions_sha256");
     }
 
     /// Sets one key, as `train.epochs`, if there is a value for it.
@@ -157,13 +174,18 @@ impl ConfigBuilder {
     /// The configuration, checked.
     ///
     /// # Errors
-    /// A value out of range; the message names the key, what was expected and what was found.
+    /// A value out of range; the message names the key, what was expected and what was found. Decisions that cannot be
+    /// read.
     pub fn resolve(self) -> Result<Config> {
         if let Some(refused) = self.refused {
             return Err(refused);
         }
-        let config = read(&self.merged, "configuration")?;
+        let mut config = read(&self.merged, "configuration")?;
         check(&config)?;
+        if config.data.decisions_sha256.is_none() {
+            let decisions = config.read_decisions()?;
+            config.data.decisions_sha256 = decisions.map(|decisions| decisions.sha256().to_owned());
+        }
         Ok(config)
     }
 }

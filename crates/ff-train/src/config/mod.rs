@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 use ff_core::Schema;
 use ff_data::{
-    Augment, Decoding, FilePaths, ImageRules, LoaderConfig, Manifest, OnBadImage, Sampling, Splits,
-    default_workers,
+    Augment, Decisions, Decoding, FilePaths, ImageRules, LoaderConfig, Manifest, OnBadImage, Sampling, Split,
+    Splits, default_workers,
 };
 use ff_model::{Architecture, Compute, DeviceSpec, Engine, Precision};
 use serde::{Deserialize, Serialize};
@@ -26,10 +26,10 @@ use serde::{Deserialize, Serialize};
 pub use criterion::Criterion;
 pub use layers::{AUTO_PRECISION, ConfigBuilder, Preset, read_tasks};
 
-use crate::Result;
 use crate::loss::LossConfig;
 use crate::optim::OptimizerConfig;
 use crate::optim::schedule::ScheduleConfig;
+use crate::{Error, Result};
 
 /// Everything that decides a run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -65,6 +65,12 @@ pub struct DataConfig {
     /// Whether the CSVs may name files outside that folder.
     #[serde(default)]
     pub outside_root: bool,
+    /// A CSV of what somebody decided about the faces, as [`Decisions`] reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decisions: Option<PathBuf>,
+    /// SHA-256 of that file, which must not be another later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decisions_sha256: Option<String>,
     /// Height and width that images are resized to, in pixels.
     #[serde(default = "default_image_size")]
     pub image_size: usize,
@@ -232,6 +238,8 @@ impl Default for DataConfig {
             splits: "data/sample/splits".into(),
             images: "data/sample/images".into(),
             outside_root: false,
+            decisions: None,
+            decisions_sha256: None,
             image_size: default_image_size(),
             batch_size: 32,
             workers: default_workers(),
@@ -298,12 +306,50 @@ impl TrainConfig {
 }
 
 impl Config {
-    /// The three splits, checked.
+    /// The three splits under the decisions about them, checked.
     ///
     /// # Errors
-    /// As [`Splits::read`] says.
+    /// As [`Splits::read`] and [`Decisions::apply`] say; decisions that are not those that the configuration was made with.
     pub fn read_splits(&self) -> Result<Splits> {
-        Ok(Splits::read_with(&self.data.splits, &self.tasks, self.data.files())?)
+        let DataConfig { splits, decisions_sha256, .. } = &self.data;
+        let Some(decisions) = self.read_decisions()? else {
+            return Ok(Splits::read_with(splits, &self.tasks, self.data.files())?);
+        };
+        if decisions_sha256.as_ref().is_some_and(|sha256| sha256 != decisions.sha256()) {
+            let (expected, found) = (decisions_sha256.as_deref().unwrap_or_default(), decisions.sha256());
+            let message = format!(
+                "expected the decisions that were taken before, of SHA-256 {expected}, found {found}"
+            );
+            return Err(Error::BadFile { path: decisions.path().to_owned(), message });
+        }
+        let (splits, decided) = Splits::read_decided(splits, &self.tasks, self.data.files(), &decisions)?;
+        let (path, n) = (decisions.path().display(), decisions.rows().len());
+        tracing::info!(
+            "{path}: {n} decisions: {} rows dropped, {} relabelled",
+            decided.dropped,
+            decided.relabelled
+        );
+        Ok(splits)
+    }
+
+    /// One of the splits that [`Config::read_splits`] reads.
+    ///
+    /// # Errors
+    /// As [`Manifest::read`] says, and with decisions as [`Config::read_splits`].
+    pub fn read_split(&self, split: Split) -> Result<Manifest> {
+        match self.data.decisions {
+            None => self.read_manifest(&split.path(&self.data.splits)),
+            Some(_) => Ok(self.read_splits()?.get(split).clone()),
+        }
+    }
+
+    /// The decisions about the data, where there are any.
+    ///
+    /// # Errors
+    /// As [`Decisions::read`] says.
+    pub fn read_decisions(&self) -> Result<Option<Decisions>> {
+        let read = |path| Decisions::read(path, &self.tasks);
+        Ok(self.data.decisions.as_ref().map(read).transpose()?)
     }
 
     /// A CSV whose files are in the images folder.

@@ -57,8 +57,15 @@ struct Opened {
 }
 
 /// Settings that change neither data nor arithmetic: ranks may differ in them.
-const OF_A_MACHINE: [&str; 6] =
-    ["data.splits", "data.images", "data.workers", "data.prefetch", "data.cache", "data.cache_dir"];
+const OF_A_MACHINE: [&str; 7] = [
+    "data.splits",
+    "data.images",
+    "data.decisions",
+    "data.workers",
+    "data.prefetch",
+    "data.cache",
+    "data.cache_dir",
+];
 
 impl Prepared {
     pub fn new(ranks: &mut dyn Ranks, config: &Config, start: &Start) -> Result<Self> {

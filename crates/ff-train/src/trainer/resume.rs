@@ -82,7 +82,10 @@ impl Resumed {
 pub fn with_absolute_paths(config: &Config) -> Result<Config> {
     let absolute = |path: &Path| -> Result<PathBuf> { Ok(std::path::absolute(path)?) };
     let mut config = config.clone();
-    for path in [&mut config.data.splits, &mut config.data.images, &mut config.data.cache_dir] {
+    let data = &mut config.data;
+    for path in
+        [&mut data.splits, &mut data.images, &mut data.cache_dir].into_iter().chain(&mut data.decisions)
+    {
         *path = absolute(path)?;
     }
     if init_is_file(&config.model.init) {

@@ -252,7 +252,10 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     };
 
     let csv = args.csv.clone().unwrap_or_else(|| args.split.split().path(&config.data.splits));
-    let manifest = config.read_manifest(&csv)?;
+    let manifest = match &args.csv {
+        Some(csv) => config.read_manifest(csv)?,
+        None => config.read_split(args.split.split())?,
+    };
     let labels = args.csv.as_ref().map(|_| manifest.to_csv());
     let manifest = match &args.subset {
         Some(column) => manifest.subset(column)?,
@@ -276,9 +279,12 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     };
     let mut record = EvaluationRecord::new(&evaluated, &encoders, source, &args.settings(&group_by))?;
     if args.calibrate || args.calibrate_on.is_some() {
-        let (csv, images) = match &args.calibrate_on {
-            Some(csv) => (csv.clone(), &images),
-            None => (Split::Val.path(&config.data.splits), &config.data.images),
+        let (csv, images, manifest) = match &args.calibrate_on {
+            Some(csv) => (csv.clone(), &images, config.read_manifest(csv)?),
+            None => {
+                let csv = Split::Val.path(&config.data.splits);
+                (csv, &config.data.images, config.read_split(Split::Val)?)
+            }
         };
         note!("fitting temperatures on {}", csv.display());
         if is_same_file(&csv, &record.source.csv) {
@@ -286,7 +292,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
                 "temperatures are judged on the samples that they are fitted on: take another split"
             );
         }
-        let fit = predict(config.read_manifest(&csv)?, images, &[])?;
+        let fit = predict(manifest, images, &[])?;
         record.calibration = Some(Calibration::new(csv, &fit, &evaluated, &encoders));
     }
 
@@ -314,7 +320,7 @@ impl SplitOfRun {
         let source = TrainedSource::Run { dir: path.to_owned(), which: CheckpointName::Best };
         let trained = open_trained(&source, &config.train.compute()?)?;
         let csv = split.split().path(&config.data.splits);
-        let manifest = config.read_manifest(&csv)?;
+        let manifest = config.read_split(split.split())?;
         Ok(Self { config, trained, csv, manifest })
     }
 
