@@ -1,0 +1,129 @@
+//! From sockets to routes: connections within a cap, each with its timers, until the signal to stop.
+//!
+//! After the signal readiness is over and new work is refused, by the routes; what has begun is finished, and
+//! connections end with their answers. What is not finished in time is left.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::guard::{Guard, guard};
+use crate::problem::{Cause, Problem};
+use crate::{Error, Options, Result, Shutdown};
+
+/// How long is waited when the system has no descriptor left for a connection.
+const WITHOUT_DESCRIPTORS: Duration = Duration::from_millis(100);
+
+/// Serves `routes` until `shutdown` is given; `listening` hears the address when it can be reached.
+///
+/// The thread that calls it does all waiting. Routes that keep a response open must end it with `shutdown`.
+///
+/// # Errors
+/// The address cannot be had, or can be reached from elsewhere without a token.
+pub fn serve(
+    options: &Options,
+    routes: Router,
+    shutdown: &Shutdown,
+    listening: impl FnOnce(SocketAddr),
+) -> Result<()> {
+    let address = options.address;
+    if !address.ip().is_loopback() && options.token.is_none() {
+        return Err(Error::OpenToAll { address });
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let refused = |error| Error::Listen { address, error };
+        let listener = TcpListener::bind(address).await.map_err(refused)?;
+        let address = listener.local_addr()?;
+        let routes = behind_the_door(routes, Guard::new(options.token.clone(), &options.hosts, address));
+        listening(address);
+        accept(options, &listener, &routes, shutdown).await;
+        Ok(())
+    })
+}
+
+/// Routes as clients meet them.
+fn behind_the_door(routes: Router, door: Guard) -> Router {
+    let not_found = |uri: axum::http::Uri| async move {
+        Problem::new(Cause::NotFound, format!("expected a place of this server's, found {}", uri.path()))
+    };
+    let other_method = |method: axum::http::Method| async move {
+        Problem::new(Cause::MethodNotAllowed, format!("{method} is not what this place is for"))
+    };
+    let routes = routes.fallback(not_found).method_not_allowed_fallback(other_method);
+    routes.layer(from_fn_with_state(Arc::new(door), guard))
+}
+
+async fn accept(options: &Options, listener: &TcpListener, routes: &Router, shutdown: &Shutdown) {
+    let room = Arc::new(Semaphore::new(options.max_connections));
+    let mut connections = JoinSet::new();
+    let mut asked_to_stop = pin!(shutdown.begun());
+    let (mut stopping, mut deadline) = (false, pin!(sleep(Duration::ZERO)));
+    loop {
+        let accepted = async {
+            let permit = Arc::clone(&room).acquire_owned().await;
+            (listener.accept().await, permit)
+        };
+        tokio::select! {
+            (stream, permit) = accepted => match stream {
+                Ok((stream, _)) => {
+                    let served = connection(stream, options.header_timeout, routes.clone(), shutdown.clone());
+                    connections.spawn(async move {
+                        let _permit = permit;
+                        served.await;
+                    });
+                }
+                // The client has gone already, or there are too many open files: no reason to stop.
+                Err(error) => {
+                    tracing::warn!("a connection could not be taken: {error}");
+                    sleep(WITHOUT_DESCRIPTORS).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+            () = &mut asked_to_stop, if !stopping => {
+                stopping = true;
+                deadline.as_mut().reset(Instant::now() + options.shutdown_timeout);
+            }
+            () = &mut deadline, if stopping => {
+                tracing::warn!("{} connections were not finished in time", connections.len());
+                return;
+            }
+        }
+        // Until then probes are answered.
+        if stopping && connections.is_empty() {
+            return;
+        }
+    }
+}
+
+/// Serves one connection to its end, or to that of the request that it is at.
+async fn connection(stream: TcpStream, header_timeout: Duration, routes: Router, shutdown: Shutdown) {
+    // Answers are written in one piece; nothing is gained by waiting for more.
+    let _ = stream.set_nodelay(true);
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(MAX_HEAD);
+    let mut connection =
+        pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)));
+    // What goes wrong with a connection is its client's business: it left, or spoke no HTTP.
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = shutdown.begun() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
+}
+
+/// The longest head of a request, and what is read of a body at once.
+const MAX_HEAD: usize = 64 << 10;
