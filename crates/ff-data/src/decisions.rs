@@ -135,6 +135,14 @@ impl Decisions {
         Ok(Decisions { path, schema: schema.clone(), rows, sha256: sha256(bytes) })
     }
 
+    /// None yet, of a file that is not there yet.
+    pub fn none(path: impl Into<PathBuf>, schema: &Schema) -> Self {
+        let mut none =
+            Decisions { path: path.into(), schema: schema.clone(), rows: Vec::new(), sha256: String::new() };
+        none.renumber();
+        none
+    }
+
     /// The file that they came from.
     pub fn path(&self) -> &Path {
         &self.path

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Which split.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
     /// The rows that train the model and fix the encoders.

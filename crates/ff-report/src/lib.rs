@@ -49,9 +49,12 @@ mod thumbnails;
 
 pub use annotated::{FaceMark, PNG_MARK, Tone, annotated_png};
 pub use card::{CardFile, MODEL_CARD, ModelCard, ModelFile};
+pub use charts::{Color, HeatMap};
 pub use comparison::{ComparisonPage, compared};
 pub use data::DataAuditPage;
 pub use error::{Error, Result};
 pub use evaluation::{EvaluationPage, NamedEvaluation};
+pub use page::STYLE;
 pub use run::{Bucket, Provenance, RunReport, Spread, TaskSummary, Written};
 pub use seeds::SeedsPage;
+pub use thumbnails::thumbnail_jpeg;

@@ -5,7 +5,8 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, Render, html};
 
-const STYLE: &str = include_str!("style.css");
+/// The style sheet of all pages and charts.
+pub const STYLE: &str = include_str!("style.css");
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
 /// The whole page. `rules` are added to the style sheet.

@@ -56,13 +56,18 @@ impl Thumbnails {
 
 /// A small copy of an image file as `data:image/jpeg;base64,...`; `None` where it cannot be read.
 pub fn data_uri(path: &Path) -> Option<String> {
-    let small = ff_data::thumbnail(path, SIDE).ok()?;
+    Some(format!("data:image/jpeg;base64,{}", base64(&thumbnail_jpeg(path, SIDE)?)))
+}
+
+/// A small copy of an image file as JPEG, its longer side at most `side` pixels; `None` where it cannot be read.
+pub fn thumbnail_jpeg(path: &Path, side: usize) -> Option<Vec<u8>> {
+    let small = ff_data::thumbnail(path, side).ok()?;
     let (width, height) = (u32::try_from(small.width).ok()?, u32::try_from(small.height).ok()?);
     let mut jpeg = Vec::new();
     JpegEncoder::new_with_quality(&mut jpeg, QUALITY)
         .encode(&small.pixels, width, height, ExtendedColorType::Rgb8)
         .ok()?;
-    Some(format!("data:image/jpeg;base64,{}", base64(&jpeg)))
+    Some(jpeg)
 }
 
 /// RFC 4648, with padding.

@@ -34,6 +34,17 @@ pub enum Error {
         /// What was expected and what was found.
         message: String,
     },
+    /// A file that is to be shown and cannot be used.
+    #[error("{}: {message}", path.display())]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        message: String,
+    },
+    /// Labels, images or decisions.
+    #[error(transparent)]
+    Data(#[from] ff_data::Error),
     /// A file, a thread or a socket; the message carries its name.
     #[error(transparent)]
     Io(#[from] std::io::Error),

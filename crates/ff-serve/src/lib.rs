@@ -9,13 +9,16 @@
 //! address of anything from a client.
 
 mod accept;
+mod audit;
 mod error;
 mod guard;
 mod options;
 mod problem;
+mod served_page;
 mod shutdown;
 
 pub use accept::serve;
+pub use audit::{AuditFiles, audit_routes};
 pub use error::{Error, Result};
 pub use options::{Options, Token};
 pub use problem::{Cause, Problem};

@@ -62,7 +62,7 @@ fn bad_decisions_are_refused_before_a_run_folder_is_made() {
     let place = Workplace::new();
     let train = files(&place, "splits/ff_train.csv");
     for (rows, expected) in [
-        ("nobody.jpg,drop,,\n".to_owned(), "decisions.csv:2: expected a file of splits/ff_train.csv, "),
+        ("nobody.jpg,drop,,\n".to_owned(), "ff_test.csv, found \"nobody.jpg\""),
         (
             format!("{},relabel,race,Whit\n", train[0]),
             "decisions.csv:2: expected a label of race: Black or White, found \"Whit\": did you mean \"White\"?",

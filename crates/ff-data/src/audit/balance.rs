@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use ff_core::{LabelEncoder, PerTask, Task, TaskName};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{split::Split, splits::Splits};
 
 /// Rows in every split.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SplitCounts {
     /// Rows in `ff_train.csv`.
     pub train: usize,
@@ -19,7 +19,7 @@ pub struct SplitCounts {
 }
 
 /// A label's rows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabelCounts {
     /// The label.
     pub label: String,
@@ -29,7 +29,7 @@ pub struct LabelCounts {
 }
 
 /// Labels that differ in case or blanks only: one class in several spellings, as a rule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlikeLabels {
     /// The task.
     pub task: TaskName,

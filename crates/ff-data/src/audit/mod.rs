@@ -8,7 +8,7 @@ mod balance;
 use std::{collections::BTreeSet, path::Path};
 
 use ff_core::{PerTask, Schema, TaskName};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use balance::{AlikeLabels, LabelCounts, SplitCounts};
 
@@ -29,7 +29,7 @@ pub const MIN_SIDE: usize = 64;
 pub const MAX_ASPECT: f64 = 1.25;
 
 /// The findings.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Audit {
     /// Rows of all splits.
     pub images: usize,
@@ -56,7 +56,7 @@ pub struct Audit {
 }
 
 /// A row, as findings name it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageRecord {
     /// The split.
     pub split: Split,
@@ -69,7 +69,7 @@ pub struct ImageRecord {
 }
 
 /// An image that cannot be used.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Unreadable {
     /// The row.
     #[serde(flatten)]
@@ -79,7 +79,7 @@ pub struct Unreadable {
 }
 
 /// An image of an odd shape.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Misshapen {
     /// The row.
     #[serde(flatten)]
@@ -91,7 +91,7 @@ pub struct Misshapen {
 }
 
 /// What is odd about an image's shape.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fault {
     /// A side below [`MIN_SIDE`].
@@ -103,7 +103,7 @@ pub enum Fault {
 }
 
 /// Images that show the same picture.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Match {
     /// How they are the same.
     pub kind: MatchKind,
@@ -116,7 +116,7 @@ pub struct Match {
 }
 
 /// How images are the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MatchKind {
     /// Byte for byte.

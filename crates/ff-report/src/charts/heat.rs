@@ -23,6 +23,8 @@ pub struct HeatMap<'a> {
     labels: Vec<&'a str>,
     counts: Vec<Vec<u64>>,
     n_classes: usize,
+    /// Where a cell leads, by row and column; empty where none does.
+    links: Vec<Vec<String>>,
 }
 
 /// More classes than this make a picture that no screen has room for.
@@ -52,7 +54,15 @@ impl<'a> HeatMap<'a> {
                 .iter()
                 .map(|&row| order.iter().map(|&column| counts.get(row, column)).collect())
                 .collect(),
+            links: Vec::new(),
         }
+    }
+
+    /// The same with a link on every cell that has a count: `link` is asked with the label and what is taken for it.
+    #[must_use]
+    pub fn linked(self, link: impl Fn(&str, &str) -> String) -> Self {
+        let row = |label: &&str| self.labels.iter().map(|taken_for| link(label, taken_for)).collect();
+        Self { links: self.labels.iter().map(row).collect(), ..self }
     }
 
     /// The chart.
@@ -115,7 +125,7 @@ impl<'a> HeatMap<'a> {
             _ if share >= FULL[0] => "share full-in-dark",
             _ => "share",
         };
-        html! {
+        let cell = html! {
             rect x=(Px(at.0 + 0.5)) y=(Px(at.1 + 0.5)) width=(Px(size.0 - 1.0)) height=(Px(size.1 - 1.0))
                 class={ "cell " (self.color.class()) (diagonal) } fill-opacity=(fixed(share, 3)) {
                 title { (read_out) }
@@ -123,6 +133,10 @@ impl<'a> HeatMap<'a> {
             @if count > 0 {
                 (text(at.0 + size.0 / 2.0, at.1 + size.1 / 2.0 + 3.5, class, &fixed(100.0 * share, 0)))
             }
+        };
+        match self.links.get(row).map(|row| &row[column]) {
+            Some(link) if count > 0 => html! { a href=(link) { (cell) } },
+            _ => cell,
         }
     }
 }
@@ -140,6 +154,17 @@ mod tests {
         assert!(svg.contains("b taken for b: 0 of 0 (0.0 %)"), "an empty row is no error");
         assert_eq!(svg.matches("class=\"cell").count(), 3, "zeros off the diagonal are left out");
         assert_eq!(svg.matches("class=\"share").count(), 2);
+    }
+
+    #[test]
+    fn cells_that_have_faces_lead_to_them() {
+        let counts = ConfusionMatrix::from_rows(&[vec![2, 0], vec![1, 3]]).unwrap();
+        let labels = ["a&".to_owned(), "b".to_owned()];
+        let heat = HeatMap::new("t", Color::All, &labels, &[1, 0], &counts);
+        let svg = heat.linked(|label, taken_for| format!("?{label}={taken_for}")).svg().into_string();
+        for (link, n) in [("?b=b", 1), ("?b=a&amp;", 1), ("?a&amp;=a&amp;", 1), ("?a&amp;=b", 0)] {
+            assert_eq!(svg.matches(&format!("<a href=\"{link}\">")).count(), n, "{link}: {svg}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::photos::{CROP_ERROR, Photos};
 use crate::Result;
@@ -11,7 +11,7 @@ use crate::Result;
 const SEVERAL: f32 = 0.5;
 
 /// What a detector finds in images that should be crops of one face.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FaceCheck {
     /// Images that were looked at.
     pub images: usize,
@@ -24,7 +24,7 @@ pub struct FaceCheck {
 }
 
 /// An image whose face is not where it should be.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BadlyPlaced {
     /// The image.
     pub file: String,
