@@ -34,6 +34,12 @@ pub enum Error {
         /// What was expected and what was found.
         message: String,
     },
+    /// Tasks that cannot be served.
+    #[error("tasks: {message}")]
+    BadTasks {
+        /// What was expected and what was found.
+        message: String,
+    },
     /// A file, a thread or a socket; the message carries its name.
     #[error(transparent)]
     Io(#[from] std::io::Error),
