@@ -77,7 +77,7 @@ impl<'p> Annotator<'p> {
     fn write(&mut self) -> Result<()> {
         let Some((photo, rows)) = self.current.take() else { return Ok(()) };
         let (input, mut image) = (&self.photos.inputs[photo], RgbImage::default());
-        input.read(&self.photos.rules, &mut self.file, &mut image)?;
+        input.read(&self.photos.options.rules, &mut self.file, &mut image)?;
         let marks: Vec<FaceMark> = rows.iter().filter_map(mark).collect();
         let output = &self.outputs[input.path.as_path()];
         output.write(&annotated_png(image, &marks)?)?;

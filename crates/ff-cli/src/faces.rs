@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use ff_data::{FaceBox, ImageInput, ImageRules, Manifest};
 use ff_model::Precision;
-use ff_train::infer::{FaceCheck, FaceSearch, FacesWanted, PhotoPrediction, Photos};
+use ff_train::infer::{FaceCheck, FaceSearch, FacesWanted, PhotoOptions, PhotoPrediction, Photos};
 
 use crate::output::{self, grouped, note, percent};
 use crate::ranges::{self, number, whole};
@@ -93,7 +93,9 @@ impl SearchFlags {
             max_faces: self.max_faces,
         };
         let min_sharpness = self.min_sharpness.map(|least| least as f32);
-        Photos { inputs, rules, wanted, search, min_sharpness, padding: padding as f32, image_size, workers }
+        let options =
+            PhotoOptions { rules, wanted, search, min_sharpness, padding: padding as f32, image_size };
+        Photos { inputs, options, workers }
     }
 }
 
@@ -192,12 +194,14 @@ pub fn check_faces(
     }
     let photos = Photos {
         inputs,
-        rules,
-        wanted: FacesWanted::All,
-        search: FaceSearch::default(),
-        min_sharpness: None,
-        padding: FaceBox::FAIRFACE_PADDING as f32,
-        image_size: 224,
+        options: PhotoOptions {
+            rules,
+            wanted: FacesWanted::All,
+            search: FaceSearch::default(),
+            min_sharpness: None,
+            padding: FaceBox::FAIRFACE_PADDING as f32,
+            image_size: 224,
+        },
         workers,
     };
     let bar = output::progress(photos.inputs.len() as u64, "faces [{bar:30}] {pos}/{len} eta {eta}");

@@ -24,6 +24,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+#[cfg(feature = "serve")]
+use commands::serve;
 use commands::{
     audit, bench, compare, completions, crop, data, embed, evaluate, export, predict, report, sanity, split,
     summary, train, weights,
@@ -83,6 +85,8 @@ enum Command {
     Report(report::Args),
     Predict(predict::Args),
     Embed(embed::Args),
+    #[cfg(feature = "serve")]
+    Serve(serve::Args),
     Weights(weights::Args),
     Export(export::Args),
     Sanity(sanity::Args),
@@ -120,6 +124,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
         Command::Audit(args) => audit::run(&args, context, json),
         Command::Predict(args) => predict::run(&args, context, json),
         Command::Embed(args) => embed::run(&args, context, json),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(&args, context, json),
         Command::Weights(args) => weights::run(&args, context, json),
         Command::Export(args) => export::run(&args, json),
         Command::Sanity(args) => sanity::run(&args, context, json),
@@ -150,6 +156,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
 
 /// Whether it is a configuration that cannot be used, or a flag that names what there is not.
 fn is_usage(error: &anyhow::Error) -> bool {
+    #[cfg(feature = "serve")]
+    if let Some(ff_serve::Error::OpenToAll { .. } | ff_serve::Error::BadTasks { .. }) = error.downcast_ref() {
+        return true;
+    }
     let of_training = match error.downcast_ref() {
         Some(ff_report::Error::Train(error)) => Some(error),
         _ => error.downcast_ref(),

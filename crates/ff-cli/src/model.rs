@@ -54,6 +54,15 @@ impl ModelFlags {
         }
     }
 
+    /// What is known of the model by name, where it is one of the catalogue's.
+    pub fn known(&self) -> Option<&'static KnownModel> {
+        match (&self.run, &self.weights, &self.model) {
+            (None, None, Some(model)) => catalogue::find(model),
+            (None, None, None) => Some(&FAIRFACE),
+            _ => None,
+        }
+    }
+
     /// Where the model lies; [`FAIRFACE`] where no flag says it. Nothing is opened yet.
     pub fn source(&self) -> Result<TrainedSource> {
         match (&self.run, &self.weights, &self.model) {

@@ -13,12 +13,16 @@ pub const SIDE: RangeInclusive<u64> = 32..=16_384;
 /// Levels of the network's table.
 pub const DEPTH: RangeInclusive<u64> = 1..=4;
 
-/// Width of the smallest face, pixels.
-pub const FACE_WIDTH: RangeInclusive<f64> = 1.0..=100_000.0;
-/// Faces of a photo.
-pub const FACES: RangeInclusive<u64> = 1..=100_000;
-/// Sharpness of a face; noise has the most, 20.
-pub const SHARPNESS: RangeInclusive<f64> = 0.0..=20.0;
+/// Longest body of a request, MiB.
+pub const BODY_MIB: RangeInclusive<u64> = 1..=1024;
+/// Images that a server works on or has waiting.
+pub const QUEUE: RangeInclusive<u64> = 1..=65_536;
+/// Images in a server's batch: what one request waits for another.
+pub const SERVED_BATCH: RangeInclusive<u64> = 1..=1024;
+/// Connections of a server.
+pub const CONNECTIONS: RangeInclusive<u64> = 1..=65_536;
+/// Seconds that a request may take.
+pub const REQUEST_SECONDS: RangeInclusive<f64> = 0.001..=3600.0;
 
 /// Parses whole numbers of this range, and of what `T` can hold of it.
 pub fn whole<T: TryFrom<u64>>(

@@ -66,6 +66,11 @@ impl Detector {
         Detector { options, n: YuNet::n(), s: YuNet::s(), trees: Trees::embedded(), maps: Maps::default() }
     }
 
+    /// Looks for something else from now on.
+    pub fn set_options(&mut self, options: Options) {
+        self.options = options;
+    }
+
     /// The faces in an upright photo, the surest first.
     pub fn detect(&mut self, photo: &Photo<'_>) -> Vec<Face> {
         let mut found = self.search(photo);

@@ -55,6 +55,6 @@ pub use data::DataAuditPage;
 pub use error::{Error, Result};
 pub use evaluation::{EvaluationPage, NamedEvaluation};
 pub use page::STYLE;
-pub use run::{Bucket, Provenance, RunReport, Spread, TaskSummary, Written};
+pub use run::{Bucket, Provenance, RunCurves, RunReport, Spread, TaskSummary, Written, compared_curves};
 pub use seeds::SeedsPage;
 pub use thumbnails::thumbnail_jpeg;

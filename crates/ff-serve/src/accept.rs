@@ -38,9 +38,7 @@ pub fn serve(
     listening: impl FnOnce(SocketAddr),
 ) -> Result<()> {
     let address = options.address;
-    if !address.ip().is_loopback() && options.token.is_none() {
-        return Err(Error::OpenToAll { address });
-    }
+    options.check()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let refused = |error| Error::Listen { address, error };

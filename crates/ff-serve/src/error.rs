@@ -45,6 +45,12 @@ pub enum Error {
     /// Labels, images or decisions.
     #[error(transparent)]
     Data(#[from] ff_data::Error),
+    /// Tasks that cannot be served.
+    #[error("tasks: {message}")]
+    BadTasks {
+        /// What was expected and what was found.
+        message: String,
+    },
     /// A file, a thread or a socket; the message carries its name.
     #[error(transparent)]
     Io(#[from] std::io::Error),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! socket -> accept: timers, cap -> guard: host, origin, token, headers -> the routes of what is served
+//!                                                                          api: body, query -> engine -> rows
 //! ```
 //!
 //! Each thing that can be served is an axum `Router` of its own; [`serve`] puts the same door before all of them. One
@@ -9,17 +10,31 @@
 //! address of anything from a client.
 
 mod accept;
+mod api;
+mod aside;
 mod audit;
+mod body;
+mod engine;
 mod error;
 mod guard;
+mod metrics;
+mod multipart;
 mod options;
+mod page;
 mod problem;
+mod runs;
 mod served_page;
 mod shutdown;
 
 pub use accept::serve;
+pub use api::{About, OPENAPI, Off, Served, routes, served_tasks};
+use aside::aside;
 pub use audit::{AuditFiles, audit_routes};
+pub use axum::Router;
+pub use engine::{Done, Engine, EngineOptions, Failed, Network, Planes, Ticket, Times};
 pub use error::{Error, Result};
+pub use metrics::{Metrics, Stage};
 pub use options::{Options, Token};
 pub use problem::{Cause, Problem};
+pub use runs::{run_page, runs_routes};
 pub use shutdown::Shutdown;

@@ -41,6 +41,17 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// # Errors
+    /// The address can be reached from elsewhere, and there is no token.
+    pub fn check(&self) -> Result<()> {
+        match self.address.ip().is_loopback() || self.token.is_some() {
+            true => Ok(()),
+            false => Err(Error::OpenToAll { address: self.address }),
+        }
+    }
+}
+
 /// A secret that clients send, kept as its hash.
 #[derive(Clone)]
 pub struct Token([u8; 32]);

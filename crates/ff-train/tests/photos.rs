@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use ff_data::{ImageInput, ImageRules};
-use ff_train::infer::{CROP_ERROR, FaceSearch, FacesWanted, PhotoPrediction, Photos};
+use ff_train::infer::{CROP_ERROR, FaceSearch, FacesWanted, PhotoOptions, PhotoPrediction, Photos};
 
 fn data(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data").join(path)
@@ -13,12 +13,14 @@ fn data(path: &str) -> PathBuf {
 fn photos(inputs: Vec<ImageInput>, wanted: FacesWanted) -> Photos {
     Photos {
         inputs,
-        rules: ImageRules::default(),
-        wanted,
-        search: FaceSearch::default(),
-        min_sharpness: None,
-        padding: 0.25,
-        image_size: 224,
+        options: PhotoOptions {
+            rules: ImageRules::default(),
+            wanted,
+            search: FaceSearch::default(),
+            min_sharpness: None,
+            padding: 0.25,
+            image_size: 224,
+        },
         workers: 2,
     }
 }

@@ -12,6 +12,8 @@ pub mod export;
 pub mod predict;
 pub mod report;
 pub mod sanity;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod split;
 pub mod summary;
 pub mod train;

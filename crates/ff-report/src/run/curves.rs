@@ -153,18 +153,18 @@ fn chart<'a>(report: &RunReport, title: &'a str, y_label: &'a str, lines: Vec<Li
     }
 }
 
-fn line<'a>(name: &'a str, color: Color, stroke: Stroke, points: Vec<Point>) -> Line<'a> {
+pub(super) fn line<'a>(name: &'a str, color: Color, stroke: Stroke, points: Vec<Point>) -> Line<'a> {
     Line { name, color, stroke, points }
 }
 
-fn point(bucket: &Bucket, y: f64, value: String) -> Point {
+pub(super) fn point(bucket: &Bucket, y: f64, value: String) -> Point {
     let Bucket { first_step: first, last_step: last, .. } = *bucket;
     let steps = if first == last { format!("step {first}") } else { format!("steps {first} to {last}") };
     Point { x: (first as f64 + last as f64) / 2.0, y, range: None, note: format!("{steps}: {value}") }
 }
 
 /// A bucket's mean, with its smallest and largest value as the band.
-fn spread_point(bucket: &Bucket, Spread { mean, min, max }: Spread, name: &str) -> Point {
+pub(super) fn spread_point(bucket: &Bucket, Spread { mean, min, max }: Spread, name: &str) -> Point {
     let note = format!("{name} {} ({})", number(mean), range((min, max), number));
     Point { range: Some((min, max)), ..point(bucket, mean, note) }
 }
@@ -178,7 +178,7 @@ fn epoch_points(
     report.epochs.iter().map(|epoch| epoch_point(epoch, name, show, value(epoch))).collect()
 }
 
-fn epoch_point(epoch: &EpochRecord, name: &str, show: fn(f64) -> String, y: f64) -> Point {
+pub(super) fn epoch_point(epoch: &EpochRecord, name: &str, show: fn(f64) -> String, y: f64) -> Point {
     let note = format!("epoch {}, step {}: {name} {}", epoch.epoch, epoch.step, show(y));
     Point { x: epoch.step as f64, y, range: None, note }
 }

@@ -8,6 +8,7 @@
 //! Everything on the page comes from the report, so both files say the same. The run may still be going on, or have
 //! been evaluated many times: the report shows what is there. Nothing is trained or evaluated here.
 
+mod compared;
 mod curves;
 mod findings;
 mod origin;
@@ -25,6 +26,7 @@ use ff_train::records::{EpochRecord, Seconds};
 use ff_train::run::RunDir;
 use serde::Serialize;
 
+pub use compared::{RunCurves, compared_curves};
 pub use read::Provenance;
 pub use series::{Bucket, Spread};
 pub use summary::TaskSummary;

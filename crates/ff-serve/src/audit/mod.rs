@@ -33,7 +33,7 @@ use self::cases::{Case, Cases};
 use self::filter::Query;
 use self::page::Shown;
 use crate::problem::{Cause, Problem};
-use crate::{Error, Result, served_page};
+use crate::{Error, Result, aside, served_page};
 
 /// The longer side of a picture on a page, and of one that is looked at alone, pixels.
 const SMALL: usize = 224;
@@ -257,12 +257,4 @@ fn of_own_page(headers: &HeaderMap) -> Result<(), Problem> {
             Err(Problem::new(Cause::Forbidden, detail))
         }
     }
-}
-
-/// Work with files, on a thread that may wait for them.
-async fn aside<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    let lost = |_| Problem::new(Cause::Internal, "the work at this request has ended without an answer");
-    tokio::task::spawn_blocking(work).await.map_err(lost)?
 }

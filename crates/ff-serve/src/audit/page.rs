@@ -6,7 +6,7 @@ use ff_report::{Color, HeatMap};
 use maud::{Markup, html};
 
 use super::cases::{Case, CaseFace, Cases, Kind};
-use super::filter::{DECIDED, PER_PAGE, Query, SORTS, SPLITS, percent_encoded};
+use super::filter::{DECIDED, PER_PAGE, Query, SORTS, SPLITS};
 use crate::served_page::document;
 
 /// What a page shows of decisions.
@@ -157,7 +157,8 @@ fn face(
     decision: Option<&Decision>,
 ) -> Markup {
     let task = case.task.as_ref().map_or("", |task| task.as_str());
-    let image = format!("/audit/image?file={}", percent_encoded(&face.file));
+    let file: String = form_urlencoded::byte_serialize(face.file.as_bytes()).collect();
+    let image = format!("/audit/image?file={file}");
     // The label that it may be given: what was decided, or else what the model says.
     let chosen = match decision {
         Some(Decision::Relabel { label, .. }) => Some(label),

@@ -30,3 +30,9 @@ pub const RESAMPLES: RangeInclusive<u64> = 0..=100_000;
 pub const PADDING: RangeInclusive<f64> = 0.0..=4.0;
 /// How far crops are moved as a detector's are, in shares of what those are off by.
 pub const ALIGN_JITTER: RangeInclusive<f64> = 0.0..=1.0;
+/// Width of the smallest face, pixels.
+pub const FACE_WIDTH: RangeInclusive<f64> = 1.0..=100_000.0;
+/// Faces of a photo.
+pub const FACES: RangeInclusive<u64> = 1..=100_000;
+/// Sharpness of a face; noise has the most, 20.
+pub const SHARPNESS: RangeInclusive<f64> = 0.0..=20.0;

@@ -98,21 +98,22 @@ fn settings(spec: &CropSpec) -> Value {
     let photos = &spec.photos;
     let inputs = photos.inputs.iter().map(|input| format!("{input:?}\n")).collect::<String>();
     let labels = format!("{:?}", spec.labels);
-    let search = &photos.search;
+    let options = &photos.options;
+    let search = &options.search;
     json!({
         "version": 1,
         "photos": photos.inputs.len(),
         "photos_sha256": sha256((inputs + &labels).as_bytes()),
-        "one_face_a_photo": spec.labels.is_some() || photos.wanted == FacesWanted::Largest,
-        "size": photos.image_size,
-        "padding": photos.padding,
+        "one_face_a_photo": spec.labels.is_some() || options.wanted == FacesWanted::Largest,
+        "size": options.image_size,
+        "padding": options.padding,
         "format": spec.format,
         "min_score": search.min_score,
         "min_face": search.min_face,
         "max_faces": search.max_faces,
-        "min_sharpness": photos.min_sharpness,
-        "max_pixels": photos.rules.max_pixels,
-        "max_file": photos.rules.max_file,
+        "min_sharpness": options.min_sharpness,
+        "max_pixels": options.rules.max_pixels,
+        "max_file": options.rules.max_file,
     })
 }
 

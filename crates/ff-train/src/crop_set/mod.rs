@@ -178,7 +178,7 @@ impl CropSpec {
         let mut crops = Vec::new();
         for (face, pixels) in faces.iter().filter(|(face, _)| face.set_aside.is_none()) {
             let file = format!("{CROPS}/{photo:06}-{}.{}", face.index, self.format.extension());
-            let bytes = self.format.encode(pixels, self.photos.image_size)?;
+            let bytes = self.format.encode(pixels, self.photos.options.image_size)?;
             write_atomic_unsynced(&dir.join(&file), &bytes)?;
             crops.push(CropRow {
                 file,

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::evaluate::check_finite;
 use super::photos::{PhotoFace, Photos, SearchedPhoto};
-use super::predictor::{Embeddings, Failure, Predictor, TaskPrediction, answers};
+use super::predictor::{Embeddings, Failure, Predictor, TaskPrediction, answers_of_row};
 use crate::Result;
 use crate::feed::{BatchPlan, Pass, check_room};
 
@@ -63,7 +63,7 @@ impl Predictor {
             let logits = logits.unwrap_or_default();
             let logits = logits.iter().map(|l| Ok(l.to_vec2::<f32>()?)).collect::<Result<Vec<_>>>()?;
             let answered = |Row { mut row, crop }: Row| -> Result<PhotoPrediction> {
-                row.tasks = crop.map(|i| answers(encoders, &row.file, &logits, i)).transpose()?;
+                row.tasks = crop.map(|i| answers_of_row(encoders, &row.file, &logits, i)).transpose()?;
                 Ok(row)
             };
             each(rows.into_iter().map(answered).collect::<Result<_>>()?)
@@ -114,7 +114,9 @@ impl Photos {
     ) -> Result<Vec<Failure>> {
         let mut failures = Vec::new();
         self.search(|photo, searched| match searched {
-            Ok(searched) => each(self.rows_of(photo, searched).map(|(row, _)| row).collect()),
+            Ok(searched) => {
+                each(searched.rows(&self.inputs[photo].name, photo).map(|(row, _)| row).collect())
+            }
             Err(error) => {
                 failures.push(self.failure(photo, &error));
                 Ok(ControlFlow::Continue(()))
@@ -123,23 +125,21 @@ impl Photos {
         Ok(failures)
     }
 
-    /// A photo's rows without answers, each with its crop, which is empty where there is nothing to judge.
-    fn rows_of(
-        &self,
-        photo: usize,
-        searched: SearchedPhoto,
-    ) -> impl Iterator<Item = (PhotoPrediction, Vec<u8>)> {
-        let SearchedPhoto { size, faces } = searched;
-        let none = faces.is_empty().then(|| (None, Vec::new()));
-        let faces = faces.into_iter().map(|(face, crop)| (Some(face), crop));
-        let file = &self.inputs[photo].name;
-        faces.chain(none).map(move |(face, crop)| {
-            (PhotoPrediction { file: file.clone(), photo, size, face, tasks: None }, crop)
-        })
-    }
-
     fn failure(&self, photo: usize, error: &ff_data::Error) -> Failure {
         Failure { file: self.inputs[photo].name.clone(), error: error.to_string() }
+    }
+}
+
+impl SearchedPhoto {
+    /// Its rows without answers, each with its crop, which is empty where there is nothing to judge; `photo` is its
+    /// place among others.
+    pub fn rows(self, file: &str, photo: usize) -> impl Iterator<Item = (PhotoPrediction, Vec<u8>)> {
+        let Self { size, faces } = self;
+        let none = faces.is_empty().then(|| (None, Vec::new()));
+        let faces = faces.into_iter().map(|(face, crop)| (Some(face), crop));
+        faces.chain(none).map(move |(face, crop)| {
+            (PhotoPrediction { file: file.to_owned(), photo, size, face, tasks: None }, crop)
+        })
     }
 }
 
@@ -152,7 +152,7 @@ fn for_each_batch<T>(
     compute: impl Fn(&mut FaceModel, Images<'_>) -> Result<T>,
     mut then: impl FnMut(Vec<Row>, Option<T>) -> Result<ControlFlow<()>>,
 ) -> Result<Vec<Failure>> {
-    let image_size = photos.image_size;
+    let image_size = photos.options.image_size;
     if model.device().is_cpu() {
         let (backbone, prefetch) = (model.architecture(), LoaderConfig::PREFETCH);
         let precision = model.precision();
@@ -169,7 +169,7 @@ fn for_each_batch<T>(
                 return Ok(ControlFlow::Continue(()));
             }
         };
-        for (row, crop) in photos.rows_of(photo, searched) {
+        for (row, crop) in searched.rows(&photos.inputs[photo].name, photo) {
             waiting.push(row, &crop);
             if waiting.n == batch_size && waiting.flush(model, &compute, &mut then)?.is_break() {
                 return Ok(ControlFlow::Break(()));

@@ -15,7 +15,9 @@ pub use evaluate::{predict, predict_with};
 pub use face_check::{BadlyPlaced, FaceCheck};
 pub use faces::PhotoPrediction;
 pub use ff_faces::{Face, Landmarks, Options as FaceSearch, Quality, Rect};
-pub use photos::{CROP_ERROR, FacesWanted, PhotoFace, Photos, SearchedPhoto, SetAside};
-pub use predictor::{Embeddings, FacePrediction, Failure, Predictor, TaskPrediction};
+pub use photos::{
+    CROP_ERROR, FacesWanted, PhotoFace, PhotoOptions, PhotoSearcher, Photos, SearchedPhoto, SetAside,
+};
+pub use predictor::{Embeddings, FacePrediction, Failure, Judged, Predictor, TaskPrediction, answers};
 pub use shared::predict_on_ranks;
 pub use trained::{Trained, TrainedSource, open_trained};

@@ -5,7 +5,9 @@
 
 use std::ops::ControlFlow;
 
-use ff_data::{FaceBox, FacePoints, FacePointsKind, ImageInput, ImageRules, ImageSize, RgbImage, resize};
+use ff_data::{
+    FaceBox, FacePoints, FacePointsKind, ImageInput, ImageRules, ImageSize, RgbImage, decode_into, resize,
+};
 use ff_faces::{Detector, FAIRFACE_PADDING, Face, Landmarks, Options, Photo, Point, Quality, Rect, chip};
 use serde::Serialize;
 
@@ -23,7 +25,16 @@ const FAIRFACE_SIDE: usize = 224;
 pub struct Photos {
     /// The photos. Where one has a box or points, that face is meant and no other.
     pub inputs: Vec<ImageInput>,
-    /// What their files may be.
+    /// What is done with each.
+    pub options: PhotoOptions,
+    /// Threads that read and search.
+    pub workers: usize,
+}
+
+/// Which faces of a photo are wanted, and how they are cut out.
+#[derive(Debug, Clone)]
+pub struct PhotoOptions {
+    /// What its file may be.
     pub rules: ImageRules,
     /// Which faces.
     pub wanted: FacesWanted,
@@ -35,8 +46,6 @@ pub struct Photos {
     pub padding: f32,
     /// Height and width of the crops.
     pub image_size: usize,
-    /// Threads that read and search.
-    pub workers: usize,
 }
 
 /// Which faces of a photo are wanted.
@@ -109,18 +118,16 @@ impl Photos {
         &self,
         mut each: impl FnMut(usize, Result<SearchedPhoto, ff_data::Error>) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        let worker = || Worker {
-            detector: Detector::new(self.search_options()),
-            file: Vec::new(),
-            image: RgbImage::default(),
-        };
-        let work = |worker: &mut Worker, i: usize| worker.search(self, &self.inputs[i]);
-        in_order(self.inputs.len(), self.workers, worker, work, |i, searched| match searched {
+        let work =
+            |worker: &mut PhotoSearcher, i: usize| worker.read_and_search(&self.inputs[i], &self.options);
+        in_order(self.inputs.len(), self.workers, PhotoSearcher::new, work, |i, searched| match searched {
             Err(error) if !error.is_bad_image() => Err(error.into()),
             searched => each(i, searched),
         })
     }
+}
 
+impl PhotoOptions {
     fn search_options(&self) -> Options {
         match self.wanted {
             FacesWanted::Largest => Options { max_faces: Some(1), ..self.search.clone() },
@@ -148,25 +155,57 @@ impl Photos {
     }
 }
 
-/// What a thread keeps from photo to photo.
-struct Worker {
+/// Finds faces in one photo after the other and cuts them out. It keeps memory from photo to photo, so there is one a
+/// thread.
+pub struct PhotoSearcher {
     detector: Detector,
     file: Vec<u8>,
     image: RgbImage,
 }
 
-impl Worker {
-    fn search(&mut self, photos: &Photos, input: &ImageInput) -> Result<SearchedPhoto, ff_data::Error> {
-        let searched = self.look_into(photos, input);
-        // A photo of 60 megapixels is not kept for the sake of the next, smaller one.
-        if self.image.pixels.capacity() + self.file.capacity() > KEPT_BYTES {
-            (self.image, self.file) = Default::default();
-        }
+impl PhotoSearcher {
+    /// One that has seen no photo.
+    pub fn new() -> Self {
+        let detector = Detector::new(Options::default());
+        Self { detector, file: Vec::new(), image: RgbImage::default() }
+    }
+
+    /// The faces in a photo that is in memory, as a file is.
+    ///
+    /// # Errors
+    /// It breaks the rules or does not decode.
+    pub fn search(&mut self, photo: &[u8], options: &PhotoOptions) -> Result<SearchedPhoto, ff_data::Error> {
+        let decoded = decode_into(photo, &options.rules, &mut self.image);
+        let searched = decoded.and_then(|()| self.look_into(&ImageInput::new(""), options));
+        self.let_go();
         searched
     }
 
-    fn look_into(&mut self, photos: &Photos, input: &ImageInput) -> Result<SearchedPhoto, ff_data::Error> {
-        input.read(&photos.rules, &mut self.file, &mut self.image)?;
+    fn read_and_search(
+        &mut self,
+        input: &ImageInput,
+        options: &PhotoOptions,
+    ) -> Result<SearchedPhoto, ff_data::Error> {
+        let read = input.read(&options.rules, &mut self.file, &mut self.image);
+        let searched = read.and_then(|()| self.look_into(input, options));
+        self.let_go();
+        searched
+    }
+
+    /// A photo of 60 megapixels is not kept for the sake of the next, smaller one.
+    fn let_go(&mut self) {
+        if self.image.pixels.capacity() + self.file.capacity() > KEPT_BYTES {
+            (self.image, self.file) = Default::default();
+        }
+    }
+
+    /// The faces in the photo that was decoded.
+    fn look_into(
+        &mut self,
+        input: &ImageInput,
+        photos: &PhotoOptions,
+    ) -> Result<SearchedPhoto, ff_data::Error> {
+        self.detector.set_options(photos.search_options());
         let size = ImageSize { width: self.image.width, height: self.image.height };
         let bad = |reason: String| input.error(ff_data::Error::BadBox(reason));
         let photo =
@@ -203,6 +242,12 @@ impl Worker {
             None => found.iter().enumerate().map(|(i, &face)| photos.cut(&photo, i, face)).collect(),
         };
         Ok(SearchedPhoto { size, faces })
+    }
+}
+
+impl Default for PhotoSearcher {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

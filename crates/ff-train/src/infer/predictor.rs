@@ -10,7 +10,7 @@ use candle_core::Tensor;
 use ff_core::{Encoders, PerTask, argmax};
 use ff_data::{Dataset, FaceBox, LoaderConfig, OnBadImage};
 use ff_eval::softmax;
-use ff_model::{FaceModel, Images};
+use ff_model::{FaceModel, Images, Prediction};
 use serde::{Serialize, Serializer};
 
 use super::evaluate::check_finite;
@@ -50,6 +50,15 @@ pub struct TaskPrediction {
     pub probabilities: Vec<(String, f32)>,
 }
 
+/// What the network makes of one image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// (512).
+    pub embedding: Vec<f32>,
+    /// A row a task, in the encoders' order: (classes).
+    pub logits: Vec<Vec<f32>>,
+}
+
 /// An image that could not be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failure {
@@ -81,6 +90,32 @@ impl Predictor {
         &self.encoders
     }
 
+    /// The model.
+    pub fn model(&self) -> &FaceModel {
+        &self.model
+    }
+
+    /// Judges prepared images, `planes` (n,3,S,S) f32, in one batch. What comes out is not checked for being finite.
+    ///
+    /// # Errors
+    /// The values make no such images; the device fails.
+    pub fn judge(&mut self, planes: &[f32], side: usize) -> Result<Vec<Judged>> {
+        let n = planes.len() / (3 * side * side).max(1);
+        let images = Tensor::from_slice(planes, (n, 3, side, side), self.model.device())?;
+        let Prediction { embedding, logits } = self.model.predict(&images)?;
+        let mut judged: Vec<Judged> = embedding
+            .to_vec2()?
+            .into_iter()
+            .map(|embedding| Judged { embedding, logits: Vec::new() })
+            .collect();
+        for head in logits {
+            for (of_image, logits) in judged.iter_mut().zip(head.to_vec2()?) {
+                of_image.logits.push(logits);
+            }
+        }
+        Ok(judged)
+    }
+
     /// Predicts every image, batch by batch in order; `each` gets the answers of a batch and may break off. Gives the
     /// images that could not be used.
     ///
@@ -97,7 +132,7 @@ impl Predictor {
         for_each_batch(model, images, config, compute, |logits, samples, dataset| {
             let logits = logits.iter().map(|l| Ok(l.to_vec2::<f32>()?)).collect::<Result<Vec<_>>>()?;
             let row = |(i, file): (usize, &String)| -> Result<FacePrediction> {
-                let tasks = answers(encoders, file, &logits, i)?;
+                let tasks = answers_of_row(encoders, file, &logits, i)?;
                 let face = dataset.face(samples.sample_indices[i] as usize);
                 Ok(FacePrediction { file: file.clone(), face, tasks })
             };
@@ -188,15 +223,30 @@ fn for_each_batch<T>(
 ///
 /// # Errors
 /// A logit is no number.
-pub(super) fn answers(
+pub(super) fn answers_of_row(
     encoders: &Encoders,
     file: &str,
     logits: &[Vec<Vec<f32>>],
     i: usize,
 ) -> Result<PerTask<TaskPrediction>> {
-    let mut heads = logits.iter();
+    answers(encoders, file, logits.iter().map(|head| head[i].as_slice()))
+}
+
+/// The answers about a file, of its logits for every task in the encoders' order.
+///
+/// # Errors
+/// [`Error::NonFiniteOutput`](crate::Error::NonFiniteOutput) where a logit is no number.
+///
+/// # Panics
+/// There are fewer than the encoders have tasks.
+pub fn answers<'a>(
+    encoders: &Encoders,
+    file: &str,
+    logits: impl IntoIterator<Item = &'a [f32]>,
+) -> Result<PerTask<TaskPrediction>> {
+    let mut heads = logits.into_iter();
     encoders.try_each(|task, encoder| {
-        let logits = &heads.next().expect("there is a head a task")[i];
+        let logits = heads.next().expect("there is a head a task");
         check_finite(file, &format!("logits of {task}"), logits)?;
         Ok(answer(encoder.labels(), logits))
     })
