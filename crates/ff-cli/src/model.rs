@@ -77,12 +77,18 @@ impl ModelFlags {
         }
     }
 
+    /// Whether a flag says which.
+    pub fn any_said(&self) -> bool {
+        self.model.is_some() || self.run.is_some() || self.weights.is_some()
+    }
+
     /// As [`ModelFlags::source`]; `None`, with a word about it, where no flag says one and the usual one is not here.
     pub fn source_if_any(&self) -> Result<Option<TrainedSource>> {
-        let any_said = self.model.is_some() || self.run.is_some() || self.weights.is_some();
         match self.source() {
             Ok(source) => Ok(Some(source)),
-            Err(error) if !any_said && matches!(error.downcast_ref(), Some(Error::NotDownloaded { .. })) => {
+            Err(error)
+                if !self.any_said() && matches!(error.downcast_ref(), Some(Error::NotDownloaded { .. })) =>
+            {
                 note!(
                     "no model, so faces are found and not judged: `weights {}` once gets FairFace's own, `train` makes \
                      one",

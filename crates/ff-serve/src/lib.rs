@@ -37,4 +37,5 @@ pub use metrics::{Metrics, Stage};
 pub use options::{Options, Token};
 pub use problem::{Cause, Problem};
 pub use runs::{run_page, runs_routes};
+pub use served_page::leads_to;
 pub use shutdown::Shutdown;

@@ -1,8 +1,10 @@
 //! What pages that the server makes have in common: style and script as files of its own, so that the policy of every
 //! answer holds for them.
 
+use axum::Router;
 use axum::http::header;
-use axum::response::{Html, IntoResponse};
+use axum::response::{Html, IntoResponse, Redirect};
+use axum::routing::get;
 use maud::{DOCTYPE, Markup, html};
 
 /// Where the style sheet stands.
@@ -26,6 +28,11 @@ pub fn document(title: &str, folder: &str, body: &Markup) -> Html<String> {
         }
     };
     Html(page.into_string())
+}
+
+/// A server whose `/` leads to another of its places.
+pub fn leads_to(place: &'static str) -> Router {
+    Router::new().route("/", get(async move || Redirect::temporary(place)))
 }
 
 /// The style sheet of pages and charts.

@@ -1,5 +1,7 @@
 //! `serve`: a model over HTTP, with a page.
 
+mod views;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use ff_train::run::RunDir;
 use ff_train::{ConfigBuilder, Preset};
 use serde::Serialize;
 
+use self::views::ViewFlags;
 use crate::flags::{ComputeFlags, settle};
 use crate::model::ModelFlags;
 use crate::output::{self, note, say};
@@ -42,6 +45,8 @@ use crate::{Context, Ending};
     serve                                       FairFace's own model, after `weights fairface`, at http://127.0.0.1:8080\n  \
     serve --run runs/train-001 --address 127.0.0.1:9000\n  \
     serve --address 0.0.0.0:8080 --token-file /etc/fairface/token --host faces.example.org\n  \
+    serve --runs runs                           watch trainings, no model needed\n  \
+    serve --audit audit.json --audit runs/train-001/evaluation/val.json --images photos\n  \
     curl --data-binary @photo.jpg -H 'content-type: image/jpeg' 'localhost:8080/v1/faces?faces=all'\n  \
     curl -F photo=@a.jpg -F photo=@b.jpg localhost:8080/v1/faces")]
 pub struct Args {
@@ -88,6 +93,8 @@ pub struct Args {
     #[arg(long, value_name = "S", default_value_t = 30.0, value_parser = number(ranges::REQUEST_SECONDS))]
     timeout: f64,
     #[command(flatten)]
+    views: ViewFlags,
+    #[command(flatten)]
     compute: ComputeFlags,
 }
 
@@ -105,22 +112,28 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let options = args.options()?;
     options.check()?;
     let shutdown = Shutdown::new();
+    let views = args.views.places();
+    if !views.is_empty() && !args.model.any_said() {
+        return listen(&options, args.views.routes_alone(&shutdown)?, &shutdown, |address| {
+            let url = format!("http://{address}/");
+            note!("serving {}; Ctrl-C to stop", views.join(", "));
+            if json {
+                let _ = output::print_json(
+                    &serde_json::json!({ "address": address, "url": url, "views": views }),
+                );
+            } else {
+                say!("{url}");
+            }
+        });
+    }
     let served = args.served(context)?;
     let (model, tasks) = (served.about.name.clone(), served.tasks.clone());
     let off: Vec<String> = served.about.off.iter().map(|off| off.task.clone()).collect();
     for task in &off {
         note!("off     {task}; --tasks names what is answered, and `serve --help` says why race is off");
     }
-    let routes = Router::new().merge(ff_serve::routes(served, &shutdown));
-
-    let stop = shutdown.clone();
-    ctrlc::set_handler(move || {
-        if stop.begin() {
-            std::process::exit(130); // asked twice: at once
-        }
-    })
-    .context("cannot listen for Ctrl-C")?;
-    ff_serve::serve(&options, routes, &shutdown, |address| {
+    let routes = args.views.routes(&shutdown)?.merge(ff_serve::routes(served, &shutdown));
+    listen(&options, routes, &shutdown, |address| {
         let url = format!("http://{address}/");
         note!("serving {model} ({}); Ctrl-C to stop", tasks.join(", "));
         if json {
@@ -129,7 +142,24 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         } else {
             say!("{url}");
         }
-    })?;
+    })
+}
+
+/// Serves until Ctrl-C or SIGTERM.
+fn listen(
+    options: &Options,
+    routes: Router,
+    shutdown: &Shutdown,
+    listening: impl FnOnce(SocketAddr),
+) -> Result<Ending> {
+    let stop = shutdown.clone();
+    ctrlc::set_handler(move || {
+        if stop.begin() {
+            std::process::exit(130); // asked twice: at once
+        }
+    })
+    .context("cannot listen for Ctrl-C")?;
+    ff_serve::serve(options, routes, shutdown, listening)?;
     note!("stopped");
     Ok(Ending::Success)
 }

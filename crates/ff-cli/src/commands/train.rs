@@ -1,6 +1,9 @@
 //! `train`: from splits and images to a run folder, or to one a seed.
 
 mod seeds;
+// Without the feature `serve` there is no page.
+#[cfg_attr(not(feature = "serve"), path = "train/no_watch.rs")]
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +22,7 @@ use ff_train::weights::Init;
 use ff_train::{Config, ConfigBuilder, Error, Start, TrainingResult};
 use indicatif::ProgressBar;
 
+use self::watch::{Watch, WatchFlags};
 use super::report::renew;
 use crate::faces::{check_faces, described};
 use crate::flags::{ComputeFlags, DataFlags, PresetFlag, backbone, recorded_path, settle};
@@ -49,6 +53,7 @@ use crate::{Context, Ending};
     train --preset fairface --device cuda        the full data set on a GPU\n  \
     train --lr 3e-4 --schedule cosine            another recipe; more keys in a --config FILE\n  \
     train --seeds 5                              five seeds from 42 on, into runs/seeds-001/seed-42 and so on\n  \
+    train --serve                                watch it at http://127.0.0.1:8080/runs\n  \
     train --resume --run-dir runs/train-001      go on after Ctrl-C, a crash or a kill\n  \
     mpirun -n 4 fairface train --accumulate 4    four processes of one MPI job, one run")]
 pub struct Args {
@@ -107,6 +112,8 @@ pub struct Args {
     /// look like face crops.
     #[arg(long)]
     check_faces: bool,
+    #[command(flatten)]
+    watch: WatchFlags,
     #[command(flatten)]
     data: DataFlags,
     #[command(flatten)]
@@ -176,15 +183,28 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     if args.check_faces {
         warn_of_faces(&config)?;
     }
+    let watch = match job.ranks().rank() {
+        0 => args.watch.start(&runs_folder(&config))?,
+        _ => None,
+    };
     if let Some(dir) = resumed_seeds.map_or_else(|| seeds::create(args, &config), |dir| Ok(Some(dir)))? {
-        return seeds::train(&config, &dir, &stop, context, json);
+        return seeds::train(&config, &dir, &stop, Display::watched(watch), context, json);
     }
     let start = if args.resume { Start::Resume(args.checkpoint.clone()) } else { Start::Fresh };
-    let mut display = Display::default();
+    let mut display = Display::watched(watch);
     let outcome = ff_train::train_on_ranks(job.ranks(), &config, start, &mut display, &stop)?;
     say(&outcome, &config, json)?;
     job.leave();
     Ok(if outcome.interrupted { interrupted(context, &outcome.run_dir) } else { Ending::Success })
+}
+
+/// The folder that the run's is in.
+fn runs_folder(config: &Config) -> PathBuf {
+    let parent = config.run.dir.as_deref().map_or(Some(Path::new("runs")), Path::parent);
+    match parent {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
 }
 
 /// Says what a run came to.
@@ -242,6 +262,13 @@ struct Display {
     steps: Option<ProgressBar>,
     evaluation: Option<ProgressBar>,
     run_dir: Option<RunDir>,
+    watch: Option<Watch>,
+}
+
+impl Display {
+    fn watched(watch: Option<Watch>) -> Self {
+        Self { watch, ..Self::default() }
+    }
 }
 
 const STEP_BAR: &str = "{prefix} [{bar:30}] {pos}/{len} {msg} eta {eta}";
@@ -318,6 +345,9 @@ impl Observer for Display {
             found.total_steps,
             found.steps_per_epoch
         );
+        if let Some(watch) = &self.watch {
+            note!("watch   {}", watch.url(found.run_dir.path()));
+        }
         let bar = output::progress(found.total_steps, STEP_BAR);
         bar.set_position(found.position.step);
         bar.reset_eta();

@@ -62,10 +62,11 @@ pub fn train(
     config: &Config,
     dir: &SeedsDir,
     stop: &AtomicBool,
+    mut display: Display,
     context: &Context,
     json: bool,
 ) -> Result<Ending> {
-    let result = train_seeds(config, dir, &mut Display::default(), stop)?;
+    let result = train_seeds(config, dir, &mut display, stop)?;
     if json {
         output::print_json(&result)?;
     } else {

@@ -1,0 +1,71 @@
+//! `train --serve`: the run on a page while it is trained.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Result;
+use ff_serve::{Options, Shutdown, run_page, runs_routes, serve};
+
+/// Whether and where to show a run while it is trained.
+#[derive(Debug, Clone, clap::Args)]
+pub struct WatchFlags {
+    /// Show the run on a page while it is trained, with the other runs of its folder; port 0 is any free one
+    /// [default, without an address: 127.0.0.1:8080].
+    #[arg(long, value_name = "IP:PORT", num_args = 0..=1, default_missing_value = "127.0.0.1:8080")]
+    serve: Option<SocketAddr>,
+}
+
+/// Open pages are left after so long when the run has ended.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A server beside a run, which ends with this value.
+pub struct Watch {
+    address: SocketAddr,
+    shutdown: Shutdown,
+    server: Option<JoinHandle<ff_serve::Result<()>>>,
+}
+
+impl WatchFlags {
+    /// Shows the runs of a folder, if that is asked for.
+    pub fn start(&self, runs: &Path) -> Result<Option<Watch>> {
+        let Some(address) = self.serve else { return Ok(None) };
+        let shutdown = Shutdown::new();
+        let routes = runs_routes(runs, &shutdown)?;
+        let options = Options { address, shutdown_timeout: SHUTDOWN_TIMEOUT, ..Options::default() };
+        let (told, hears) = mpsc::channel();
+        let of_server = shutdown.clone();
+        let server = std::thread::spawn(move || {
+            serve(&options, routes, &of_server, |address| {
+                // Whoever asked waits for it.
+                let _ = told.send(address);
+            })
+        });
+        match hears.recv() {
+            Ok(address) => Ok(Some(Watch { address, shutdown, server: Some(server) })),
+            Err(_) => match server.join() {
+                Ok(ended) => Ok(ended.map(|()| None)?),
+                Err(_) => anyhow::bail!("the server panicked before it could be reached"),
+            },
+        }
+    }
+}
+
+impl Watch {
+    /// Where a run is shown.
+    pub fn url(&self, run: &Path) -> String {
+        let name = run.file_name().unwrap_or_default().to_string_lossy();
+        format!("http://{}{}", self.address, run_page(&name))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.shutdown.begin();
+        if let Some(Ok(Err(error))) = self.server.take().map(JoinHandle::join) {
+            tracing::warn!("the page ended before the run: {error}");
+        }
+    }
+}
