@@ -30,6 +30,7 @@ use crate::Result;
 use crate::loss::LossConfig;
 use crate::optim::OptimizerConfig;
 use crate::optim::schedule::ScheduleConfig;
+use crate::ranks::ReduceDtype;
 
 /// Everything that decides a run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -172,6 +173,9 @@ pub struct TrainConfig {
     pub precision: Precision,
     /// Threads that compute.
     pub threads: usize,
+    /// What gradients are on their way between ranks.
+    #[serde(default)]
+    pub reduce_dtype: ReduceDtype,
 }
 
 /// `[run]`
@@ -276,6 +280,7 @@ impl Default for TrainConfig {
             engine: Engine::default(),
             precision: Precision::default_for(DeviceSpec::Cpu, Engine::default()),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
+            reduce_dtype: ReduceDtype::default(),
         }
     }
 }
