@@ -99,17 +99,22 @@ enum Command {
 /// Runs the command that `args` asks for; the first of `args` is the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitCode {
     output::init_panics();
+    let rank = launcher::place().ok().flatten().map_or(0, |place| place.rank);
     let parsed = Cli::command().bin_name(context.program).try_get_matches_from(args);
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(e) => {
+            output::init_rank(rank);
+            if rank > 0 && e.use_stderr() {
+                std::thread::sleep(WHILE_THE_FIRST_SPEAKS);
+            }
             output::print_usage(&e);
             return ended(u8::try_from(e.exit_code()).unwrap_or(2));
         }
     };
     // Nothing else is shared: other commands work as they do anywhere, whoever starts them.
     if let Command::Train(_) | Command::Bench(_) = cli.command {
-        output::init_rank(launcher::place().ok().flatten().map_or(0, |place| place.rank));
+        output::init_rank(rank);
     }
     output::init_logging(if cli.quiet || output::rank() > 0 { Verbosity::Quiet } else { Verbosity::Normal });
     let json = cli.json;

@@ -119,6 +119,13 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
 
 /// Prints what the parser of arguments has to say: help on stdout, errors on stderr.
 pub fn print_usage(usage: &clap::Error) {
+    if rank() > 0 {
+        // Help is the first one's to print.
+        if usage.use_stderr() {
+            alert!("{}", usage.render().to_string().trim_end());
+        }
+        return;
+    }
     if let Err(error) = usage.print()
         && !usage.use_stderr()
     {

@@ -8,6 +8,8 @@ pub use ff_train::config::ranges::*;
 pub const BENCH_STEPS: RangeInclusive<u64> = 1..=100_000;
 /// Seconds that ranks wait for each other.
 pub const TIMEOUT: RangeInclusive<u64> = 1..=86_400;
+/// Milliseconds that a step takes.
+pub const MILLISECONDS: RangeInclusive<f64> = 0.001..=1e9;
 /// Height and width of images that a network is described for.
 pub const SIDE: RangeInclusive<u64> = 32..=16_384;
 /// Levels of the network's table.

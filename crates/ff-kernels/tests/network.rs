@@ -275,6 +275,26 @@ fn runs_are_bit_identical() {
     }
 }
 
+/// What a part holds when it is given away is what the whole gradient has there in the end.
+#[test]
+fn gradients_go_out_in_parts_that_are_final() {
+    for case in cases() {
+        let [_, _, whole] = case.step(ThreadPool::new(2));
+        let mut plan = case.plan(ThreadPool::new(2), Mode::Train);
+        let (mut running, mut embedding) = (case.running.clone(), case.embedding());
+        let mut grads = vec![f32::NAN; case.params.len()];
+        plan.forward_train(&case.params, &mut running, &case.images, &mut embedding);
+        let (mut begins, mut end) = (Vec::new(), whole.len());
+        plan.backward_in_parts(&case.params, &case.grad, &mut grads, &mut |part| {
+            end -= part.len();
+            begins.push(end);
+            assert!(*part == whole[end..end + part.len()], "{begins:?}");
+        });
+        let stages = case.config.stages.len();
+        assert_eq!((begins.len(), begins), (stages, Layout::new(&case.config).part_begins()));
+    }
+}
+
 #[test]
 fn levels_and_thread_counts_agree() {
     let case = &cases()[0];

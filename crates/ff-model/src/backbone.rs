@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "cuda")]
 use crate::cuda::Cuda;
 use crate::fast::Fast;
+use crate::host::with_slice;
 use crate::reference::Reference;
 use crate::{Error, Images, Parameters, Precision, Result};
 
@@ -41,6 +42,34 @@ pub trait Backbone: Send {
     /// [`crate::Error::NoForward`] when no training pass is waiting: each permits one backward.
     fn backward(&mut self, grad_embedding: &Tensor, parameters: &Parameters, gradient: &Tensor)
     -> Result<()>;
+
+    /// Where the parts begin in which [`Backbone::backward_in_parts`] gives the gradient away.
+    fn part_begins(&self, _: &Parameters) -> Vec<usize> {
+        vec![0]
+    }
+
+    /// As [`Backbone::backward`] on the host, over the backbone's part (N,) of the gradient, which it gives away in
+    /// parts, from the last layers to the first, each as soon as it is final. An execution that does not know earlier
+    /// gives all of it at the end.
+    ///
+    /// # Errors
+    /// As [`Backbone::backward`].
+    fn backward_in_parts<'g>(
+        &mut self,
+        grad_embedding: &Tensor,
+        parameters: &Parameters,
+        gradient: &'g mut [f32],
+        done: &mut dyn FnMut(&'g mut [f32]),
+    ) -> Result<()> {
+        let whole = parameters.zero_gradient()?;
+        self.backward(grad_embedding, parameters, &whole)?;
+        with_slice(&whole, |whole| {
+            gradient.copy_from_slice(&whole[parameters.layout().backbone()]);
+            Ok(())
+        })?;
+        done(gradient);
+        Ok(())
+    }
 
     /// The GPU that it runs on by commands of its own.
     #[cfg(feature = "cuda")]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use ff_kernels::cpu::plan::Plan;
-use ff_kernels::network::Mode;
+use ff_kernels::network::{Layout, Mode};
 use ff_kernels::{Element, ThreadPool};
 
 use crate::host::{with_slice, with_slice_mut};
@@ -90,17 +90,32 @@ impl<E: Element> Backbone for Fast<E> {
         parameters: &Parameters,
         gradient: &Tensor,
     ) -> Result<()> {
+        let backbone = parameters.layout().backbone();
+        with_slice_mut(gradient, |gradient| {
+            self.backward_in_parts(grad_embedding, parameters, &mut gradient[backbone], &mut |_| {})
+        })
+    }
+
+    fn part_begins(&self, parameters: &Parameters) -> Vec<usize> {
+        Layout::new(&parameters.architecture().config()).part_begins()
+    }
+
+    fn backward_in_parts<'g>(
+        &mut self,
+        grad_embedding: &Tensor,
+        parameters: &Parameters,
+        gradient: &'g mut [f32],
+        done: &mut dyn FnMut(&'g mut [f32]),
+    ) -> Result<()> {
         let Some(Planned { plan, .. }) = self.train.as_mut().filter(|_| std::mem::take(&mut self.waiting))
         else {
             return Err(Error::NoForward);
         };
         let backbone = parameters.layout().backbone();
         with_slice(parameters.values(), |values| {
-            with_slice_mut(gradient, |gradient| {
-                with_slice(&grad_embedding.contiguous()?, |grad_embedding| {
-                    plan.backward(&values[backbone.clone()], grad_embedding, &mut gradient[backbone]);
-                    Ok(())
-                })
+            with_slice(&grad_embedding.contiguous()?, |grad_embedding| {
+                plan.backward_in_parts(&values[backbone], grad_embedding, gradient, done);
+                Ok(())
             })
         })
     }

@@ -5,9 +5,11 @@
 
 use std::path::Path;
 
+use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
 
 use crate::heads::{self, Dropout};
+use crate::host::with_slice;
 use crate::weights::{Scope, TaskLabels, WeightFile};
 use crate::{Architecture, Backbone, Compute, Error, HeadSpec, Images, Parameters, Precision, Result};
 
@@ -229,19 +231,11 @@ impl FaceModel {
     pub fn backward(&mut self, pass: &TrainPass, loss: &Tensor) -> Result<()> {
         let grads = loss.backward()?;
         for (name, variable) in &pass.variables {
-            let entry =
-                self.parameters.layout().get(name).ok_or(Error::UnknownTensor { name: name.clone() })?;
-            let grad = match grads.get(variable) {
-                Some(grad) => grad.flatten_all()?.contiguous()?,
-                None => variable.zeros_like()?.flatten_all()?,
-            };
-            self.gradient.slice_set(&grad, 0, entry.offset)?;
+            let (offset, grad) = self.head_gradient(&grads, name, variable)?;
+            self.gradient.slice_set(&grad, 0, offset)?;
         }
         if self.backbone_mode == BackboneMode::Trainable {
-            let grad_embedding = match grads.get(&pass.embedding) {
-                Some(grad) => grad.contiguous()?,
-                None => pass.embedding.zeros_like()?,
-            };
+            let grad_embedding = embedding_gradient(&grads, pass)?;
             self.backbone.backward(&grad_embedding, &self.parameters, &self.gradient)?;
         } else {
             let frozen = self.parameters.layout().backbone().len();
@@ -249,4 +243,63 @@ impl FaceModel {
         }
         Ok(())
     }
+
+    /// Where the parts begin in which [`FaceModel::backward_in_parts`] gives the gradient away.
+    pub fn part_begins(&self) -> Vec<usize> {
+        let mut begins = vec![self.parameters.layout().backbone().end];
+        if self.backbone_mode == BackboneMode::Trainable {
+            begins.extend(self.backbone.part_begins(&self.parameters));
+        }
+        begins
+    }
+
+    /// As [`FaceModel::backward`] on the host, over `gradient` (N,), which it gives away in parts, from the end to the
+    /// beginning, each as soon as it is final: the heads' first, a frozen backbone's not at all.
+    pub fn backward_in_parts<'g>(
+        &mut self,
+        pass: &TrainPass,
+        loss: &Tensor,
+        gradient: &'g mut [f32],
+        done: &mut dyn FnMut(&'g mut [f32]),
+    ) -> Result<()> {
+        let grads = loss.backward()?;
+        let (of_backbone, of_heads) = gradient.split_at_mut(self.parameters.layout().backbone().end);
+        for (name, variable) in &pass.variables {
+            let (offset, grad) = self.head_gradient(&grads, name, variable)?;
+            let begin = offset - of_backbone.len();
+            with_slice(&grad, |grad| {
+                of_heads[begin..begin + grad.len()].copy_from_slice(grad);
+                Ok(())
+            })?;
+        }
+        done(of_heads);
+        if self.backbone_mode == BackboneMode::Frozen {
+            of_backbone.fill(0.0);
+            return Ok(());
+        }
+        let grad_embedding = embedding_gradient(&grads, pass)?;
+        self.backbone.backward_in_parts(&grad_embedding, &self.parameters, of_backbone, done)
+    }
+
+    /// Where a variable of the heads lies in the flat vector, and its gradient, flat.
+    fn head_gradient(&self, grads: &GradStore, name: &str, variable: &Var) -> Result<(usize, Tensor)> {
+        let entry = self
+            .parameters
+            .layout()
+            .get(name)
+            .ok_or_else(|| Error::UnknownTensor { name: name.to_owned() })?;
+        let grad = match grads.get(variable) {
+            Some(grad) => grad.flatten_all()?.contiguous()?,
+            None => variable.zeros_like()?.flatten_all()?,
+        };
+        Ok((entry.offset, grad))
+    }
+}
+
+/// dL/d(embedding) (B,E).
+fn embedding_gradient(grads: &GradStore, pass: &TrainPass) -> Result<Tensor> {
+    Ok(match grads.get(&pass.embedding) {
+        Some(grad) => grad.contiguous()?,
+        None => pass.embedding.zeros_like()?,
+    })
 }

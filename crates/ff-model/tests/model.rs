@@ -170,6 +170,36 @@ fn a_frozen_backbone_neither_learns_nor_moves() {
     }
 }
 
+/// Also where the backbone has no part in it.
+#[test]
+fn parts_of_a_gradient_are_those_of_the_whole() {
+    for (engine, mode, n) in [
+        (Engine::Fast, BackboneMode::Trainable, 5),
+        (Engine::Reference, BackboneMode::Trainable, 2),
+        (Engine::Fast, BackboneMode::Frozen, 1),
+    ] {
+        let [mut whole, mut parts] = [model(engine, 0), model(engine, 0)];
+        let passes = [&mut whole, &mut parts].map(|model| {
+            model.set_backbone_mode(mode);
+            let pass = model.forward_train(&images(2, 32, 32), NO_DROPOUT).unwrap();
+            let loss = pass.logits[1].sqr().unwrap().sum_all().unwrap();
+            (pass, loss)
+        });
+        whole.backward(&passes[0].0, &passes[0].1).unwrap();
+        let expected = whole.gradient().to_vec1::<f32>().unwrap();
+        let mut gradient = vec![f32::NAN; expected.len()];
+        let (mut begins, mut end) = (Vec::new(), expected.len());
+        let mut done = |part: &mut [f32]| {
+            end -= part.len();
+            begins.push(end);
+            assert!(*part == expected[end..end + part.len()], "{engine:?} {begins:?}");
+        };
+        parts.backward_in_parts(&passes[1].0, &passes[1].1, &mut gradient, &mut done).unwrap();
+        assert_eq!((begins.len(), begins), (n, parts.part_begins()));
+        assert_eq!(gradient, expected);
+    }
+}
+
 #[test]
 fn backward_needs_a_forward_pass_of_its_own() {
     for engine in Engine::ALL {

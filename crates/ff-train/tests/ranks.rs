@@ -208,6 +208,35 @@ fn a_loss_that_is_no_number_is_one_everywhere() {
     assert_eq!(messages(train(2, &config("run"), &Start::Fresh, u64::MAX)), [&*alone[0]; 2]);
 }
 
+/// Then what comes of a run is its number of ranks' own, and so only that number goes on.
+#[test]
+fn gradients_that_travel_as_bf16_bind_a_run_to_its_number_of_ranks() {
+    let place = Place::new();
+    let config = |run: &str| place.builder(run).set("train.reduce_dtype", Some("bf16")).resolve().unwrap();
+    train_whole(2, &config("whole"));
+    let (whole, exact) = (place.bytes("whole"), alone().0.bytes("alone"));
+    assert!(whole[0] != exact[0], "rounding changes bits");
+    let (losses, exact) = (place.steps("whole"), alone().0.steps("alone"));
+    let off = losses.iter().zip(&exact).map(|(found, expected)| (found.loss / expected.loss - 1.0).abs());
+    assert!(off.fold(0.0, f64::max) < 0.02, "{losses:?} {exact:?}");
+
+    let resume = Start::Resume("last".to_owned());
+    train(2, &config("run"), &Start::Fresh, 3).into_iter().for_each(|result| assert!(result.is_ok()));
+    let message = "train.reduce_dtype: expected the 2 ranks that the run had so far, found 4: what comes of gradients \
+                   that travel as bf16 depends on how many there are; with f32 any number goes on";
+    let refused = messages(train(4, &config("run"), &resume, u64::MAX));
+    assert_eq!(refused[0], message);
+    assert!(refused[1..].iter().all(|other| *other == format!("rank 0: {message}")), "{refused:?}");
+    let message =
+        "train.reduce_dtype: expected f32 where one process trains alone and nothing travels, found bf16";
+    assert_eq!(messages(train(1, &config("run"), &resume, u64::MAX)), [message]);
+    train(2, &config("run"), &resume, u64::MAX).into_iter().for_each(|result| assert!(result.is_ok()));
+    assert!(place.bytes("run") == whole);
+    // Nobody is bound to it for ever.
+    let again = place.builder("run").set("train.epochs", Some(3)).resolve().unwrap();
+    train(4, &again, &resume, u64::MAX).into_iter().for_each(|result| assert!(result.is_ok()));
+}
+
 #[test]
 fn ranks_that_cannot_share_a_step_or_were_started_differently_are_refused() {
     let place = Place::new();

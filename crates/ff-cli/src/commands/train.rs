@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result};
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use ff_model::Architecture;
 use ff_train::optim::schedule::ScheduleKind;
+use ff_train::ranks::ReduceDtype;
 use ff_train::records::{EpochRecord, StepRecord};
 use ff_train::run::RunDir;
 use ff_train::seeds::Seeds;
@@ -99,6 +100,10 @@ pub struct Args {
     /// Batches in a step; ranks share them, so it is a multiple of their number [default: 1].
     #[arg(long, value_name = "N", value_parser = whole::<u64>(ranges::BATCH_SIZE))]
     accumulate: Option<u64>,
+    /// What gradients are on their way between ranks: f32, or bf16 for slow networks, half the bytes, where what comes of
+    /// a run depends on the number of ranks, which may then not change [default: f32].
+    #[arg(long, value_name = "f32|bf16", value_parser = PossibleValuesParser::new(ReduceDtype::ALL.map(ReduceDtype::name)))]
+    reduce_dtype: Option<String>,
     /// Of several ranks: end all of them when one has not answered the others for so long.
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = whole::<u64>(ranges::TIMEOUT))]
     timeout: u64,
@@ -148,6 +153,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         .set("model.freeze_backbone", args.freeze_backbone.then_some(true))
         .set("optimizer.lr", args.lr)
         .set("optimizer.accumulate", args.accumulate)
+        .set("train.reduce_dtype", args.reduce_dtype.as_deref())
         .set("schedule.kind", args.schedule.as_deref())
         .set("run.dir", args.run_dir.as_deref());
     let mut config = settle(builder)?;

@@ -139,6 +139,13 @@ impl Layout {
         end(&self.parameters)
     }
 
+    /// Where the stages begin in the flat vector, from the last one to the first, whose part holds the stem too: the
+    /// parts in which a backward pass gives its gradient away.
+    pub fn part_begins(&self) -> Vec<usize> {
+        let begins = self.blocks.windows(2).filter(|pair| pair[0].stage < pair[1].stage);
+        begins.rev().map(|pair| pair[1].first.conv.offset).chain([0]).collect()
+    }
+
     /// Length of the flat vector of running statistics.
     pub fn statistics_len(&self) -> usize {
         end(&self.statistics)

@@ -29,6 +29,7 @@ pub use layers::{AUTO_PRECISION, ConfigBuilder, Preset, read_tasks};
 use crate::loss::LossConfig;
 use crate::optim::OptimizerConfig;
 use crate::optim::schedule::ScheduleConfig;
+use crate::ranks::ReduceDtype;
 use crate::{Error, Result};
 
 /// Everything that decides a run.
@@ -178,6 +179,9 @@ pub struct TrainConfig {
     pub precision: Precision,
     /// Threads that compute.
     pub threads: usize,
+    /// What gradients are on their way between ranks.
+    #[serde(default)]
+    pub reduce_dtype: ReduceDtype,
 }
 
 /// `[run]`
@@ -284,6 +288,7 @@ impl Default for TrainConfig {
             engine: Engine::default(),
             precision: Precision::default_for(DeviceSpec::Cpu, Engine::default()),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
+            reduce_dtype: ReduceDtype::default(),
         }
     }
 }

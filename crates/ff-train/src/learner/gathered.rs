@@ -20,7 +20,8 @@ pub struct Gathered {
     pub files: Vec<String>,
     /// BatchNorm's, a batch: none where the backbone is frozen, or moves the running ones itself.
     pub statistics: Vec<Vec<f64>>,
-    /// The sum of the batches' gradients, where a rank has several of them in a step: else the model's own is used.
+    /// The sum of the batches' gradients: all of them where a process that trains alone has several in a step, all but
+    /// the last one on a rank.
     gradient: TreeSum<Tensor>,
 }
 
@@ -53,20 +54,25 @@ impl Gathered {
         std::mem::take(&mut self.gradient).finish(add)
     }
 
-    /// Puts the batches of all ranks together, here and everywhere, and the sum of all their gradients in place of
-    /// `gradient` (N,). `here` is what became of this rank's batches.
+    /// Adds what was added so far to a part of the next gradient, from this place on, as if that came after it.
+    pub fn add_earlier_to(&self, place: usize, part: &mut [f32]) -> Result<()> {
+        self.gradient.waiting().try_for_each(|sum| {
+            with_slice(sum, |sum| {
+                part.iter_mut().zip(&sum[place..]).for_each(|(later, earlier)| *later += earlier);
+                Ok(())
+            })
+            .map_err(Into::into)
+        })
+    }
+
+    /// Puts the batches of all ranks together, here and everywhere. `here` is what became of this rank's batches.
     ///
     /// # Errors
     /// [`Error::OnRank`] where batches failed, on whichever rank; a rank is gone.
-    pub fn over(self, ranks: &mut dyn Ranks, here: Result<()>, gradient: &Tensor) -> Result<Self> {
+    pub fn over(self, ranks: &mut dyn Ranks, here: Result<()>) -> Result<Self> {
         let said = ranks.gather(&self.said(here.err().map(|e| e.to_string()))?)?;
-        let (mut all, mut with_batches) = (Self::default(), 0);
-        for (rank, bytes) in said.iter().enumerate() {
-            with_batches += usize::from(all.take(rank, bytes)? > 0);
-        }
-        if with_batches > 0 {
-            with_slice_mut(gradient, |values| Ok(ranks.sum(values, with_batches)))??;
-        }
+        let mut all = Self::default();
+        said.iter().enumerate().try_for_each(|(rank, bytes)| all.take(rank, bytes))?;
         Ok(all)
     }
 
@@ -84,8 +90,8 @@ impl Gathered {
         Ok(bytes)
     }
 
-    /// Adds what a rank said; gives the number of its batches.
-    fn take(&mut self, rank: usize, bytes: &[u8]) -> Result<usize> {
+    /// Adds what a rank said.
+    fn take(&mut self, rank: usize, bytes: &[u8]) -> Result<()> {
         let end = bytes.iter().position(|byte| *byte == 0).expect("it was written above");
         let said: Said = serde_json::from_slice(&bytes[..end]).expect("it was written above");
         if let Some(message) = said.failed {
@@ -104,7 +110,7 @@ impl Gathered {
             self.losses.push_values(Tensor::new(losses, &Device::Cpu)?, images);
             self.files.extend(files);
         }
-        Ok(n)
+        Ok(())
     }
 }
 

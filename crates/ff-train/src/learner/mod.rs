@@ -14,13 +14,13 @@ mod gathered;
 mod length;
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
 use ff_core::{Encoders, UNKNOWN};
 use ff_data::Loader;
 use ff_model::host::with_slice_mut;
-use ff_model::{Dropout, FaceModel, Parameters};
+use ff_model::{Dropout, FaceModel, Parameters, TrainPass};
 
 use crate::Result;
 use crate::config::{Config, OnNonFinite};
@@ -31,6 +31,7 @@ use crate::optim::average::Average;
 use crate::optim::schedule::Schedule;
 use crate::optim::{Measured, Measures, Optimizer, Step};
 use crate::position::Position;
+use crate::ranks::parts::{give, sum_while_making};
 use crate::ranks::{Ranks, from_first};
 use crate::records::{Seconds, StepRecord};
 use gathered::Gathered;
@@ -63,6 +64,8 @@ pub struct StepPosition {
     pub scheduled: u64,
     /// Training batches of the whole run before it.
     pub batches_before: u64,
+    /// Its batches, those of all ranks together.
+    pub batches: usize,
 }
 
 /// A step that the device has been given to do.
@@ -172,6 +175,9 @@ impl Learner {
         at: StepPosition,
         seconds: &mut Seconds,
     ) -> Result<Option<Pending>> {
+        if at.batches == 0 {
+            return Ok(None);
+        }
         let started = Instant::now();
         let skips = self.config.train.on_non_finite == OnNonFinite::Skip;
         let accumulates = self.config.optimizer.accumulate > 1;
@@ -179,18 +185,20 @@ impl Learner {
         let before = (self.model.device().is_cuda() && (skips || accumulates))
             .then(|| self.model.parameters().statistics().copy())
             .transpose()?;
-        let mut step = Gathered::default();
-        let mut here = self.add_batches(batches, ranks, at, &mut step, seconds);
+        let (step, gradient) = if ranks.size() > 1 {
+            (self.add_shared_batches(batches, ranks, at, seconds)?, self.model.gradient().clone())
+        } else {
+            let mut step = Gathered::default();
+            let n = self.config.optimizer.accumulate;
+            if let Err(why) = self.add_batches(n, batches, at.batches_before, &mut step, seconds) {
+                // The step is not taken: what its first batches did to the statistics is undone.
+                self.restore_statistics(before.as_ref())?;
+                return Err(why);
+            }
+            let sum = step.take_gradient()?;
+            (step, sum.unwrap_or_else(|| self.model.gradient().clone()))
+        };
         let clock = Instant::now();
-        let gradient = step.take_gradient()?.unwrap_or_else(|| self.model.gradient().clone());
-        if ranks.size() > 1 {
-            step = step.over(ranks, std::mem::replace(&mut here, Ok(())), &gradient)?;
-        }
-        if let Err(why) = here {
-            // The step is not taken: what its first batches did to the statistics is undone.
-            self.restore_statistics(before.as_ref())?;
-            return Err(why);
-        }
         if step.losses.is_empty() {
             return Ok(None);
         }
@@ -256,41 +264,91 @@ impl Learner {
         Ok(self.model.parameters_mut().update(|_, statistics| statistics.slice_set(before, 0, 0))?)
     }
 
-    /// Forward and backward of this rank's batches of a step.
+    /// Forward and backward of up to `n` batches, of which the run has had `before`.
     fn add_batches(
         &mut self,
+        n: usize,
         batches: &mut Batches,
-        ranks: &dyn Ranks,
-        at: StepPosition,
+        before: u64,
         step: &mut Gathered,
         seconds: &mut Seconds,
     ) -> Result<()> {
-        let share = self.config.optimizer.accumulate / ranks.size();
-        let first = at.batches_before + (ranks.rank() * share) as u64;
-        while step.losses.batches() < share {
-            let waiting = Instant::now();
-            let Some(batch) = batches.next() else { break };
-            let batch = batch?;
-            seconds.loader += waiting.elapsed().as_secs_f64();
-            let draw = first + step.losses.batches() as u64 + 1;
-            self.add_batch(batch, draw, step, seconds)?;
-            if share > 1 {
+        for draw in (before + 1..).take(n) {
+            let Some((pass, loss)) = self.next_forward(batches, draw, step, seconds)? else { break };
+            let clock = Instant::now();
+            self.model.backward(&pass, &loss)?;
+            seconds.backward += clock.elapsed().as_secs_f64();
+            if self.config.optimizer.accumulate > 1 {
                 step.add_gradient(self.model.gradient())?;
             }
         }
         Ok(())
     }
 
-    /// Forward and backward of one batch, the run's `draw`-th, from 1.
-    fn add_batch(
+    /// Forward and backward of this rank's batches of a step, and the sum of all ranks' gradients, which goes out while
+    /// the backward pass of the last batch still runs. Gives the batches of all ranks.
+    fn add_shared_batches(
         &mut self,
-        batch: InputBatch,
+        batches: &mut Batches,
+        ranks: &mut dyn Ranks,
+        at: StepPosition,
+        seconds: &mut Seconds,
+    ) -> Result<Gathered> {
+        let share = self.config.optimizer.accumulate / ranks.size();
+        let own = at.batches.saturating_sub(ranks.rank() * share).min(share);
+        let before = at.batches_before + (ranks.rank() * share) as u64;
+        let mut step = Gathered::default();
+        let mut here = self.add_batches(own.saturating_sub(1), batches, before, &mut step, seconds);
+        let mut last = None;
+        if here.is_ok() && own > 0 {
+            match self.next_forward(batches, before + own as u64, &mut step, seconds) {
+                Ok(pass) => last = pass,
+                Err(why) => here = Err(why),
+            }
+        }
+        let clock = Instant::now();
+        let ranks_with_batches = at.batches.div_ceil(share);
+        let reduce = (ranks_with_batches, self.config.train.reduce_dtype);
+        let (gradient, model) = (self.model.gradient().clone(), &mut self.model);
+        let mut made_after = Duration::ZERO;
+        with_slice_mut(&gradient, |gradient| {
+            let mut place = gradient.len();
+            let before = |part: &mut [f32]| {
+                place -= part.len();
+                step.add_earlier_to(place, part)
+            };
+            Ok(sum_while_making(ranks, reduce, before, |done| {
+                let made = match &last {
+                    Some((pass, loss)) => model.backward_in_parts(pass, loss, gradient, done),
+                    None => {
+                        gradient.fill(0.0);
+                        give(gradient, &model.part_begins(), done);
+                        Ok(())
+                    }
+                };
+                made_after = clock.elapsed();
+                made
+            }))
+        })???;
+        seconds.backward += made_after.as_secs_f64();
+        let step = step.over(ranks, here);
+        seconds.optimizer += (clock.elapsed() - made_after).as_secs_f64();
+        step
+    }
+
+    /// Forward pass and loss of the next batch, the run's `draw`-th, from 1. `None` when there are no more.
+    fn next_forward(
+        &mut self,
+        batches: &mut Batches,
         draw: u64,
         step: &mut Gathered,
         seconds: &mut Seconds,
-    ) -> Result<()> {
+    ) -> Result<Option<(TrainPass, Tensor)>> {
         let clock = Instant::now();
-        let InputBatch { images, samples } = batch;
+        let Some(batch) = batches.next() else { return Ok(None) };
+        let InputBatch { images, samples } = batch?;
+        seconds.loader += clock.elapsed().as_secs_f64();
+        let clock = Instant::now();
         let mix = self.mixing.draw(draw, samples.len(), images.size());
         let device = self.model.device();
         let images = images.ready(mix.as_ref(), device)?;
@@ -303,14 +361,11 @@ impl Learner {
             self.model.forward_train_collecting(images.images(), dropout)?
         };
         let loss = self.objective.loss(&pass.logits, &targets, mix.as_ref())?;
-        let forward = clock.elapsed();
-        self.model.backward(&pass, &loss.total)?;
         step.losses.push(&loss, samples.len())?;
         step.files.extend(samples.files);
         step.statistics.extend(pass.statistics.take());
-        seconds.forward += forward.as_secs_f64();
-        seconds.backward += (clock.elapsed() - forward).as_secs_f64();
-        Ok(())
+        seconds.forward += clock.elapsed().as_secs_f64();
+        Ok(Some((pass, loss.total)))
     }
 }
 

@@ -4,13 +4,15 @@
 //! the same bytes. So ranks need three things of each other: everybody's bytes, the first one's bytes, and a sum.
 //! They all ask for the same things in the same order.
 //!
-//! Sums are of one tree, whoever adds them: see [`tree`]. A process that trains alone is [`Alone`]; with the feature
+//! Sums are of one tree, whoever adds them: see [`tree`]. A gradient's go out while the rest of it is computed: [`parts`]. A process that trains alone is [`Alone`]; with the feature
 //! `mpi` ranks are processes of an MPI job; [`threads`] are ranks within a process, for tests of whatever uses ranks.
 //! [`launcher`] tells what a process was started as, [`watched`] what waits for ever.
 
+mod dtype;
 pub mod launcher;
 #[cfg(feature = "mpi")]
 pub mod mpi;
+pub mod parts;
 pub mod threads;
 pub mod tree;
 pub mod watched;
@@ -21,9 +23,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::{Error, Result};
+pub use dtype::ReduceDtype;
 
-/// What a process knows of the others that train with it.
-pub trait Ranks {
+/// What a process knows of the others that train with it. One thread at a time talks to them, not always the same.
+pub trait Ranks: Send {
     /// Which of them it is, from 0.
     fn rank(&self) -> usize;
 
@@ -46,11 +49,11 @@ pub trait Ranks {
     fn broadcast(&mut self, bytes: &mut Vec<u8>) -> Result<()>;
 
     /// Replaces `values` by the sum of those of the first `n` ranks, in the order of [`tree`]: the same bits
-    /// everywhere. The others' values count nothing.
+    /// everywhere. The others' values count nothing. They travel as `dtype`.
     ///
     /// # Errors
     /// A rank is gone.
-    fn sum(&mut self, values: &mut [f32], n: usize) -> Result<()>;
+    fn sum(&mut self, values: &mut [f32], n: usize, dtype: ReduceDtype) -> Result<()>;
 }
 
 impl<R: Ranks + ?Sized> Ranks for &mut R {
@@ -74,8 +77,8 @@ impl<R: Ranks + ?Sized> Ranks for &mut R {
         (**self).broadcast(bytes)
     }
 
-    fn sum(&mut self, values: &mut [f32], n: usize) -> Result<()> {
-        (**self).sum(values, n)
+    fn sum(&mut self, values: &mut [f32], n: usize, dtype: ReduceDtype) -> Result<()> {
+        (**self).sum(values, n, dtype)
     }
 }
 
@@ -100,7 +103,7 @@ impl Ranks for Alone {
         Ok(())
     }
 
-    fn sum(&mut self, _: &mut [f32], _: usize) -> Result<()> {
+    fn sum(&mut self, _: &mut [f32], _: usize, _: ReduceDtype) -> Result<()> {
         Ok(())
     }
 }

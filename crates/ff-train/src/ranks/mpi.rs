@@ -1,26 +1,32 @@
 //! Ranks as processes of an MPI job.
 //!
-//! MPI is left in two ways only. [`MpiRanks::leave`] ends it for all ranks, and waits for them. Whatever else ends a
+//! MPI is left in two ways only. [`Membership::leave`] ends it for all ranks, and waits for them. Whatever else ends a
 //! process ends it with MPI open, which every launcher takes as the end of the job: so an error or a panic of one rank
 //! ends the others within seconds, where leaving MPI would wait for them for ever.
 //!
 //! A sum is an exchange of slices, a tree of additions over them, and a second exchange: the library's own reductions
-//! add in an order that it chooses by size and number of ranks.
+//! add in an order that it chooses by size and number of ranks. It may run beside a backward pass that wants every core,
+//! so it looks at its exchanges now and then, and sleeps in between, where MPI itself would spin.
 
 use std::mem::ManuallyDrop;
+use std::thread;
+use std::time::Duration;
 
-use ferrompi::{Communicator, Mpi, ThreadLevel};
+use ferrompi::{Communicator, Mpi, MpiDatatype, Request, ThreadLevel};
 
+use super::dtype::{from_bf16, to_bf16};
 use super::launcher::Place;
-use super::{Ranks, share_of, tree};
+use super::{Ranks, ReduceDtype, share_of, tree};
 use crate::{Error, Result};
 
 /// Bytes of a broadcast at once: what MPI counts is an i32.
 const MOST_BYTES: usize = 1 << 30;
 
+/// Between two looks at an exchange: 1 Gbit/s brings 13 kB in that time, a tenth of what a socket holds.
+const BETWEEN_LOOKS: Duration = Duration::from_micros(100);
+
 /// This process among those of its job.
 pub struct MpiRanks {
-    mpi: ManuallyDrop<Mpi>,
     world: Communicator,
     rank: usize,
     size: usize,
@@ -28,18 +34,29 @@ pub struct MpiRanks {
     parts: Vec<f32>,
 }
 
+/// MPI, which is open until a process leaves it.
+pub struct Membership(ManuallyDrop<Mpi>);
+
+impl Membership {
+    /// Leaves MPI when all have come to this.
+    pub fn leave(self) {
+        ManuallyDrop::into_inner(self.0);
+    }
+}
+
 impl MpiRanks {
     /// Joins the job that a launcher has put this process into.
     ///
     /// # Errors
-    /// MPI does not start, or says something else than the launcher: the program is built for another MPI.
-    pub fn join(told: &Place) -> Result<Self> {
-        let mpi = ManuallyDrop::new(Mpi::init_thread(ThreadLevel::Funneled).map_err(failed)?);
+    /// MPI does not start, wants one thread for itself, or says something else than the launcher: the program is built
+    /// for another MPI.
+    pub fn join(told: &Place) -> Result<(Self, Membership)> {
+        let mpi = ManuallyDrop::new(Mpi::init_thread(ThreadLevel::Serialized).map_err(failed)?);
         let world = mpi.world();
         let (rank, size) = (world.rank() as usize, world.size() as usize);
+        let library = Mpi::library_version().unwrap_or_default();
+        let library = library.split(',').next().unwrap_or_default().trim();
         if (rank, size) != (told.rank, told.size) {
-            let library = Mpi::library_version().unwrap_or_default();
-            let library = library.split(',').next().unwrap_or_default().trim();
             let message = format!(
                 "{} says that this is process {} of {}, and MPI that it is {rank} of {size}: expected the launcher \
                  of the MPI that this program was built with, {library}",
@@ -47,13 +64,50 @@ impl MpiRanks {
             );
             return Err(Error::Launcher { message });
         }
-        Ok(Self { mpi, world, rank, size, parts: Vec::new() })
+        let level = mpi.thread_level();
+        if level < ThreadLevel::Serialized {
+            let message = format!(
+                "{library}: expected threads that take turns (MPI_THREAD_SERIALIZED), found {level:?}"
+            );
+            return Err(Error::Mpi { message });
+        }
+        Ok((Self { world, rank, size, parts: Vec::new() }, Membership(mpi)))
     }
 
-    /// Leaves MPI when all have come to this.
-    pub fn leave(self) {
-        ManuallyDrop::into_inner(self.mpi);
+    /// Gives each rank its slice of `values`; gives all ranks' parts of this rank's slice, one after the other.
+    fn exchange<T: MpiDatatype + Default + Clone>(
+        &self,
+        values: &[T],
+        slices: &[usize],
+        parts: &mut Vec<T>,
+    ) -> Result<()> {
+        let own = slices[self.rank];
+        let (counts, places) = blocks(slices)?;
+        let (own_counts, own_places) = blocks(&vec![own; self.size])?;
+        parts.resize(own * self.size, T::default());
+        let world = &self.world;
+        ferrompi::scope(|scope| {
+            let exchange =
+                world.ialltoallv(scope, values, &counts, &places, parts, &own_counts, &own_places)?;
+            wait(exchange)
+        })
+        .map_err(failed)
     }
+
+    /// Gives every rank everybody's slice.
+    fn spread<T: MpiDatatype>(&self, slice: &[T], slices: &[usize], values: &mut [T]) -> Result<()> {
+        let (counts, places) = blocks(slices)?;
+        let world = &self.world;
+        ferrompi::scope(|scope| wait(world.iallgatherv(scope, slice, values, &counts, &places)?))
+            .map_err(failed)
+    }
+}
+
+fn wait(mut exchange: Request<'_>) -> ferrompi::Result<()> {
+    while exchange.test()?.is_none() {
+        thread::sleep(BETWEEN_LOOKS);
+    }
+    Ok(())
 }
 
 impl Ranks for MpiRanks {
@@ -90,22 +144,35 @@ impl Ranks for MpiRanks {
         bytes.chunks_mut(MOST_BYTES).try_for_each(|part| self.world.broadcast(part, 0)).map_err(failed)
     }
 
-    fn sum(&mut self, values: &mut [f32], n: usize) -> Result<()> {
+    fn sum(&mut self, values: &mut [f32], n: usize, dtype: ReduceDtype) -> Result<()> {
         let slices: Vec<usize> =
             (0..self.size).map(|rank| share_of(rank, self.size, values.len()).len()).collect();
-        let own = share_of(self.rank, self.size, values.len());
-        let (counts, places) = blocks(&slices)?;
-        let (own_counts, own_places) = blocks(&vec![own.len(); self.size])?;
-        self.parts.resize(own.len() * self.size, 0.0);
-        self.world
-            .alltoallv(values, &counts, &places, &mut self.parts, &own_counts, &own_places)
-            .map_err(failed)?;
-        let mut sum = vec![0.0; own.len()];
-        if !own.is_empty() {
-            let parts: Vec<&[f32]> = self.parts.chunks(own.len()).take(n).collect();
-            tree::sum_of(&parts, &mut sum);
+        let mut parts = std::mem::take(&mut self.parts);
+        let sum_of = |parts: &[f32]| {
+            let mut sum = vec![0.0; slices[self.rank]];
+            if !sum.is_empty() {
+                let parts: Vec<&[f32]> = parts.chunks(sum.len()).take(n).collect();
+                tree::sum_of(&parts, &mut sum);
+            }
+            sum
+        };
+        match dtype {
+            ReduceDtype::F32 => {
+                self.exchange(values, &slices, &mut parts)?;
+                self.spread(&sum_of(&parts), &slices, values)?;
+            }
+            ReduceDtype::Bf16 => {
+                let bytes: Vec<usize> = slices.iter().map(|len| len * dtype.size()).collect();
+                let (mut all, mut received) = (to_bf16(values), Vec::new());
+                self.exchange(&all, &bytes, &mut received)?;
+                parts.resize(received.len() / dtype.size(), 0.0);
+                from_bf16(&received, &mut parts);
+                self.spread(&to_bf16(&sum_of(&parts)), &bytes, &mut all)?;
+                from_bf16(&all, values);
+            }
         }
-        self.world.allgatherv(&sum, values, &counts, &places).map_err(failed)
+        self.parts = parts;
+        Ok(())
     }
 }
 

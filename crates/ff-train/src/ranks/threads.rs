@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::{Ranks, tree};
+use super::dtype::{from_bf16, to_bf16};
+use super::{Ranks, ReduceDtype, tree};
 use crate::{Error, Result};
 
 /// Runs `work` as so many ranks at once, and gives what came of each.
@@ -109,13 +110,29 @@ impl Ranks for ThreadRank {
         Ok(())
     }
 
-    fn sum(&mut self, values: &mut [f32], n: usize) -> Result<()> {
-        let own = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let float = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    fn sum(&mut self, values: &mut [f32], n: usize, dtype: ReduceDtype) -> Result<()> {
+        let own = match dtype {
+            ReduceDtype::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            ReduceDtype::Bf16 => to_bf16(values),
+        };
         let all = self.meeting.exchange(self.rank, own)?;
-        let parts: Vec<Vec<f32>> =
-            all[..n].iter().map(|part| part.chunks_exact(4).map(float).collect()).collect();
+        let read = |bytes: &[u8]| {
+            let mut values = vec![0.0; bytes.len() / dtype.size()];
+            match dtype {
+                ReduceDtype::Bf16 => from_bf16(bytes, &mut values),
+                ReduceDtype::F32 => {
+                    values.iter_mut().zip(bytes.chunks_exact(4)).for_each(|(value, bytes)| {
+                        *value = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+                    })
+                }
+            }
+            values
+        };
+        let parts: Vec<Vec<f32>> = all[..n].iter().map(|part| read(part)).collect();
         tree::sum_of(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>(), values);
+        if dtype == ReduceDtype::Bf16 {
+            from_bf16(&to_bf16(values), values);
+        }
         Ok(())
     }
 }
@@ -133,11 +150,22 @@ mod tests {
             for round in 0..50 {
                 assert_eq!(ranks.gather(&[rank as u8, round]).unwrap(), [[0, round], [1, round], [2, round]]);
             }
-            ranks.sum(&mut sum, 2).unwrap();
+            ranks.sum(&mut sum, 2, ReduceDtype::F32).unwrap();
             let word = from_first(ranks, (rank == 0).then(|| "yes".to_owned())).unwrap();
             (sum, word, on_any(ranks, rank == 2).unwrap(), on_any(ranks, false).unwrap())
         });
         assert_eq!(found, vec![([3.0, 2.0], "yes".to_owned(), true, false); 3]);
+    }
+
+    /// 257 and 1 / 512 need more than the eight bits that a value has on its way.
+    #[test]
+    fn what_travels_as_bf16_is_rounded_on_both_ways() {
+        let found = run(3, |ranks| {
+            let mut values = [[257.0, 1.0], [2.0, 1.0 / 512.0], [9.0, 9.0]][ranks.rank()];
+            ranks.sum(&mut values, 2, ReduceDtype::Bf16).unwrap();
+            values
+        });
+        assert_eq!(found, [[258.0, 1.0]; 3]);
     }
 
     #[test]

@@ -40,6 +40,11 @@ impl<T> TreeSum<T> {
         Ok(())
     }
 
+    /// The sums that wait, the latest first. The sum of all leaves is a last leaf to which each of them is added.
+    pub fn waiting(&self) -> impl Iterator<Item = &T> {
+        self.levels.iter().flatten()
+    }
+
     /// The sum of all leaves, if there are any.
     pub fn finish<E>(self, add: impl Fn(T, T) -> Result<T, E>) -> Result<Option<T>, E> {
         let mut sums = self.levels.into_iter().flatten();
@@ -123,6 +128,16 @@ mod tests {
             let leaves: Vec<String> = letters(n).collect();
             let blocks = leaves.chunks(1 << exponent).map(|block| tree(block.iter().cloned()).unwrap());
             prop_assert_eq!(tree(blocks), tree(leaves.iter().cloned()));
+        }
+
+        #[test]
+        fn a_last_leaf_needs_not_be_taken(n in 1usize..26) {
+            let mut sum = TreeSum::default();
+            let leaves: Vec<String> = letters(n).collect();
+            leaves[..n - 1].iter().for_each(|leaf| sum.push(leaf.clone(), text).unwrap());
+            let last = leaves[n - 1].clone();
+            let found = sum.waiting().fold(last, |later, earlier| text(earlier.clone(), later).unwrap());
+            prop_assert_eq!(Some(found), tree(leaves));
         }
 
         #[test]

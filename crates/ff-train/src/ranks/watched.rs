@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::Ranks;
+use super::{Ranks, ReduceDtype};
 use crate::Result;
 
 /// Ranks under watch.
@@ -133,8 +133,8 @@ impl<R: Ranks> Ranks for Watched<R> {
         self.during("sharing what rank 0 has", |ranks| ranks.broadcast(bytes))
     }
 
-    fn sum(&mut self, values: &mut [f32], n: usize) -> Result<()> {
-        self.during("adding gradients", |ranks| ranks.sum(values, n))
+    fn sum(&mut self, values: &mut [f32], n: usize, dtype: ReduceDtype) -> Result<()> {
+        self.during("adding gradients", |ranks| ranks.sum(values, n, dtype))
     }
 }
 
@@ -172,12 +172,12 @@ mod tests {
                 .unwrap();
                 ranks.at_step(7);
                 // The other one comes to it when this has been told.
-                ranks.sum(&mut [1.0], 2).unwrap();
+                ranks.sum(&mut [1.0], 2, ReduceDtype::F32).unwrap();
             } else {
                 while !is_told.load(Ordering::Relaxed) {
                     std::thread::sleep(Duration::from_millis(1));
                 }
-                ranks.sum(&mut [1.0], 2).unwrap();
+                ranks.sum(&mut [1.0], 2, ReduceDtype::F32).unwrap();
             }
         });
         assert_eq!(hears.try_recv(), Ok(Stalled { rank: 0, what: "adding gradients", step: 7 }));

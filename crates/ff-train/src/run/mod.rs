@@ -209,9 +209,7 @@ impl RunDir {
         machine: &Machine,
         data: &DataRecord,
     ) -> Result<()> {
-        // A run goes on without it: whoever reads it finds less.
-        let text = fs::read_to_string(self.path.join("run.json")).unwrap_or_default();
-        let mut provenance: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();
+        let mut provenance = self.provenance();
         provenance.insert("data".to_owned(), json!(data));
         let resumed = provenance.entry("resumed").or_insert_with(|| json!([]));
         if !resumed.is_array() {
@@ -227,6 +225,24 @@ impl RunDir {
         }));
         let provenance = Value::Object(provenance);
         self.write_provenance(&provenance)
+    }
+
+    /// Writes down in `run.json` how many ranks train now.
+    pub(crate) fn describe_ranks(&self, n: usize) -> Result<()> {
+        let mut provenance = self.provenance();
+        provenance.insert("ranks".to_owned(), json!(n));
+        self.write_provenance(&Value::Object(provenance))
+    }
+
+    /// How many ranks trained last, if that was written down.
+    pub(crate) fn ranks(&self) -> Option<usize> {
+        self.provenance().get("ranks")?.as_u64().and_then(|n| usize::try_from(n).ok())
+    }
+
+    /// What `run.json` says. A run goes on without it: whoever reads it finds less.
+    fn provenance(&self) -> Map<String, Value> {
+        let text = fs::read_to_string(self.path.join("run.json")).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
     }
 
     fn write_provenance(&self, provenance: &Value) -> Result<()> {

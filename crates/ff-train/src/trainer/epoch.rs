@@ -66,6 +66,7 @@ impl Trainer<'_> {
                 step: recorder.position.step + 1,
                 scheduled: length.scheduled(recorder.position) + 1,
                 batches_before: batches_before + recorder.position.batch as u64,
+                batches: (n_batches - recorder.position.batch).min(config.optimizer.accumulate),
             };
             let begun = match learner.step(&mut batches, *ranks, at, seconds) {
                 Ok(Some(begun)) => begun,

@@ -16,7 +16,7 @@ use crate::feed::Feeder;
 use crate::learner::{Learner, Length};
 use crate::machine::Machine;
 use crate::position::Position;
-use crate::ranks::{Ranks, check_alike, from_first, together};
+use crate::ranks::{Ranks, ReduceDtype, check_alike, from_first, together};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::{CheckpointName, DataRecord, InitRecord, Lock, RunDir};
 use crate::weights::{self, Init};
@@ -72,7 +72,7 @@ impl Prepared {
         check_shares(ranks, config)?;
         // What can be refused at once is, before anything is read or made.
         let first = ranks.rank() == 0;
-        let resumed = if first { resumed(config, start) } else { Ok(None) };
+        let resumed = if first { resumed(config, start, ranks.size()) } else { Ok(None) };
         let resumed = together(ranks, resumed)?;
         let position = resumed.as_ref().map_or(Position::default(), |resumed| resumed.state.position);
         let position = from_first(ranks, Some(position))?;
@@ -82,7 +82,7 @@ impl Prepared {
             check_alike(ranks, &opened.facts(config))?;
         }
         let folder = match first {
-            true => folder(config, resumed, &mut opened, position).map(Some),
+            true => folder(config, resumed, &mut opened, position, ranks.size()).map(Some),
             false => Ok(None),
         };
         let folder = together(ranks, folder)?;
@@ -107,6 +107,12 @@ fn check_shares(ranks: &dyn Ranks, config: &Config) -> Result<()> {
             format!("expected a multiple of the {size} ranks that share a step, found {accumulate}");
         return bad("optimizer.accumulate", message);
     }
+    if size == 1 && config.train.reduce_dtype != ReduceDtype::F32 {
+        let found = config.train.reduce_dtype.name();
+        let message =
+            format!("expected f32 where one process trains alone and nothing travels, found {found}");
+        return bad("train.reduce_dtype", message);
+    }
     if size > 1 && config.train.device != DeviceSpec::Cpu {
         let message = format!("expected cpu where there are several ranks, found {}", config.train.device);
         return bad("train.device", message);
@@ -114,13 +120,17 @@ fn check_shares(ranks: &dyn Ranks, config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn resumed(config: &Config, start: &Start) -> Result<Option<Resumed>> {
+fn resumed(config: &Config, start: &Start, n_ranks: usize) -> Result<Option<Resumed>> {
     match start {
         Start::Fresh => {
             config.run.dir.as_deref().map_or(Ok(()), RunDir::check_free)?;
             Ok(None)
         }
-        Start::Resume(checkpoint) => Resumed::open(config, checkpoint).map(Some),
+        Start::Resume(checkpoint) => {
+            let resumed = Resumed::open(config, checkpoint)?;
+            resumed.check_ranks(config, n_ranks)?;
+            Ok(Some(resumed))
+        }
     }
 }
 
@@ -168,6 +178,7 @@ fn folder(
     resumed: Option<Resumed>,
     opened: &mut Opened,
     mut position: Position,
+    n_ranks: usize,
 ) -> Result<(Folder, Position)> {
     let Opened { learner, encoders, train_split, data, length, machine, .. } = opened;
     let folder = match resumed {
@@ -195,5 +206,6 @@ fn folder(
             Folder { run_dir, lock: Some(lock), init: None, changes }
         }
     };
+    folder.run_dir.describe_ranks(n_ranks)?;
     Ok((folder, position))
 }

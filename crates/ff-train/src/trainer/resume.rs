@@ -8,6 +8,7 @@ use toml::{Table, Value};
 use crate::config::Config;
 use crate::learner::Length;
 use crate::position::Position;
+use crate::ranks::ReduceDtype;
 use crate::run::checkpoint::{Checkpoint, State};
 use crate::run::{Lock, RunDir};
 use crate::weights::init_is_file;
@@ -38,6 +39,28 @@ impl Resumed {
         let changes = changes(&with_absolute_paths(&before)?, config);
         check(&changes, &state.position)?;
         Ok(Self { run_dir, lock, checkpoint, state, changes })
+    }
+
+    /// Whether so many ranks may go on: any number, unless what they come to depends on it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where gradients were rounded on their way between another number of ranks, and still are.
+    pub fn check_ranks(&self, config: &Config, n: usize) -> Result<()> {
+        let key = "train.reduce_dtype";
+        let rounded = config.train.reduce_dtype != ReduceDtype::F32
+            && self.changes.iter().all(|change| change.key != key)
+            && self.state.position.step > 0;
+        match self.run_dir.ranks().filter(|&before| rounded && before != n) {
+            None => Ok(()),
+            Some(before) => {
+                let message = format!(
+                    "expected the {before} ranks that the run had so far, found {n}: what comes of gradients that \
+                     travel as {} depends on how many there are; with f32 any number goes on",
+                    config.train.reduce_dtype.name()
+                );
+                Err(Error::Config { origin: key.to_owned(), message })
+            }
+        }
     }
 
     /// Whether these are data that the run can go on with.

@@ -2,20 +2,23 @@
 
 mod loader;
 mod network;
+mod projection;
 mod ranks;
 
 use anyhow::Result;
 use clap::ValueEnum;
+use clap::builder::PossibleValuesParser;
 use ff_model::summary::summarise;
 use ff_model::{Architecture, BackboneMode, DeviceSpec};
 use ff_train::machine::{peak_rss_mib, peak_tflops};
+use ff_train::ranks::ReduceDtype;
 use ff_train::setup::heads;
 use ff_train::trainer::batch_size::BatchSize;
 use network::{Parts, Timing};
 use serde::Serialize;
 
 use crate::flags::{ComputeFlags, DataFlags, backbone, sample_config, settle};
-use crate::ranges::{self, whole};
+use crate::ranges::{self, number, whole};
 use crate::{Context, Ending, output};
 
 /// Measure one stage: images a second, milliseconds a batch, peak memory.
@@ -24,7 +27,8 @@ use crate::{Context, Ending, output};
 /// --steps blocks of 20 batches after 20, the GPU waited for between blocks. The loader reads the sample, and its
 /// figures are medians over --steps epochs, each beside the decoder alone. GFLOP/s are direct-convolution equivalents,
 /// three forward passes a training step; a GPU's peak is its data sheet's for dense products in that precision. ranks is
-/// started as training is: by mpirun, or alone for what one rank does.
+/// started as training is: by mpirun, or alone for what one rank does. It takes --steps steps as they are trained, the
+/// gradients' sum beside the backward pass, and as many that do one thing after the other.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Which stage.
@@ -36,6 +40,12 @@ pub struct Args {
     /// Training: real batches from the loader, as a run takes them, in place of synthetic ones.
     #[arg(long)]
     with_loader: bool,
+    /// ranks: what gradients are on their way [default: f32].
+    #[arg(long, value_name = "f32|bf16", value_parser = PossibleValuesParser::new(ReduceDtype::ALL.map(ReduceDtype::name)))]
+    reduce_dtype: Option<String>,
+    /// ranks: what a GPU is taken to compute in a step, for the projection: measure it with `bench train` on one.
+    #[arg(long, value_name = "MS", default_value_t = 20.0, value_parser = number(ranges::MILLISECONDS))]
+    gpu_ms: f64,
     /// The backbone [default: resnet34].
     #[arg(long, value_parser = backbone())]
     backbone: Option<Architecture>,
@@ -118,7 +128,9 @@ impl Stage {
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let data =
         DataFlags { batch_size: args.data.batch_size.or(Some(args.stage.batch_size())), ..args.data.clone() };
-    let builder = sample_config(context, &data, &args.compute).set("model.backbone", args.backbone);
+    let builder = sample_config(context, &data, &args.compute)
+        .set("model.backbone", args.backbone)
+        .set("train.reduce_dtype", args.reduce_dtype.as_deref());
     let mut config = settle(builder)?;
     data.find_batch_size(&mut config)?;
     let splits = config.read_splits()?;
@@ -145,7 +157,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         }
         Stage::Infer => network::infer(&config, &splits.encoders, steps)?,
         Stage::Ranks => {
-            let figures = ranks::run(&config, &splits.encoders, steps)?;
+            let figures = ranks::run(&config, &splits.encoders, steps, args.gpu_ms)?;
             if json {
                 output::print_json(&figures)?;
             } else {

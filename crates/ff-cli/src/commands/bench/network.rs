@@ -126,7 +126,8 @@ pub fn train_with_loader(config: &Config, splits: Splits, steps: usize) -> Resul
     let mut batches = feeder.epoch(0, 0);
     let (mut step, mut seconds, mut open) = (0, Seconds::default(), None);
     blocks(config, &device, steps, || {
-        let at = StepPosition { epoch: 1, step: step + 1, scheduled: step + 1, batches_before: step };
+        let at =
+            StepPosition { epoch: 1, step: step + 1, scheduled: step + 1, batches_before: step, batches: 1 };
         let begun = learner
             .step(&mut batches, &mut Alone, at, &mut seconds)?
             .context("the epoch is over too early")?;

@@ -167,6 +167,29 @@ fn ranks_that_were_started_differently_do_not_begin() {
     assert!(!place.path("run/config.toml").exists());
 }
 
+/// Before MPI is there to ask whether the others say it too.
+#[test]
+fn a_flag_that_cannot_be_used_is_told_once() {
+    let place = place();
+    let wrong = [&fresh(&place, "run")[..], &["--batch-sise", "4"]].concat();
+    let output = job(&place, [&wrong, &wrong], [&[], &[]]);
+    assert_exit(&output, 2);
+    assert_eq!(stderr(&output).matches("'--batch-sise'").count(), 1, "{}", stderr(&output));
+    // Whoever has it alone says it, and who that is.
+    let output = job(&place, [&fresh(&place, "run"), &wrong], [&[], &[]]);
+    assert_exit(&output, 2);
+    assert!(
+        stderr(&output).contains("rank 1: error: unexpected argument '--batch-sise'"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(!place.path("run/config.toml").exists());
+    let output = job(&place, [&["train", "--help"], &["train", "--help"]], [&[], &[]]);
+    assert_exit(&output, 0);
+    let help = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(help.matches("--reduce-dtype").count(), 1, "{help}");
+}
+
 /// A job that is ended by its launcher, as by SLURM before its time is over.
 #[test]
 fn a_rank_that_is_told_to_stop_stops_all() {

@@ -23,6 +23,19 @@ impl<E: Element> Plan<E> {
     ///
     /// `params` must be those of that forward pass. Panics on wrong lengths, or without such a pass.
     pub fn backward(&mut self, params: &[f32], grad_embedding: &[f32], grads: &mut [f32]) {
+        self.backward_in_parts(params, grad_embedding, grads, &mut |_| {});
+    }
+
+    /// As [`Self::backward`], but gives `grads` away in parts, each as soon as it is final, in those of
+    /// [`Layout::part_begins`](crate::network::Layout::part_begins). `done` is called on this thread, so whatever takes
+    /// long is for it to leave to another one.
+    pub fn backward_in_parts<'g>(
+        &mut self,
+        params: &[f32],
+        grad_embedding: &[f32],
+        mut grads: &'g mut [f32],
+        done: &mut dyn FnMut(&'g mut [f32]),
+    ) {
         check_len("parameters", params, self.layout.parameters_len());
         check_len("gradients", grads, self.layout.parameters_len());
         let Self { pool, layout, stem, max_pool, blocks, sums, coefficients, workspace, buffers, .. } = self;
@@ -171,6 +184,11 @@ impl<E: Element> Plan<E> {
                     std::mem::swap(&mut grad, &mut next);
                 }
             }
+            if i > 0 && blocks[i - 1].layout.stage < block.layout.stage {
+                let (before, stage) = std::mem::take(&mut grads).split_at_mut(slot.offset);
+                done(stage);
+                grads = before;
+            }
         }
 
         let (shape, norm) = (max_pool.output(), &train.stem.norm);
@@ -183,6 +201,7 @@ impl<E: Element> Plan<E> {
         let gradient = StemGradient { pool: *max_pool, grad: g, argmax, raw, coefficients };
         let packed = &train.packed_images[..stem.packed_len()];
         stem.weight_gradient(pool, packed, gradient, &mut grads[slot.range()], workspace);
+        done(grads);
     }
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask soak train [--minutes N]`: whether memory, open files and speed stay as they are in a long run.
+//! `soak train`: whether memory, open files and speed stay as they are in a long run.
 //!
 //! Trains on the bundled sample in a process of its own, epoch after epoch in a temporary folder, and looks at that
 //! process every few seconds (`/proc`, so Linux only). The first tenth is warm-up; after it the first third of the
@@ -6,14 +6,13 @@
 //! machine. Ctrl-C ends it early, with what it has. Exit code 1 when something grows or slows down.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
 
-const USAGE: &str = "usage: cargo xtask soak train [--minutes N]";
 const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
 /// Clock ticks a second in `/proc/PID/stat`: Linux has shown 100 to every program for decades.
 const TICKS: f64 = 100.0;
@@ -33,30 +32,8 @@ struct Look {
     images: u64,
 }
 
-/// Runs it.
-pub fn run(args: &[String]) -> ExitCode {
-    let minutes = match args {
-        [stage] if stage == "train" => Some(60.0),
-        [stage, flag, minutes] if stage == "train" && flag == "--minutes" => {
-            minutes.parse().ok().filter(|minutes| (0.1..=1e4).contains(minutes))
-        }
-        _ => None,
-    };
-    let Some(minutes) = minutes else {
-        eprintln!("error: expected a stage and from 0.1 to 10000 minutes\n{USAGE}");
-        return ExitCode::from(2);
-    };
-    match soak(minutes) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
-        Err(e) => {
-            eprintln!("error: {e}");
-            ExitCode::from(1)
-        }
-    }
-}
-
-fn soak(minutes: f64) -> std::io::Result<bool> {
+/// Trains for so many minutes; whether all stays as it is.
+pub fn soak(minutes: f64) -> std::io::Result<bool> {
     let folder = std::env::temp_dir().join(format!("fairface-soak-{}", std::process::id()));
     fs::create_dir(&folder)?;
     let looks = watch(&folder, minutes);
