@@ -26,7 +26,7 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::{
     audit, bench, compare, completions, crop, data, embed, evaluate, export, predict, report, sanity, split,
-    summary, train, weights,
+    summary, sweep, train, weights,
 };
 use ff_train::ranks::launcher;
 use output::Verbosity;
@@ -78,6 +78,7 @@ enum Command {
     Split(split::Args),
     Audit(audit::Args),
     Train(train::Args),
+    Sweep(sweep::Args),
     Evaluate(evaluate::Args),
     Compare(compare::Args),
     Report(report::Args),
@@ -111,6 +112,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
     let json = cli.json;
     let result = match cli.command {
         Command::Train(args) => train::run(&args, context, json),
+        Command::Sweep(args) => sweep::run(&args, context, json),
         Command::Evaluate(args) => evaluate::run(&args, context, json),
         Command::Compare(args) => compare::run(&args, json),
         Command::Report(args) => report::run(&args, json),

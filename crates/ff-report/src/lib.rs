@@ -45,6 +45,7 @@ pub mod numbers;
 mod page;
 mod run;
 mod seeds;
+mod sweep;
 mod thumbnails;
 
 pub use annotated::{FaceMark, PNG_MARK, Tone, annotated_png};
@@ -55,3 +56,4 @@ pub use error::{Error, Result};
 pub use evaluation::{EvaluationPage, NamedEvaluation};
 pub use run::{Bucket, Provenance, RunReport, Spread, TaskSummary, Written};
 pub use seeds::SeedsPage;
+pub use sweep::{SweepPage, difference_cells};

@@ -14,5 +14,6 @@ pub mod report;
 pub mod sanity;
 pub mod split;
 pub mod summary;
+pub mod sweep;
 pub mod train;
 pub mod weights;

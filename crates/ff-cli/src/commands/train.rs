@@ -161,18 +161,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         return Err(Error::Config { origin: "--seeds".to_owned(), message }.into());
     }
 
-    let stop = Arc::new(AtomicBool::new(false));
-    let stop_on_signal = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if stop_on_signal.swap(true, Ordering::Relaxed) {
-            std::process::exit(130); // asked twice: at once
-        }
-        if output::rank() == 0 {
-            alert!("\nstopping after this step; Ctrl-C again to stop at once, without a checkpoint");
-        }
-    })
-    .context("cannot listen for Ctrl-C")?;
-
+    let stop = stop_on_ctrl_c()?;
     if args.check_faces {
         warn_of_faces(&config)?;
     }
@@ -185,6 +174,22 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     say(&outcome, &config, json)?;
     job.leave();
     Ok(if outcome.interrupted { interrupted(context, &outcome.run_dir) } else { Ending::Success })
+}
+
+/// What Ctrl-C sets, the first time.
+pub(super) fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let stop_on_signal = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if stop_on_signal.swap(true, Ordering::Relaxed) {
+            std::process::exit(130); // asked twice: at once
+        }
+        if output::rank() == 0 {
+            alert!("\nstopping after this step; Ctrl-C again to stop at once, without a checkpoint");
+        }
+    })
+    .context("cannot listen for Ctrl-C")?;
+    Ok(stop)
 }
 
 /// Says what a run came to.
@@ -238,7 +243,7 @@ fn interrupted(context: &Context, run_dir: &Path) -> Ending {
 
 /// Shows a run: a bar on a terminal, lines elsewhere, and its page, which every epoch renews.
 #[derive(Default)]
-struct Display {
+pub(super) struct Display {
     steps: Option<ProgressBar>,
     evaluation: Option<ProgressBar>,
     run_dir: Option<RunDir>,

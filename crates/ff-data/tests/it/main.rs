@@ -21,6 +21,7 @@ mod inputs;
 mod labels;
 mod loader;
 mod manifest;
+mod recipes;
 mod sample;
 mod split;
 mod support;

@@ -75,6 +75,10 @@ pub fn check(config: &Config) -> Result<()> {
     not_negative("schedule.final_factor", schedule.final_factor)?;
     let jitter = data.align_jitter;
     require(ranges::ALIGN_JITTER.contains(&jitter), "data.align_jitter", "a number from 0 to 1", jitter)?;
+    let crop = data.resized_crop;
+    require(ranges::RESIZED_CROP.contains(&crop), "data.resized_crop", "a number from 0.01 to 1", crop)?;
+    let erasing = data.random_erasing;
+    require((0.0..=1.0).contains(&erasing), "data.random_erasing", "a number from 0 to 1", erasing)?;
     not_negative("data.mixup", data.mixup)?;
     not_negative("data.cutmix", data.cutmix)?;
     let one_of = |key: &str, name: &str| {
@@ -92,7 +96,24 @@ pub fn check(config: &Config) -> Result<()> {
     if let Criterion::Task(task) = &train.criterion {
         one_of("train.criterion", task.as_str())?;
     }
+    check_stages(config)?;
     check_precision(train)
+}
+
+/// What is averaged, and when the heads learn alone.
+fn check_stages(config: &Config) -> Result<()> {
+    let Config { model, train, optimizer, .. } = config;
+    if let Some(rate) = optimizer.frozen_lr {
+        require(rate > 0.0 && rate.is_finite(), "optimizer.frozen_lr", "a positive number", rate)?;
+        let expected = "none unless model.freeze_epochs is at least 1";
+        require(model.freeze_epochs > 0, "optimizer.frozen_lr", expected, rate)?;
+    }
+    if let Some(first) = optimizer.swa_from {
+        require((1..=train.epochs).contains(&first), "optimizer.swa_from", "an epoch of the run", first)?;
+        let expected = "none beside optimizer.ema_decay: a run keeps one average";
+        require(optimizer.ema_decay.is_none(), "optimizer.swa_from", expected, first)?;
+    }
+    Ok(())
 }
 
 /// f32 goes everywhere, the others need an engine and a processor that have them.

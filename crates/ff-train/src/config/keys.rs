@@ -16,6 +16,8 @@ fn known() -> Table {
         optimizer: OptimizerConfig {
             clip_norm: Some(1.0),
             ema_decay: Some(0.5),
+            swa_from: Some(1),
+            frozen_lr: Some(1.0),
             ..OptimizerConfig::default()
         },
         run: RunConfig {

@@ -30,3 +30,5 @@ pub const RESAMPLES: RangeInclusive<u64> = 0..=100_000;
 pub const PADDING: RangeInclusive<f64> = 0.0..=4.0;
 /// How far crops are moved as a detector's are, in shares of what those are off by.
 pub const ALIGN_JITTER: RangeInclusive<f64> = 0.0..=1.0;
+/// The smallest share of an image that a random resized crop takes.
+pub const RESIZED_CROP: RangeInclusive<f64> = 0.01..=1.0;

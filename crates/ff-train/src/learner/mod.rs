@@ -12,6 +12,7 @@
 
 mod gathered;
 mod length;
+mod swa;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -35,6 +36,7 @@ use crate::ranks::{Ranks, from_first};
 use crate::records::{Seconds, StepRecord};
 use gathered::Gathered;
 pub use length::{Length, Limit};
+pub use swa::{AveragedEpochs, estimate_statistics};
 
 /// Everything that a step changes, and what it needs to know for that.
 pub struct Learner {
@@ -44,8 +46,9 @@ pub struct Learner {
     pub optimizer: Optimizer,
     /// What is minimised.
     pub objective: Objective,
-    /// The weights' moving average, where the run keeps one.
+    /// The weights' average, where the run keeps one: a moving one, or one of epochs once there are any.
     pub average: Option<Average>,
+    averaged: Option<AveragedEpochs>,
     schedule: Schedule,
     mixing: Mixing,
     config: Config,
@@ -109,6 +112,10 @@ impl Learner {
         });
         let objective = Objective::new(&config.loss, encoders, &counts, model.device())?;
         let schedule = Length::of(config, train.n_batches()).schedule(config.schedule.clone(), position);
+        let schedule = match config.optimizer.frozen_lr {
+            Some(factor) => schedule.after(config.model.freeze_epochs, factor),
+            None => schedule,
+        };
         Self::new(config, model, objective, schedule)
     }
 
@@ -116,14 +123,32 @@ impl Learner {
     pub fn new(config: &Config, model: FaceModel, objective: Objective, schedule: Schedule) -> Result<Self> {
         let optimizer = Optimizer::for_model(config.optimizer.clone(), &model)?;
         let mixing = Mixing { mixup: config.data.mixup, cutmix: config.data.cutmix, seed: config.train.seed };
-        Ok(Self { model, optimizer, objective, average: None, schedule, mixing, config: config.clone() })
+        let config = config.clone();
+        Ok(Self { model, optimizer, objective, average: None, averaged: None, schedule, mixing, config })
     }
 
     /// Begins the moving average at the present weights, if the run keeps one.
     pub fn begin_average(&mut self) -> Result<()> {
         let decay = self.config.optimizer.ema_decay;
-        self.average = decay.map(|decay| Average::new(decay, self.model.parameters())).transpose()?;
+        self.average = decay.map(|_| Average::new(decay, self.model.parameters())).transpose()?;
         Ok(())
+    }
+
+    /// Takes the present weights for a saved average, of these epochs or a moving one, if the run keeps one of its kind.
+    pub fn restore_average(&mut self, averaged: Option<AveragedEpochs>) -> Result<()> {
+        let optimizer = &self.config.optimizer;
+        if optimizer.ema_decay.is_some() == averaged.is_none()
+            && (optimizer.swa_from.is_some() || averaged.is_none())
+        {
+            self.average = Some(Average::new(optimizer.ema_decay, self.model.parameters())?);
+            self.averaged = averaged;
+        }
+        Ok(())
+    }
+
+    /// Which epochs are in the average, if it is one of epochs: part of a checkpoint.
+    pub fn averaged(&self) -> Option<AveragedEpochs> {
+        self.averaged
     }
 
     /// Exchanges the model's weights and their average, if there is one; a second time brings them back.
@@ -142,12 +167,13 @@ impl Learner {
         if ranks.size() == 1 {
             return Ok(());
         }
-        let first = Some((self.optimizer.steps(), self.objective.learnt()));
-        let (steps, learnt) = from_first(ranks, first)?;
+        let has_average = self.average.is_some();
+        let first = Some((self.optimizer.steps(), self.objective.learnt(), self.averaged, has_average));
+        let (steps, learnt, averaged, has_average) = from_first(ranks, first)?;
         self.objective.restore(learnt);
         share_parameters(ranks, self.model.parameters_mut())?;
-        if ranks.rank() > 0 {
-            self.begin_average()?;
+        if ranks.rank() > 0 && has_average {
+            self.restore_average(averaged)?;
         }
         if self.average.is_some() {
             self.swap_average()?;
@@ -205,7 +231,8 @@ impl Learner {
         if measured.now().is_none_or(|measures| measures.finite) {
             let parameters = self.model.parameters_mut();
             step.statistics.iter().try_for_each(|of_batch| parameters.move_statistics(of_batch))?;
-            let how = Step { lr_factor, mode: self.model.backbone_mode(), average: self.average.as_mut() };
+            let average = self.average.as_mut().filter(|average| average.is_exponential());
+            let how = Step { lr_factor, mode: self.model.backbone_mode(), average };
             self.optimizer.step(self.model.parameters_mut(), &gradient, &measured, how)?;
             if let Some(measures) = measured.now() {
                 let head_lr = self.config.optimizer.lr * self.config.optimizer.head_lr;

@@ -89,6 +89,7 @@ impl Checkpoint {
             train_split: train_split.to_owned(),
             optimizer_steps: learner.optimizer.steps(),
             uncertainty: learner.objective.learnt(),
+            averaged: learner.averaged(),
             sha256: contents.iter().map(|(name, bytes)| ((*name).to_owned(), sha256(bytes))).collect(),
         };
         contents.push((STATE, state.to_text().into_bytes()));
@@ -154,7 +155,7 @@ impl Checkpoint {
         };
         if state.sha256.contains_key(AVERAGE) {
             parameters(learner, AVERAGE)?;
-            learner.begin_average()?;
+            learner.restore_average(state.averaged)?;
             parameters(learner, MODEL)?;
         } else {
             parameters(learner, MODEL)?;

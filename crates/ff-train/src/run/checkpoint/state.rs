@@ -10,6 +10,7 @@ use ff_core::files::sha256;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::learner::AveragedEpochs;
 use crate::loss::Uncertainty;
 use crate::optim::Steps;
 use crate::position::{Position, at_most};
@@ -37,6 +38,9 @@ pub struct State {
     pub optimizer_steps: Steps,
     /// Learnt task weights, if any.
     pub uncertainty: Option<Uncertainty>,
+    /// What is in the weights' average, where it is one of epochs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub averaged: Option<AveragedEpochs>,
     /// SHA-256 of the checkpoint's files, this one included.
     pub(super) sha256: BTreeMap<String, String>,
 }
