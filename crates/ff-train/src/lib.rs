@@ -33,6 +33,7 @@ pub mod sanity;
 pub mod seeds;
 pub mod setup;
 pub mod sweep;
+mod teacher;
 pub mod trainer;
 pub mod weights;
 

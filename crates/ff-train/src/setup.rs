@@ -70,7 +70,13 @@ pub fn eval_feeder(
 
 fn train_dataset(config: &Config, manifest: Manifest, encoders: &Encoders) -> Result<Dataset> {
     let mode = Mode::train(augment_spec(config), config.train.seed);
-    open(config, manifest, &config.data.images, encoders, mode)
+    let balance = &config.data.balance;
+    let groups = (!balance.is_empty()).then(|| manifest.groups(balance)).transpose()?;
+    let dataset = open(config, manifest, &config.data.images, encoders, mode)?;
+    Ok(match groups {
+        Some(groups) => dataset.with_balanced(groups.ids),
+        None => dataset,
+    })
 }
 
 /// What may be drawn for a training image.

@@ -48,6 +48,7 @@ use crate::{Context, Ending};
     train --init model.safetensors --epochs 3    from torchvision's or timm's weights\n  \
     train --preset fairface --device cuda        the full data set on a GPU\n  \
     train --lr 3e-4 --schedule cosine            another recipe; more keys in a --config FILE\n  \
+    train --teacher runs/train-001               learn a larger model's answers too\n  \
     train --seeds 5                              five seeds from 42 on, into runs/seeds-001/seed-42 and so on\n  \
     train --resume --run-dir runs/train-001      go on after Ctrl-C, a crash or a kill\n  \
     mpirun -n 4 fairface train --accumulate 4    four processes of one MPI job, one run")]
@@ -91,6 +92,10 @@ pub struct Args {
     /// Train only the projection and the heads.
     #[arg(long)]
     freeze_backbone: bool,
+    /// Learn a trained model's answers to the training crops too: a model FILE with labels, or a RUN; how much, says
+    /// loss.distill.
+    #[arg(long, value_name = "FILE|RUN", value_parser = recorded_path())]
+    teacher: Option<PathBuf>,
     /// Batches in a step; ranks share them, so it is a multiple of their number [default: 1].
     #[arg(long, value_name = "N", value_parser = whole::<u64>(ranges::BATCH_SIZE))]
     accumulate: Option<u64>,
@@ -139,6 +144,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         .set("model.backbone", args.backbone)
         .set("model.init", args.init.as_deref())
         .set("model.freeze_backbone", args.freeze_backbone.then_some(true))
+        .set("loss.teacher", args.teacher.as_deref())
         .set("optimizer.lr", args.lr)
         .set("optimizer.accumulate", args.accumulate)
         .set("schedule.kind", args.schedule.as_deref())

@@ -97,6 +97,8 @@ pub fn check(config: &Config) -> Result<()> {
         one_of("train.criterion", task.as_str())?;
     }
     check_stages(config)?;
+    check_distillation(config)?;
+    check_groups(config)?;
     check_precision(train)
 }
 
@@ -114,6 +116,40 @@ fn check_stages(config: &Config) -> Result<()> {
         require(optimizer.ema_decay.is_none(), "optimizer.swa_from", expected, first)?;
     }
     Ok(())
+}
+
+/// What is learnt from other models' answers.
+fn check_distillation(config: &Config) -> Result<()> {
+    let Config { loss, optimizer, .. } = config;
+    let shares = [("loss.distill", loss.distill), ("loss.self_distill", loss.self_distill)];
+    for (key, share) in shares {
+        require((0.0..=1.0).contains(&share), key, "a number from 0 to 1", share)?;
+    }
+    let temperature = loss.temperature;
+    let positive = temperature > 0.0 && temperature.is_finite();
+    require(positive, "loss.temperature", "a positive number", temperature)?;
+    let of_average = loss.self_distill;
+    let both = of_average + if loss.teacher.is_some() { loss.distill } else { 0.0 };
+    require(both <= 1.0, "loss.self_distill", "at most 1 together with loss.distill", of_average)?;
+    let expected = "0 without optimizer.ema_decay, which makes the average that is learnt from";
+    require(of_average == 0.0 || optimizer.ema_decay.is_some(), "loss.self_distill", expected, of_average)
+}
+
+/// What treats groups alike, and where that has no meaning.
+fn check_groups(config: &Config) -> Result<()> {
+    let Config { data, train, optimizer, loss, .. } = config;
+    let within = |key: &str, x: f64| require(x >= 0.0 && x.is_finite(), key, "a number of at least 0", x);
+    within("loss.dro_step", loss.dro_step)?;
+    within("optimizer.sam_rho", optimizer.sam_rho)?;
+    let on_cpu = train.device == DeviceSpec::Cpu;
+    require(optimizer.sam_rho == 0.0 || on_cpu, "optimizer.sam_rho", "0 on a GPU", optimizer.sam_rho)?;
+    let mixes = data.mixup > 0.0 || data.cutmix > 0.0;
+    let dro = !loss.dro.is_empty();
+    let columns = || loss.dro.join(", ");
+    let expected = "no columns beside data.mixup and data.cutmix, whose images are of two groups";
+    require(!(dro && mixes), "loss.dro", expected, columns())?;
+    let expected = "no columns beside loss.reweight: both weigh groups";
+    require(!dro || loss.reweight.is_empty(), "loss.dro", expected, columns())
 }
 
 /// f32 goes everywhere, the others need an engine and a processor that have them.

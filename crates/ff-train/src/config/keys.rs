@@ -27,6 +27,7 @@ fn known() -> Table {
         },
         ..Config::default()
     };
+    config.loss.teacher = Some("teacher.safetensors".into());
     config.train.max_steps = Some(1);
     config.train.patience = Some(1);
     Table::try_from(config).expect("a configuration is valid TOML")

@@ -91,6 +91,9 @@ pub struct DataConfig {
     /// Probability that a part of an image is blanked.
     #[serde(default)]
     pub random_erasing: f64,
+    /// Columns, tasks or others, whose groups an epoch visits alike; none is every sample once.
+    #[serde(default)]
+    pub balance: Vec<String>,
     /// What happens when an image is missing or does not decode.
     pub on_bad_image: OnBadImage,
     /// Longest image file, in MiB.
@@ -256,6 +259,7 @@ impl Default for DataConfig {
             resized_crop: whole(),
             trivial_augment: false,
             random_erasing: 0.0,
+            balance: Vec::new(),
             on_bad_image: OnBadImage::Fail,
             max_file_mib: default_max_file_mib(),
             max_pixels: default_max_pixels(),

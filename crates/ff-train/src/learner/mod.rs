@@ -12,6 +12,7 @@
 
 mod gathered;
 mod length;
+mod sam;
 mod swa;
 
 use std::collections::BTreeMap;
@@ -21,13 +22,13 @@ use candle_core::Tensor;
 use ff_core::{Encoders, UNKNOWN};
 use ff_data::Loader;
 use ff_model::host::with_slice_mut;
-use ff_model::{Dropout, FaceModel, Parameters};
+use ff_model::{Dropout, FaceModel, Parameters, TrainPass};
 
 use crate::Result;
 use crate::config::{Config, OnNonFinite};
-use crate::feed::{Batches, InputBatch};
-use crate::loss::Objective;
-use crate::mixing::Mixing;
+use crate::feed::{Batches, InputBatch, Ready};
+use crate::loss::{LossInput, MultiTaskLoss, Objective};
+use crate::mixing::{Mix, Mixing};
 use crate::optim::average::Average;
 use crate::optim::schedule::Schedule;
 use crate::optim::{Measured, Measures, Optimizer, Step};
@@ -111,6 +112,7 @@ impl Learner {
             counts
         });
         let objective = Objective::new(&config.loss, encoders, &counts, model.device())?;
+        let objective = objective.for_samples(&config.loss, train.dataset().manifest(), targets)?;
         let schedule = Length::of(config, train.n_batches()).schedule(config.schedule.clone(), position);
         let schedule = match config.optimizer.frozen_lr {
             Some(factor) => schedule.after(config.model.freeze_epochs, factor),
@@ -168,9 +170,12 @@ impl Learner {
             return Ok(());
         }
         let has_average = self.average.is_some();
-        let first = Some((self.optimizer.steps(), self.objective.learnt(), self.averaged, has_average));
-        let (steps, learnt, averaged, has_average) = from_first(ranks, first)?;
+        let groups = self.objective.group_weights().cloned();
+        let first =
+            Some((self.optimizer.steps(), self.objective.learnt(), groups, self.averaged, has_average));
+        let (steps, learnt, groups, averaged, has_average) = from_first(ranks, first)?;
         self.objective.restore(learnt);
+        self.objective.restore_groups(groups);
         share_parameters(ranks, self.model.parameters_mut())?;
         if ranks.rank() > 0 && has_average {
             self.restore_average(averaged)?;
@@ -205,10 +210,10 @@ impl Learner {
         let before = (self.model.device().is_cuda() && (skips || accumulates))
             .then(|| self.model.parameters().statistics().copy())
             .transpose()?;
-        let mut step = Gathered::default();
-        let mut here = self.add_batches(batches, ranks, at, &mut step, seconds);
+        let (mut step, mut kept) = (Gathered::default(), Vec::new());
+        let mut here = self.add_batches(batches, ranks, at, (&mut step, &mut kept), seconds);
         let clock = Instant::now();
-        let gradient = step.take_gradient()?.unwrap_or_else(|| self.model.gradient().clone());
+        let mut gradient = step.take_gradient()?.unwrap_or_else(|| self.model.gradient().clone());
         if ranks.size() > 1 {
             step = step.over(ranks, std::mem::replace(&mut here, Ok(())), &gradient)?;
         }
@@ -222,10 +227,13 @@ impl Learner {
         }
 
         let mean = 1.0 / step.losses.batches() as f64;
+        if self.config.optimizer.sam_rho > 0.0 {
+            gradient = self.sharpness_aware(ranks, &gradient, mean, &kept)?;
+        }
         let lr_factor = self.schedule.factor(at.scheduled);
         let weights = self.objective.learnt().map(|learnt| learnt.weights());
         let mut measured = self.optimizer.measure(&gradient, mean, &step.losses)?;
-        if skips || weights.is_some() {
+        if skips || weights.is_some() || !step.groups.is_empty() {
             measured.wait()?;
         }
         if measured.now().is_none_or(|measures| measures.finite) {
@@ -237,6 +245,7 @@ impl Learner {
             if let Some(measures) = measured.now() {
                 let head_lr = self.config.optimizer.lr * self.config.optimizer.head_lr;
                 self.objective.step(&measures.losses.tasks, head_lr * lr_factor);
+                self.objective.step_groups(&step.groups);
             }
         } else if skips {
             self.restore_statistics(before.as_ref())?;
@@ -283,13 +292,13 @@ impl Learner {
         Ok(self.model.parameters_mut().update(|_, statistics| statistics.slice_set(before, 0, 0))?)
     }
 
-    /// Forward and backward of this rank's batches of a step.
+    /// Forward and backward of this rank's batches of a step; they are kept where they are needed again.
     fn add_batches(
         &mut self,
         batches: &mut Batches,
         ranks: &dyn Ranks,
         at: StepPosition,
-        step: &mut Gathered,
+        (step, kept): (&mut Gathered, &mut Vec<ReadyBatch>),
         seconds: &mut Seconds,
     ) -> Result<()> {
         let share = self.config.optimizer.accumulate / ranks.size();
@@ -300,9 +309,12 @@ impl Learner {
             let batch = batch?;
             seconds.loader += waiting.elapsed().as_secs_f64();
             let draw = first + step.losses.batches() as u64 + 1;
-            self.add_batch(batch, draw, step, seconds)?;
+            let batch = self.add_batch(batch, draw, step, seconds)?;
             if share > 1 {
                 step.add_gradient(self.model.gradient())?;
+            }
+            if self.config.optimizer.sam_rho > 0.0 {
+                kept.push(batch);
             }
         }
         Ok(())
@@ -315,7 +327,7 @@ impl Learner {
         draw: u64,
         step: &mut Gathered,
         seconds: &mut Seconds,
-    ) -> Result<()> {
+    ) -> Result<ReadyBatch> {
         let clock = Instant::now();
         let InputBatch { images, samples } = batch;
         let mix = self.mixing.draw(draw, samples.len(), images.size());
@@ -324,21 +336,60 @@ impl Learner {
         let targets = samples.targets_on(device)?;
         let dropout =
             Dropout { rate: self.config.model.dropout as f32, seed: self.config.train.seed, step: draw };
-        let mut pass = if device.is_cuda() {
-            self.model.forward_train(images.images(), dropout)?
-        } else {
-            self.model.forward_train_collecting(images.images(), dropout)?
-        };
-        let loss = self.objective.loss(&pass.logits, &targets, mix.as_ref())?;
+        let average = self.average_answers(&images)?;
+        let batch = ReadyBatch { images, targets, rows: samples.sample_indices, mix, dropout, average };
+        let (mut pass, loss) = self.forward(&batch)?;
         let forward = clock.elapsed();
         self.model.backward(&pass, &loss.total)?;
-        step.losses.push(&loss, samples.len())?;
+        step.losses.push(&loss, batch.rows.len())?;
         step.files.extend(samples.files);
+        step.groups.extend(loss.groups);
         step.statistics.extend(pass.statistics.take());
         seconds.forward += forward.as_secs_f64();
         seconds.backward += (clock.elapsed() - forward).as_secs_f64();
-        Ok(())
+        Ok(batch)
     }
+
+    fn forward(&mut self, batch: &ReadyBatch) -> Result<(TrainPass, MultiTaskLoss)> {
+        let images = batch.images.images();
+        let pass = if self.model.device().is_cuda() {
+            self.model.forward_train(images, batch.dropout)?
+        } else {
+            self.model.forward_train_collecting(images, batch.dropout)?
+        };
+        let loss = self.objective.loss(&LossInput {
+            logits: &pass.logits,
+            labels: &batch.targets,
+            mix: batch.mix.as_ref(),
+            rows: &batch.rows,
+            average: batch.average.as_deref(),
+        })?;
+        Ok((pass, loss))
+    }
+
+    /// What the weights' moving average answers, where that is learnt from.
+    fn average_answers(&mut self, images: &Ready) -> Result<Option<Vec<Tensor>>> {
+        if !self.objective.asks_average() {
+            return Ok(None);
+        }
+        self.swap_average()?;
+        let answers = self.model.predict(images.images());
+        self.swap_average()?;
+        Ok(Some(answers?.logits))
+    }
+}
+
+/// A batch where the model computes, and what was drawn for it.
+struct ReadyBatch {
+    images: Ready,
+    /// (B,) a task.
+    targets: Vec<Tensor>,
+    /// Which training samples they are, (B,).
+    rows: Vec<u32>,
+    mix: Option<Mix>,
+    dropout: Dropout,
+    /// The average's answers, where they are learnt from.
+    average: Option<Vec<Tensor>>,
 }
 
 fn share_parameters(ranks: &mut dyn Ranks, parameters: &mut Parameters) -> Result<()> {

@@ -37,6 +37,11 @@ pub struct OptimizerConfig {
     /// Longest l2 norm of the whole gradient; longer ones are shortened to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
+    /// Radius of sharpness-aware steps: the gradient is taken where the loss is about highest within this distance (Foret
+    /// et al., "Sharpness-aware minimization for efficiently improving generalization", ICLR 2021), which costs a second
+    /// pass over the step's batches; 0 is none.
+    #[serde(default)]
+    pub sam_rho: f64,
     /// Batches whose mean gradient makes a step.
     pub accumulate: usize,
     /// Decay of the weights' moving average, which is then evaluated and saved beside the weights.
@@ -64,6 +69,7 @@ impl Default for OptimizerConfig {
             momentum: 0.9,
             nesterov: false,
             clip_norm: None,
+            sam_rho: 0.0,
             accumulate: 1,
             ema_decay: None,
             swa_from: None,

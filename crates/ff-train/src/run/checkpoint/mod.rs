@@ -89,6 +89,8 @@ impl Checkpoint {
             train_split: train_split.to_owned(),
             optimizer_steps: learner.optimizer.steps(),
             uncertainty: learner.objective.learnt(),
+            groups: learner.objective.group_weights().cloned(),
+            teacher: learner.objective.teacher().map(ToOwned::to_owned),
             averaged: learner.averaged(),
             sha256: contents.iter().map(|(name, bytes)| ((*name).to_owned(), sha256(bytes))).collect(),
         };
@@ -162,6 +164,7 @@ impl Checkpoint {
             learner.begin_average()?;
         }
         learner.objective.restore(state.uncertainty.clone());
+        learner.objective.restore_groups(state.groups.clone());
         if state.position.step == 0 {
             return Ok(state);
         }
