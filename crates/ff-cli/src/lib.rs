@@ -28,7 +28,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::serve;
 use commands::{
     audit, bench, compare, completions, crop, data, embed, evaluate, export, predict, report, sanity, split,
-    summary, train, weights,
+    summary, sweep, train, weights,
 };
 use ff_train::ranks::launcher;
 use output::Verbosity;
@@ -80,6 +80,7 @@ enum Command {
     Split(split::Args),
     Audit(audit::Args),
     Train(train::Args),
+    Sweep(sweep::Args),
     Evaluate(evaluate::Args),
     Compare(compare::Args),
     Report(report::Args),
@@ -120,6 +121,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
     let json = cli.json;
     let result = match cli.command {
         Command::Train(args) => train::run(&args, context, json),
+        Command::Sweep(args) => sweep::run(&args, context, json),
         Command::Evaluate(args) => evaluate::run(&args, context, json),
         Command::Compare(args) => compare::run(&args, json),
         Command::Report(args) => report::run(&args, json),

@@ -12,6 +12,7 @@ use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 pub use distributions::{beta, gamma, normal};
+pub use elementary::{exp, ln};
 
 /// A stream of draws: ChaCha8, because it is specified.
 pub type Generator = ChaCha8Rng;

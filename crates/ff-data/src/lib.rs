@@ -45,6 +45,7 @@ mod error;
 mod face_box;
 mod face_points;
 pub mod fairface;
+mod groups;
 mod image_file;
 mod inputs;
 mod loader;
@@ -68,6 +69,7 @@ pub use decode::{Decoding, ImageRules, decode, decode_into};
 pub use error::{Error, Result};
 pub use face_box::FaceBox;
 pub use face_points::{FacePoints, FacePointsKind};
+pub use groups::Groups;
 pub use inputs::{ImageInput, ImageTable};
 pub use loader::{
     Batch, BatchImages, Epoch, LastBatch, Layout, Loader, LoaderConfig, Memory, OnBadImage, Slot, SlotMemory,

@@ -20,6 +20,10 @@ impl RgbImage {
         self.pixels.resize(width * height * 3, 0);
     }
 
+    pub(crate) fn size(&self) -> ImageSize {
+        ImageSize { width: self.width, height: self.height }
+    }
+
     pub(crate) fn pixel(&self, x: usize, y: usize) -> [u8; 3] {
         let i = (y * self.width + x) * 3;
         [self.pixels[i], self.pixels[i + 1], self.pixels[i + 2]]

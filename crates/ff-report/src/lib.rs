@@ -45,6 +45,7 @@ pub mod numbers;
 mod page;
 mod run;
 mod seeds;
+mod sweep;
 mod thumbnails;
 
 pub use annotated::{FaceMark, PNG_MARK, Tone, annotated_png};
@@ -57,4 +58,5 @@ pub use evaluation::{EvaluationPage, NamedEvaluation};
 pub use page::STYLE;
 pub use run::{Bucket, Provenance, RunCurves, RunReport, Spread, TaskSummary, Written, compared_curves};
 pub use seeds::SeedsPage;
+pub use sweep::{SweepPage, difference_cells};
 pub use thumbnails::thumbnail_jpeg;

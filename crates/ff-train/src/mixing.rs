@@ -66,6 +66,11 @@ impl Mixing {
 }
 
 impl Mix {
+    /// Each image's partner's value, of the images' (B,).
+    pub fn of_partners(&self, values: &[u32]) -> Vec<u32> {
+        self.partners.iter().map(|&partner| values[partner as usize]).collect()
+    }
+
     /// A batch's images of this shape (B,C,H,W), mixed.
     pub fn apply(&self, images: &[f32], [_, channels, height, width]: [usize; 4]) -> Vec<f32> {
         let mut mixed = images.to_vec();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ff_core::Encoders;
+use ff_data::transforms::{CropSpec, EraseSpec};
 use ff_data::{AugmentSpec, CacheSpec, Dataset, LastBatch, Layout, Loader, LoaderConfig, Manifest, Mode};
 use ff_model::{BackboneMode, DeviceSpec, FaceModel, HeadSpec};
 
@@ -33,7 +34,8 @@ pub fn train_loader(config: &Config, manifest: Manifest, encoders: &Encoders) ->
     Ok(Loader::new(Arc::new(dataset), loader_config(config, LastBatch::Drop))?)
 }
 
-/// Training batches for a model. Mixup and cutmix need two finished images at once: then the host augments.
+/// Training batches for a model. The host augments for what a device's kernels do not know, and for mixup and cutmix,
+/// which need two finished images at once.
 pub fn train_feeder(
     config: &Config,
     manifest: Manifest,
@@ -45,7 +47,8 @@ pub fn train_feeder(
     }
     let dataset = train_dataset(config, manifest, encoders)?;
     let mixes = config.data.mixup > 0.0 || config.data.cutmix > 0.0;
-    let augmentation = if mixes { Augmentation::OnHost } else { Augmentation::OnDevice };
+    let on_host = mixes || augment_spec(config).needs_host();
+    let augmentation = if on_host { Augmentation::OnHost } else { Augmentation::OnDevice };
     Feeder::new(Arc::new(dataset), loader_config(config, LastBatch::Drop), model, augmentation)
 }
 
@@ -66,11 +69,28 @@ pub fn eval_feeder(
 }
 
 fn train_dataset(config: &Config, manifest: Manifest, encoders: &Encoders) -> Result<Dataset> {
-    let spec = AugmentSpec::from(config.data.augment)
-        .with_sampling(config.data.sampling)
-        .with_align_jitter(config.data.align_jitter as f32);
-    let mode = Mode::train(spec, config.train.seed);
-    open(config, manifest, &config.data.images, encoders, mode)
+    let mode = Mode::train(augment_spec(config), config.train.seed);
+    let balance = &config.data.balance;
+    let groups = (!balance.is_empty()).then(|| manifest.groups(balance)).transpose()?;
+    let dataset = open(config, manifest, &config.data.images, encoders, mode)?;
+    Ok(match groups {
+        Some(groups) => dataset.with_balanced(groups.ids),
+        None => dataset,
+    })
+}
+
+/// What may be drawn for a training image.
+fn augment_spec(config: &Config) -> AugmentSpec {
+    let data = &config.data;
+    let spec = AugmentSpec::from(data.augment)
+        .with_sampling(data.sampling)
+        .with_align_jitter(data.align_jitter as f32);
+    AugmentSpec {
+        crop: (data.resized_crop < 1.0).then_some(CropSpec { smallest: data.resized_crop }),
+        trivial: data.trivial_augment,
+        erase: (data.random_erasing > 0.0).then_some(EraseSpec { probability: data.random_erasing }),
+        ..spec
+    }
 }
 
 fn open(

@@ -46,3 +46,24 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, StepLR
 print("cosine", rates(lambda o: CosineAnnealingLR(o, 8, eta_min=0.1), 8))
 print("one cycle", rates(lambda o: OneCycleLR(o, 1.0, total_steps=10, pct_start=0.3), 10))
 print("step", rates(lambda o: StepLR(o, 3, gamma=0.5), 8))
+
+from torch.nn.functional import kl_div
+
+taught = torch.tensor([[1.0, 0.0, 0.5, -1.0], [0.3, 0.2, -0.1, 1.5], [0.0, -1.0, 3.0, 0.5]])
+for temperature in (1.0, 4.0):
+    own = LOGITS.clone().requires_grad_()
+    soft = kl_div(log_softmax(own / temperature, 1), softmax(taught / temperature, 1), reduction="batchmean")
+    (soft * temperature**2).backward()
+    print("distillation", temperature, (soft * temperature**2).item(), own.grad[0].tolist())
+
+# https://github.com/kohpangwei/group_DRO loss.py, compute_robust_loss; a group that is not in a batch loses 0 there.
+q = np.ones(3) / 3
+for losses in ([1.0, 0.2, 0.0], [0.5, 2.0, 0.1]):
+    q = q * np.exp(0.5 * np.array(losses))
+    q = q / q.sum()
+print("group DRO", [f"{x:.10f}" for x in q])
+
+table = np.array([[2, 1], [0, 2]])  # groups by labels
+n = table.sum()
+with np.errstate(divide="ignore"):
+    print("reweighing", (table.sum(1, keepdims=True) * table.sum(0, keepdims=True) / n / table).tolist())

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use candle_core::Device;
 use ff_data::Split;
+use ff_model::{Architecture, HeadSpec, Parameters, weights};
 use ff_train::ranks::threads;
 use ff_train::records::StepRecord;
 use ff_train::{
@@ -14,8 +16,9 @@ use ff_train::{
 };
 use fs_err as fs;
 
-/// Everything that a step can depend on: a frozen epoch and one that is not.
-const RECIPE: &str = r#"
+/// Everything that a step can depend on, in as many recipes as it takes: a frozen epoch and one that is not.
+const RECIPES: [&str; 3] = [
+    r#"
 [data]
 mixup = 0.4
 [model]
@@ -26,7 +29,36 @@ clip_norm = 1.0
 ema_decay = 0.9
 [loss]
 task_weights = "uncertainty"
-"#;
+"#,
+    r#"
+[data]
+balance = ["race", "gender"]
+trivial_augment = true
+random_erasing = 0.5
+resized_crop = 0.5
+[optimizer]
+accumulate = 4
+ema_decay = 0.9
+sam_rho = 0.05
+[loss]
+self_distill = 0.3
+reweight = ["gender"]
+"#,
+    r#"
+[model]
+freeze_epochs = 1
+[optimizer]
+accumulate = 4
+frozen_lr = 3.0
+swa_from = 1
+[schedule]
+kind = "cosine"
+[loss]
+dro = ["race"]
+dro_step = 0.5
+teacher = "TEACHER"
+"#,
+];
 
 /// 14 batches of two: three whole steps and a half one, of which the last ranks have nothing.
 const TRAINING_ROWS: usize = 28;
@@ -39,10 +71,11 @@ const FILES: [&str; 4] = ["model.safetensors", "model_ema.safetensors", "state.s
 
 struct Place {
     dir: tempfile::TempDir,
+    recipe: usize,
 }
 
 impl Place {
-    fn new() -> Self {
+    fn new(recipe: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (splits, images) = (dir.path().join("splits"), dir.path().join("images"));
         fs::create_dir(&splits).unwrap();
@@ -60,8 +93,22 @@ impl Place {
             }
             fs::write(split.path(&splits), rows).unwrap();
         }
-        fs::write(dir.path().join("recipe.toml"), RECIPE).unwrap();
-        Self { dir }
+        let teacher = dir.path().join("teacher.safetensors");
+        let place = Self { dir, recipe };
+        let text = RECIPES[recipe].replace("TEACHER", &teacher.display().to_string());
+        if text != RECIPES[recipe] {
+            place.write_teacher(&teacher);
+        }
+        fs::write(place.path("recipe.toml"), text).unwrap();
+        place
+    }
+
+    /// A model of race alone, with other classes first.
+    fn write_teacher(&self, path: &Path) {
+        let heads = [HeadSpec::new("race", 2)];
+        let model = Parameters::initialise(Architecture::Resnet18, &heads, 5, &Device::Cpu).unwrap();
+        let labels = r#"{"race": ["Black", "White"]}"#.to_owned();
+        fs::write(path, weights::serialise(&model, ("labels", labels)).unwrap()).unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -81,6 +128,7 @@ impl Place {
             .set("data.image_size", Some(64))
             .set("data.batch_size", Some(2))
             .set("data.workers", Some(1))
+            .set("data.cache_dir", Some(self.path("cache")))
             .set("train.epochs", Some(2))
             .set("train.threads", Some(1))
             .set("model.backbone", Some("resnet18"))
@@ -103,7 +151,7 @@ impl Place {
     /// Holds a run against what one process comes to.
     #[track_caller]
     fn assert_same_as_alone(&self, run: &str) {
-        let (alone, _) = alone();
+        let (alone, _) = alone(self.recipe);
         for ((name, found), expected) in FILES.iter().zip(self.bytes(run)).zip(alone.bytes("alone")) {
             assert!(found == expected, "{name} of {run} differs from what one process comes to");
         }
@@ -112,11 +160,12 @@ impl Place {
     }
 }
 
-/// A run of one process that nothing happened to, which is made once.
-fn alone() -> &'static (Place, TrainingResult) {
-    static ALONE: OnceLock<(Place, TrainingResult)> = OnceLock::new();
-    ALONE.get_or_init(|| {
-        let place = Place::new();
+/// A run of one process that nothing happened to, which is made once a recipe.
+fn alone(recipe: usize) -> &'static (Place, TrainingResult) {
+    static ALONE: [OnceLock<(Place, TrainingResult)>; RECIPES.len()] =
+        [const { OnceLock::new() }; RECIPES.len()];
+    ALONE[recipe].get_or_init(|| {
+        let place = Place::new(recipe);
         let result = train_whole(1, &place.config("alone")).remove(0);
         (place, result)
     })
@@ -150,23 +199,30 @@ fn messages(results: Vec<Result<TrainingResult>>) -> Vec<String> {
 
 #[test]
 fn any_number_of_ranks_comes_to_the_same_bytes_and_figures() {
-    let (place, (_, alone)) = (Place::new(), alone());
-    assert!(alone.val.is_some() && alone.ema.is_some());
-    for size in [2, 4] {
-        let run = size.to_string();
-        for result in train_whole(size, &place.config(&run)) {
-            assert_eq!((&result.val, &result.ema), (&alone.val, &alone.ema), "{size} ranks");
-            assert_eq!(result.steps, STEPS as u64);
+    for recipe in 0..RECIPES.len() {
+        let (place, (_, alone)) = (Place::new(recipe), alone(recipe));
+        assert!(alone.val.is_some() && alone.ema.is_some());
+        for size in [2, 4] {
+            let run = size.to_string();
+            for result in train_whole(size, &place.config(&run)) {
+                assert_eq!((&result.val, &result.ema), (&alone.val, &alone.ema), "{size} ranks");
+                assert_eq!(result.steps, STEPS as u64);
+            }
+            place.assert_same_as_alone(&run);
         }
-        place.assert_same_as_alone(&run);
     }
 }
 
 #[test]
 fn a_run_goes_on_inside_an_epoch_with_other_numbers_of_ranks() {
-    let place = Place::new();
+    (0..RECIPES.len()).for_each(goes_on);
+}
+
+fn goes_on(recipe: usize) {
+    let place = Place::new(recipe);
     let resume = Start::Resume("last".to_owned());
-    for (size, start, steps) in [(2, &Start::Fresh, 1), (1, &resume, 3), (4, &resume, 6)] {
+    // The fourth step is the first epoch's last.
+    for (size, start, steps) in [(2, &Start::Fresh, 1), (1, &resume, 3), (2, &resume, 4), (4, &resume, 6)] {
         let ended: Vec<_> = train(size, &place.config("run"), start, steps)
             .into_iter()
             .map(|result| result.map(|result| (result.steps, result.interrupted)).unwrap())
@@ -182,7 +238,7 @@ fn a_run_goes_on_inside_an_epoch_with_other_numbers_of_ranks() {
 /// Of a rank that does not write.
 #[test]
 fn an_image_that_breaks_on_one_rank_ends_all_and_costs_nothing() {
-    let place = Place::new();
+    let place = Place::new(0);
     let rows = fs::read_to_string(Split::Train.path(place.path("splits"))).unwrap();
     let file = place.path("images").join(rows.lines().nth(20).unwrap().split(',').next().unwrap());
     let sound = fs::read(&file).unwrap();
@@ -201,7 +257,7 @@ fn an_image_that_breaks_on_one_rank_ends_all_and_costs_nothing() {
 
 #[test]
 fn a_loss_that_is_no_number_is_one_everywhere() {
-    let place = Place::new();
+    let place = Place::new(0);
     let config = |run: &str| place.builder(run).set("optimizer.lr", Some(1e30)).resolve().unwrap();
     let alone = messages(train(1, &config("run"), &Start::Fresh, u64::MAX));
     fs::remove_dir_all(place.path("run")).unwrap();
@@ -239,7 +295,7 @@ fn gradients_that_travel_as_bf16_bind_a_run_to_its_number_of_ranks() {
 
 #[test]
 fn ranks_that_cannot_share_a_step_or_were_started_differently_are_refused() {
-    let place = Place::new();
+    let place = Place::new(0);
     let refused = messages(train(3, &place.config("run"), &Start::Fresh, u64::MAX));
     let expected = "optimizer.accumulate: expected a multiple of the 3 ranks that share a step, found 4";
     assert_eq!(refused, [expected; 3]);

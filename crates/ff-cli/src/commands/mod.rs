@@ -16,5 +16,6 @@ pub mod sanity;
 pub mod serve;
 pub mod split;
 pub mod summary;
+pub mod sweep;
 pub mod train;
 pub mod weights;

@@ -53,6 +53,7 @@ use crate::{Context, Ending};
     train --init model.safetensors --epochs 3    from torchvision's or timm's weights\n  \
     train --preset fairface --device cuda        the full data set on a GPU\n  \
     train --lr 3e-4 --schedule cosine            another recipe; more keys in a --config FILE\n  \
+    train --teacher runs/train-001               learn a larger model's answers too\n  \
     train --seeds 5                              five seeds from 42 on, into runs/seeds-001/seed-42 and so on\n  \
     train --serve                                watch it at http://127.0.0.1:8080/runs\n  \
     train --resume --run-dir runs/train-001      go on after Ctrl-C, a crash or a kill\n  \
@@ -97,6 +98,10 @@ pub struct Args {
     /// Train only the projection and the heads.
     #[arg(long)]
     freeze_backbone: bool,
+    /// Learn a trained model's answers to the training crops too: a model FILE with labels, or a RUN; how much, says
+    /// loss.distill.
+    #[arg(long, value_name = "FILE|RUN", value_parser = recorded_path())]
+    teacher: Option<PathBuf>,
     /// Batches in a step; ranks share them, so it is a multiple of their number [default: 1].
     #[arg(long, value_name = "N", value_parser = whole::<u64>(ranges::BATCH_SIZE))]
     accumulate: Option<u64>,
@@ -151,6 +156,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         .set("model.backbone", args.backbone)
         .set("model.init", args.init.as_deref())
         .set("model.freeze_backbone", args.freeze_backbone.then_some(true))
+        .set("loss.teacher", args.teacher.as_deref())
         .set("optimizer.lr", args.lr)
         .set("optimizer.accumulate", args.accumulate)
         .set("train.reduce_dtype", args.reduce_dtype.as_deref())
@@ -174,18 +180,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         return Err(Error::Config { origin: "--seeds".to_owned(), message }.into());
     }
 
-    let stop = Arc::new(AtomicBool::new(false));
-    let stop_on_signal = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if stop_on_signal.swap(true, Ordering::Relaxed) {
-            std::process::exit(130); // asked twice: at once
-        }
-        if output::rank() == 0 {
-            alert!("\nstopping after this step; Ctrl-C again to stop at once, without a checkpoint");
-        }
-    })
-    .context("cannot listen for Ctrl-C")?;
-
+    let stop = stop_on_ctrl_c()?;
     if args.check_faces {
         warn_of_faces(&config)?;
     }
@@ -211,6 +206,22 @@ fn runs_folder(config: &Config) -> PathBuf {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     }
+}
+
+/// What Ctrl-C sets, the first time.
+pub(super) fn stop_on_ctrl_c() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let stop_on_signal = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if stop_on_signal.swap(true, Ordering::Relaxed) {
+            std::process::exit(130); // asked twice: at once
+        }
+        if output::rank() == 0 {
+            alert!("\nstopping after this step; Ctrl-C again to stop at once, without a checkpoint");
+        }
+    })
+    .context("cannot listen for Ctrl-C")?;
+    Ok(stop)
 }
 
 /// Says what a run came to.
@@ -264,7 +275,7 @@ fn interrupted(context: &Context, run_dir: &Path) -> Ending {
 
 /// Shows a run: a bar on a terminal, lines elsewhere, and its page, which every epoch renews.
 #[derive(Default)]
-struct Display {
+pub(super) struct Display {
     steps: Option<ProgressBar>,
     evaluation: Option<ProgressBar>,
     run_dir: Option<RunDir>,

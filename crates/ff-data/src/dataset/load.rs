@@ -118,9 +118,16 @@ impl Dataset {
         out: &mut [f32],
     ) -> Result<()> {
         let params = self.augment_params(epoch, sample_idx);
-        transforms::to_planes(self.read_rgb(sample_idx, scratch)?, out);
+        let image = self.read_rgb(sample_idx, scratch)?;
+        match transforms::change_pixels(&params, &image.pixels, self.size) {
+            Some(changed) => transforms::to_planes(&changed, out),
+            None => transforms::to_planes(image, out),
+        }
         transforms::apply(&params, out, self.size, &mut scratch.planes);
         transforms::normalize(out);
+        if let Some(part) = params.erase {
+            transforms::erase(out, self.size, part);
+        }
         Ok(())
     }
 

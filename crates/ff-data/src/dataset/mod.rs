@@ -64,6 +64,8 @@ pub struct Dataset {
     size: ImageSize,
     rules: ImageRules,
     cache: Option<Cache>,
+    /// Groups that training visits alike.
+    balanced: Option<Vec<u32>>,
 }
 
 impl Dataset {
@@ -98,6 +100,7 @@ impl Dataset {
             size: ImageSize::DEFAULT,
             rules: ImageRules::default(),
             cache: None,
+            balanced: None,
         }
         .checked()
     }
@@ -123,6 +126,7 @@ impl Dataset {
             size: ImageSize::DEFAULT,
             rules: ImageRules::default(),
             cache: None,
+            balanced: None,
         })
     }
 
@@ -176,6 +180,26 @@ impl Dataset {
     pub fn with_cache(mut self, spec: &CacheSpec) -> Result<Self> {
         self.cache = Cache::open(spec, self.len(), self.image_len(), || identity::identity(&self))?;
         Ok(self)
+    }
+
+    /// The same data, of which training visits these groups alike: see [`EpochOrder::balanced`].
+    ///
+    /// # Panics
+    /// There is not one group a row.
+    #[must_use]
+    pub fn with_balanced(mut self, groups: Vec<u32>) -> Self {
+        assert_eq!(groups.len(), self.len(), "expected a group a row");
+        self.balanced = Some(groups);
+        self
+    }
+
+    /// A number that tells these images from others: of their files' names, lengths, times of change and faces, their
+    /// size and how they are read.
+    ///
+    /// # Errors
+    /// A file that cannot be looked at.
+    pub fn identity(&self) -> Result<u64> {
+        identity::identity(self)
     }
 
     /// The decoded images, where they are kept.
@@ -245,7 +269,10 @@ impl Dataset {
     /// The order of an epoch: shuffled in training, file order in evaluation.
     pub fn order(&self, epoch: u64) -> EpochOrder {
         match self.mode {
-            Mode::Train { seed, .. } => EpochOrder::shuffled(self.len(), seed, epoch),
+            Mode::Train { seed, .. } => match &self.balanced {
+                None => EpochOrder::shuffled(self.len(), seed, epoch),
+                Some(groups) => EpochOrder::balanced(groups, seed, epoch),
+            },
             Mode::Eval => EpochOrder::identity(self.len()),
         }
     }

@@ -1,7 +1,7 @@
 //! The fast path: a draw applied in one pass, from decoded pixels to normalised planes.
 //!
 //! Computes what [`to_planes`](super::to_planes), [`apply`](super::apply) and [`normalize`](super::normalize) compute,
-//! to rounding (1e-5); tests compare them over random draws and sizes. [`AugmentParams::write_device_recipe`] writes
+//! to rounding (1e-5); tests compare them over random draws and sizes. What few ask for comes before and after the pass. [`AugmentParams::write_device_recipe`] writes
 //! the same operations down for a device that augments itself.
 
 use ff_kernels::{
@@ -11,8 +11,8 @@ use ff_kernels::{
 };
 
 use super::{
-    AugmentParams, ColorOp, IMAGENET_MEAN, IMAGENET_STD, InverseAffine, JitterParams, Sampling, geometry,
-    normalize,
+    AugmentParams, ColorOp, IMAGENET_MEAN, IMAGENET_STD, InverseAffine, JitterParams, Sampling,
+    change_pixels, erase, geometry, normalize,
 };
 use crate::rgb_image::ImageSize;
 
@@ -43,6 +43,8 @@ pub fn augment_into_at(
     out: &mut [f32],
     spare: &mut Vec<f32>,
 ) {
+    let changed = change_pixels(params, pixels, size);
+    let pixels = changed.as_ref().map_or(pixels, |image| &image.pixels);
     let rgb = Rgb { pixels, width: size.width, height: size.height };
     let operations = Operations::of(params);
     let recipe = Recipe {
@@ -60,10 +62,14 @@ pub fn augment_into_at(
     } else {
         image::augment(level, rgb, &recipe, out);
     }
+    if let Some(part) = params.erase {
+        erase(out, size, part);
+    }
 }
 
 impl AugmentParams {
-    /// Writes the draw for the kernels that augment on a device.
+    /// Writes the draw for the kernels that augment on a device, of a spec that [needs no
+    /// host](super::AugmentSpec::needs_host).
     ///
     /// # Panics
     /// `to` has not [`RECIPE_LEN`](ff_kernels::gpu::program::batch::RECIPE_LEN) values.
@@ -158,7 +164,7 @@ mod tests {
             jitter: Some(jitter),
             rotation: Some(10.0),
             affine: Some(affine),
-            sampling: Sampling::Nearest,
+            ..AugmentParams::default()
         };
         let written = recipe(&params);
         assert_eq!(written[..4], [1.0, 0.0, 4.0, 2.0]);

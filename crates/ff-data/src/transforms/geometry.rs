@@ -99,29 +99,48 @@ impl InverseAffine {
         let (r, rest) = planes.split_at_mut(area);
         let (g, b) = rest.split_at_mut(area);
 
-        let (width, height) = (size.width as f32, size.height as f32);
-        let [xx, xy, x0, yx, yy, y0] = self.0;
-        let [xx, xy, x0] = [xx, xy, x0].map(|m| m / (0.5 * width));
-        let [yx, yy, y0] = [yx, yy, y0].map(|m| m / (0.5 * height));
         // Two loops per row: the first is arithmetic only and vectorises, the second only moves pixels.
-        let mut sources = vec![OUTSIDE; size.width];
+        let mut sources = Sources::new(self, size);
         let rows = r.chunks_exact_mut(size.width).zip(g.chunks_exact_mut(size.width));
         for (row, ((r, g), b)) in rows.zip(b.chunks_exact_mut(size.width)).enumerate() {
-            let y = row as f32 + 0.5 - 0.5 * height;
-            for (column, source) in sources.iter_mut().enumerate() {
-                let x = column as i32 as f32 + 0.5 - 0.5 * width;
-                let from_x = round((x * xx + y * xy + x0 + 1.0) * (0.5 * width) - 0.5);
-                let from_y = round((x * yx + y * yy + y0 + 1.0) * (0.5 * height) - 0.5);
-                let inside = from_x >= 0.0 && from_x < width && from_y >= 0.0 && from_y < height;
-                *source = if inside { from_y as i32 * size.width as i32 + from_x as i32 } else { OUTSIDE };
-            }
-            for (((r, g), b), &source) in r.iter_mut().zip(g).zip(b).zip(&sources) {
+            for (((r, g), b), &source) in r.iter_mut().zip(g).zip(b).zip(sources.of_row(row)) {
                 (*r, *g, *b) = match usize::try_from(source) {
                     Ok(i) => (from_r[i], from_g[i], from_b[i]),
                     Err(_) => (0.0, 0.0, 0.0),
                 };
             }
         }
+    }
+}
+
+/// Which pixel each one comes from: the nearest to where an inverse map points.
+pub(super) struct Sources {
+    map: [f32; 6],
+    size: ImageSize,
+    row: Vec<i32>,
+}
+
+impl Sources {
+    pub(super) fn new(map: &InverseAffine, size: ImageSize) -> Self {
+        let [xx, xy, x0, yx, yy, y0] = map.0;
+        let [xx, xy, x0] = [xx, xy, x0].map(|m| m / (0.5 * size.width as f32));
+        let [yx, yy, y0] = [yx, yy, y0].map(|m| m / (0.5 * size.height as f32));
+        Self { map: [xx, xy, x0, yx, yy, y0], size, row: vec![OUTSIDE; size.width] }
+    }
+
+    /// The sources of a row's pixels as places in the image, negative outside it.
+    pub(super) fn of_row(&mut self, row: usize) -> &[i32] {
+        let (width, height) = (self.size.width as f32, self.size.height as f32);
+        let [xx, xy, x0, yx, yy, y0] = self.map;
+        let y = row as f32 + 0.5 - 0.5 * height;
+        for (column, source) in self.row.iter_mut().enumerate() {
+            let x = column as i32 as f32 + 0.5 - 0.5 * width;
+            let from_x = round((x * xx + y * xy + x0 + 1.0) * (0.5 * width) - 0.5);
+            let from_y = round((x * yx + y * yy + y0 + 1.0) * (0.5 * height) - 0.5);
+            let inside = from_x >= 0.0 && from_x < width && from_y >= 0.0 && from_y < height;
+            *source = if inside { from_y as i32 * self.size.width as i32 + from_x as i32 } else { OUTSIDE };
+        }
+        &self.row
     }
 }
 

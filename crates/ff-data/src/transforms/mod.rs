@@ -7,11 +7,16 @@
 //!
 //! Order: `[0,1]` -> flip -> jitter -> rotation -> affine -> normalise. Values stay in `[0,1]` until normalised, and
 //! pixels that come from outside the image are 0 before normalisation (black, not the mean).
+//!
+//! Where they are asked for, a random resized crop and then TrivialAugment change the pixels before all that
+//! ([`change_pixels`]), and random erasing blanks a part after it ([`erase`]).
 
 mod color;
 mod fused;
 mod geometry;
 mod params;
+mod rectangle;
+mod trivial;
 
 pub use ff_kernels::image::{IMAGENET_MEAN, IMAGENET_STD};
 
@@ -23,7 +28,13 @@ pub use params::{
     Sampling,
 };
 
-use crate::rgb_image::{ImageSize, RgbImage};
+pub use rectangle::{CropSpec, EraseSpec, Rectangle, erase};
+pub use trivial::{TrivialOp, TrivialParams};
+
+use crate::{
+    resize::resize,
+    rgb_image::{ImageSize, RgbImage},
+};
 
 /// `(H,W,3)` u8 -> `(3,H,W)` f32 in `[0,1]`, as `ToTensor` gives it.
 ///
@@ -39,7 +50,32 @@ pub fn to_planes(image: &RgbImage, planes: &mut [f32]) {
     }
 }
 
-/// Applies one draw in place; `spare` is room for an operation that cannot work in place.
+/// What a draw does to pixels `(H,W,3)` u8 before they are planes: the crop, resized as Pillow does, and TrivialAugment.
+/// `None` where it does nothing.
+///
+/// # Panics
+/// `pixels` does not hold an image of that size, or the crop does not lie in it.
+pub fn change_pixels(params: &AugmentParams, pixels: &[u8], size: ImageSize) -> Option<RgbImage> {
+    assert_eq!(pixels.len(), 3 * size.area(), "expected an image of {size:?}");
+    let ImageSize { width, height } = size;
+    let whole = || RgbImage { width, height, pixels: pixels.to_vec() };
+    let mut image = match (params.crop, params.trivial) {
+        (None, None) => return None,
+        (None, Some(_)) => whole(),
+        (Some(part), _) => {
+            let rows = pixels.chunks_exact(3 * width).skip(part.top).take(part.height);
+            let part_of = |row: &[u8]| row[3 * part.left..3 * (part.left + part.width)].to_vec();
+            let pixels = rows.flat_map(part_of).collect();
+            resize(&RgbImage { width: part.width, height: part.height, pixels }, size)
+        }
+    };
+    if let Some(trivial) = &params.trivial {
+        trivial.apply(&mut image);
+    }
+    Some(image)
+}
+
+/// Applies one draw to planes in place, but for [`change_pixels`] and [`erase`]; `spare` is room for an operation that cannot work in place.
 ///
 /// # Panics
 /// `planes` does not hold three planes of that size.

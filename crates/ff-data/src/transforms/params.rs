@@ -11,6 +11,8 @@ use ff_core::random::{below, uniform};
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
 
+use super::rectangle::{CropSpec, EraseSpec, Rectangle};
+use super::trivial::TrivialParams;
 use crate::{error::Error, rgb_image::ImageSize};
 
 /// The presets.
@@ -53,6 +55,9 @@ impl Augment {
             rotation_degrees: None,
             affine: None,
             sampling: Sampling::Nearest,
+            crop: None,
+            trivial: false,
+            erase: None,
         };
         const FLIP: AugmentSpec = AugmentSpec { hflip_probability: 0.5, ..NONE };
         match self {
@@ -101,6 +106,15 @@ pub struct AugmentSpec {
     /// How rotation and affine maps look up pixels.
     #[serde(default)]
     pub sampling: Sampling,
+    /// The part of the image that is taken, before all else.
+    #[serde(default)]
+    pub crop: Option<CropSpec>,
+    /// Whether one operation of TrivialAugment comes next.
+    #[serde(default)]
+    pub trivial: bool,
+    /// The part that is blanked, after all else.
+    #[serde(default)]
+    pub erase: Option<EraseSpec>,
 }
 
 /// How rotation and affine maps look up pixels.
@@ -151,6 +165,12 @@ pub struct AugmentParams {
     pub affine: Option<AffineParams>,
     /// How the two maps look up pixels.
     pub sampling: Sampling,
+    /// The part of the image that is taken.
+    pub crop: Option<Rectangle>,
+    /// The operation of TrivialAugment.
+    pub trivial: Option<TrivialParams>,
+    /// The part that is blanked.
+    pub erase: Option<Rectangle>,
 }
 
 /// One draw of `ColorJitter`.
@@ -200,11 +220,20 @@ impl AugmentSpec {
             rotation: self.rotation_degrees.map(|limit| f64::from(uniform(rng, -limit, limit))),
             affine: self.affine.map(|spec| spec.draw(rng, size)),
             sampling: self.sampling,
+            // These came later: what was drawn before them has stayed what it was.
+            crop: self.crop.map(|spec| spec.draw(rng, size)),
+            trivial: self.trivial.then(|| TrivialParams::draw(rng)),
+            erase: self.erase.and_then(|spec| spec.draw(rng, size)),
         }
     }
 }
 
 impl AugmentSpec {
+    /// Whether there is anything in it that the kernels of a device cannot do.
+    pub fn needs_host(&self) -> bool {
+        self.crop.is_some() || self.trivial || self.erase.is_some()
+    }
+
     /// The same with another way to look up pixels.
     #[must_use]
     pub const fn with_sampling(self, sampling: Sampling) -> Self {

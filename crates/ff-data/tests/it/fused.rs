@@ -44,7 +44,7 @@ const STRONG: AugmentSpec = AugmentSpec {
     jitter: Some(JitterSpec { brightness: 0.8, contrast: 0.9, saturation: 1.5, hue: 0.5 }),
     rotation_degrees: Some(50.0),
     affine: Some(AffineSpec { translate: 0.3, scale: (0.6, 1.7) }),
-    sampling: Sampling::Nearest,
+    ..Augment::Faster.spec()
 };
 
 proptest! {

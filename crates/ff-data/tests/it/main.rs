@@ -22,6 +22,7 @@ mod inputs;
 mod labels;
 mod loader;
 mod manifest;
+mod recipes;
 mod sample;
 mod split;
 mod support;

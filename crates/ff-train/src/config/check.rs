@@ -75,6 +75,10 @@ pub fn check(config: &Config) -> Result<()> {
     not_negative("schedule.final_factor", schedule.final_factor)?;
     let jitter = data.align_jitter;
     require(ranges::ALIGN_JITTER.contains(&jitter), "data.align_jitter", "a number from 0 to 1", jitter)?;
+    let crop = data.resized_crop;
+    require(ranges::RESIZED_CROP.contains(&crop), "data.resized_crop", "a number from 0.01 to 1", crop)?;
+    let erasing = data.random_erasing;
+    require((0.0..=1.0).contains(&erasing), "data.random_erasing", "a number from 0 to 1", erasing)?;
     not_negative("data.mixup", data.mixup)?;
     not_negative("data.cutmix", data.cutmix)?;
     let one_of = |key: &str, name: &str| {
@@ -95,7 +99,60 @@ pub fn check(config: &Config) -> Result<()> {
     if let (None, Some(found)) = (&data.decisions, &data.decisions_sha256) {
         return require(false, "data.decisions_sha256", "none without data.decisions", found);
     }
+    check_stages(config)?;
+    check_distillation(config)?;
+    check_groups(config)?;
     check_precision(train)
+}
+
+/// What is averaged, and when the heads learn alone.
+fn check_stages(config: &Config) -> Result<()> {
+    let Config { model, train, optimizer, .. } = config;
+    if let Some(rate) = optimizer.frozen_lr {
+        require(rate > 0.0 && rate.is_finite(), "optimizer.frozen_lr", "a positive number", rate)?;
+        let expected = "none unless model.freeze_epochs is at least 1";
+        require(model.freeze_epochs > 0, "optimizer.frozen_lr", expected, rate)?;
+    }
+    if let Some(first) = optimizer.swa_from {
+        require((1..=train.epochs).contains(&first), "optimizer.swa_from", "an epoch of the run", first)?;
+        let expected = "none beside optimizer.ema_decay: a run keeps one average";
+        require(optimizer.ema_decay.is_none(), "optimizer.swa_from", expected, first)?;
+    }
+    Ok(())
+}
+
+/// What is learnt from other models' answers.
+fn check_distillation(config: &Config) -> Result<()> {
+    let Config { loss, optimizer, .. } = config;
+    let shares = [("loss.distill", loss.distill), ("loss.self_distill", loss.self_distill)];
+    for (key, share) in shares {
+        require((0.0..=1.0).contains(&share), key, "a number from 0 to 1", share)?;
+    }
+    let temperature = loss.temperature;
+    let positive = temperature > 0.0 && temperature.is_finite();
+    require(positive, "loss.temperature", "a positive number", temperature)?;
+    let of_average = loss.self_distill;
+    let both = of_average + if loss.teacher.is_some() { loss.distill } else { 0.0 };
+    require(both <= 1.0, "loss.self_distill", "at most 1 together with loss.distill", of_average)?;
+    let expected = "0 without optimizer.ema_decay, which makes the average that is learnt from";
+    require(of_average == 0.0 || optimizer.ema_decay.is_some(), "loss.self_distill", expected, of_average)
+}
+
+/// What treats groups alike, and where that has no meaning.
+fn check_groups(config: &Config) -> Result<()> {
+    let Config { data, train, optimizer, loss, .. } = config;
+    let within = |key: &str, x: f64| require(x >= 0.0 && x.is_finite(), key, "a number of at least 0", x);
+    within("loss.dro_step", loss.dro_step)?;
+    within("optimizer.sam_rho", optimizer.sam_rho)?;
+    let on_cpu = train.device == DeviceSpec::Cpu;
+    require(optimizer.sam_rho == 0.0 || on_cpu, "optimizer.sam_rho", "0 on a GPU", optimizer.sam_rho)?;
+    let mixes = data.mixup > 0.0 || data.cutmix > 0.0;
+    let dro = !loss.dro.is_empty();
+    let columns = || loss.dro.join(", ");
+    let expected = "no columns beside data.mixup and data.cutmix, whose images are of two groups";
+    require(!(dro && mixes), "loss.dro", expected, columns())?;
+    let expected = "no columns beside loss.reweight: both weigh groups";
+    require(!dro || loss.reweight.is_empty(), "loss.dro", expected, columns())
 }
 
 /// f32 goes everywhere, the others need an engine and a processor that have them.

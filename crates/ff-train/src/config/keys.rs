@@ -16,6 +16,8 @@ fn known() -> Table {
         optimizer: OptimizerConfig {
             clip_norm: Some(1.0),
             ema_decay: Some(0.5),
+            swa_from: Some(1),
+            frozen_lr: Some(1.0),
             ..OptimizerConfig::default()
         },
         run: RunConfig {
@@ -27,6 +29,7 @@ fn known() -> Table {
     };
     config.data.decisions = Some("decisions.csv".into());
     config.data.decisions_sha256 = Some(String::new());
+    config.loss.teacher = Some("teacher.safetensors".into());
     config.train.max_steps = Some(1);
     config.train.patience = Some(1);
     Table::try_from(config).expect("a configuration is valid TOML")

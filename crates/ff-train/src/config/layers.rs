@@ -100,7 +100,7 @@ impl ConfigBuilder {
     /// # Errors
     /// The file cannot be read, is not TOML, is of a newer format, or has an unknown key or a value of the wrong kind;
     /// the message names the file and the key, and the key that was probably meant.
-    pub fn file(mut self, path: &Path) -> Result<Self> {
+    pub fn file(self, path: &Path) -> Result<Self> {
         let origin = path.display().to_string();
         let mut layer = file::read(path)?;
         let format = file::take_format(&mut layer, &origin)?;
@@ -108,12 +108,20 @@ impl ConfigBuilder {
             let message = format!("{}: expected 1 to {}, found {format}", file::FORMAT_KEY, file::FORMAT);
             return Err(Error::Config { origin, message });
         }
-        keys::check(&layer, &origin)?;
+        self.layer(layer, &origin)
+    }
+
+    /// Adds settings over what is there; `origin` names them in errors.
+    ///
+    /// # Errors
+    /// As [`ConfigBuilder::file`] of what a file holds.
+    pub fn layer(mut self, layer: Table, origin: &str) -> Result<Self> {
+        keys::check(&layer, origin)?;
         if layer.get("data").is_some_and(|data| data.get("decisions").is_some()) {
             self.forget_decisions();
         }
         merge(&mut self.merged, layer);
-        read(&self.merged, &origin)?;
+        read(&self.merged, origin)?;
         Ok(self)
     }
 

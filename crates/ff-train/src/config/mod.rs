@@ -24,6 +24,7 @@ use ff_model::{Architecture, Compute, DeviceSpec, Engine, Precision};
 use serde::{Deserialize, Serialize};
 
 pub use criterion::Criterion;
+pub(crate) use file::read as read_table;
 pub use layers::{AUTO_PRECISION, ConfigBuilder, Preset, read_tasks};
 
 use crate::loss::LossConfig;
@@ -88,6 +89,18 @@ pub struct DataConfig {
     /// How far crops are turned, scaled and shifted as a face detector's are, 0 to 1; 0 is not at all.
     #[serde(default)]
     pub align_jitter: f64,
+    /// Smallest share of an image that a random resized crop takes; 1 is no such crop.
+    #[serde(default = "whole")]
+    pub resized_crop: f64,
+    /// Whether one operation of TrivialAugment changes each image.
+    #[serde(default)]
+    pub trivial_augment: bool,
+    /// Probability that a part of an image is blanked.
+    #[serde(default)]
+    pub random_erasing: f64,
+    /// Columns, tasks or others, whose groups an epoch visits alike; none is every sample once.
+    #[serde(default)]
+    pub balance: Vec<String>,
     /// What happens when an image is missing or does not decode.
     pub on_bad_image: OnBadImage,
     /// Longest image file, in MiB.
@@ -213,6 +226,10 @@ const fn default_image_size() -> usize {
     224
 }
 
+const fn whole() -> f64 {
+    1.0
+}
+
 const fn default_max_file_mib() -> u64 {
     ImageRules::MAX_FILE_MIB
 }
@@ -251,6 +268,10 @@ impl Default for DataConfig {
             augment: Augment::Fast,
             sampling: Sampling::Nearest,
             align_jitter: 0.0,
+            resized_crop: whole(),
+            trivial_augment: false,
+            random_erasing: 0.0,
+            balance: Vec::new(),
             on_bad_image: OnBadImage::Fail,
             max_file_mib: default_max_file_mib(),
             max_pixels: default_max_pixels(),

@@ -36,3 +36,5 @@ pub const FACE_WIDTH: RangeInclusive<f64> = 1.0..=100_000.0;
 pub const FACES: RangeInclusive<u64> = 1..=100_000;
 /// Sharpness of a face; noise has the most, 20.
 pub const SHARPNESS: RangeInclusive<f64> = 0.0..=20.0;
+/// The smallest share of an image that a random resized crop takes.
+pub const RESIZED_CROP: RangeInclusive<f64> = 0.01..=1.0;

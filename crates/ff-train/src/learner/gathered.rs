@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use ff_model::host::{with_slice, with_slice_mut};
 use serde::{Deserialize, Serialize};
 
-use crate::loss::StepLosses;
+use crate::loss::{GroupLosses, StepLosses};
 use crate::ranks::Ranks;
 use crate::ranks::tree::TreeSum;
 use crate::{Error, Result};
@@ -20,6 +20,8 @@ pub struct Gathered {
     pub files: Vec<String>,
     /// BatchNorm's, a batch: none where the backbone is frozen, or moves the running ones itself.
     pub statistics: Vec<Vec<f64>>,
+    /// What each group loses, a batch: none where groups are not weighed.
+    pub groups: Vec<GroupLosses>,
     /// The sum of the batches' gradients: all of them where a process that trains alone has several in a step, all but
     /// the last one on a rank.
     gradient: TreeSum<Tensor>,
@@ -40,6 +42,8 @@ struct SaidBatch {
     losses: Vec<u32>,
     images: usize,
     files: Vec<String>,
+    /// Bits of f64, as not all of them are numbers; none where groups are not weighed.
+    groups: Vec<u64>,
 }
 
 impl Gathered {
@@ -79,9 +83,12 @@ impl Gathered {
     fn said(&self, failed: Option<String>) -> Result<Vec<u8>> {
         let mut batches = Vec::new();
         let mut files = self.files.iter();
+        let mut groups = self.groups.iter();
         for (losses, images) in self.losses.parts() {
             let losses = losses.to_vec1::<f32>()?.into_iter().map(f32::to_bits).collect();
-            batches.push(SaidBatch { losses, images, files: files.by_ref().take(images).cloned().collect() });
+            let files = files.by_ref().take(images).cloned().collect();
+            let groups = groups.next().into_iter().flatten().map(|loss| loss.to_bits()).collect();
+            batches.push(SaidBatch { losses, images, files, groups });
         }
         let mut bytes = serde_json::to_vec(&Said { batches, failed }).expect("it is JSON");
         // A text has no byte of 0.
@@ -105,10 +112,13 @@ impl Gathered {
         if !statistics.is_empty() {
             self.statistics.extend(statistics.chunks(statistics.len() / n).map(<[f64]>::to_vec));
         }
-        for SaidBatch { losses, images, files } in said.batches {
+        for SaidBatch { losses, images, files, groups } in said.batches {
             let losses: Vec<f32> = losses.into_iter().map(f32::from_bits).collect();
             self.losses.push_values(Tensor::new(losses, &Device::Cpu)?, images);
             self.files.extend(files);
+            if !groups.is_empty() {
+                self.groups.push(groups.into_iter().map(f64::from_bits).collect());
+            }
         }
         Ok(())
     }

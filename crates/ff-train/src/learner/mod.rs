@@ -12,6 +12,8 @@
 
 mod gathered;
 mod length;
+mod sam;
+mod swa;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -24,9 +26,9 @@ use ff_model::{Dropout, FaceModel, Parameters, TrainPass};
 
 use crate::Result;
 use crate::config::{Config, OnNonFinite};
-use crate::feed::{Batches, InputBatch};
-use crate::loss::Objective;
-use crate::mixing::Mixing;
+use crate::feed::{Batches, InputBatch, Ready};
+use crate::loss::{LossInput, Objective};
+use crate::mixing::{Mix, Mixing};
 use crate::optim::average::Average;
 use crate::optim::schedule::Schedule;
 use crate::optim::{Measured, Measures, Optimizer, Step};
@@ -36,6 +38,7 @@ use crate::ranks::{Ranks, from_first};
 use crate::records::{Seconds, StepRecord};
 use gathered::Gathered;
 pub use length::{Length, Limit};
+pub use swa::{AveragedEpochs, estimate_statistics};
 
 /// Everything that a step changes, and what it needs to know for that.
 pub struct Learner {
@@ -45,8 +48,9 @@ pub struct Learner {
     pub optimizer: Optimizer,
     /// What is minimised.
     pub objective: Objective,
-    /// The weights' moving average, where the run keeps one.
+    /// The weights' average, where the run keeps one: a moving one, or one of epochs once there are any.
     pub average: Option<Average>,
+    averaged: Option<AveragedEpochs>,
     schedule: Schedule,
     mixing: Mixing,
     config: Config,
@@ -111,7 +115,12 @@ impl Learner {
             counts
         });
         let objective = Objective::new(&config.loss, encoders, &counts, model.device())?;
+        let objective = objective.for_samples(&config.loss, train.dataset().manifest(), targets)?;
         let schedule = Length::of(config, train.n_batches()).schedule(config.schedule.clone(), position);
+        let schedule = match config.optimizer.frozen_lr {
+            Some(factor) => schedule.after(config.model.freeze_epochs, factor),
+            None => schedule,
+        };
         Self::new(config, model, objective, schedule)
     }
 
@@ -119,14 +128,32 @@ impl Learner {
     pub fn new(config: &Config, model: FaceModel, objective: Objective, schedule: Schedule) -> Result<Self> {
         let optimizer = Optimizer::for_model(config.optimizer.clone(), &model)?;
         let mixing = Mixing { mixup: config.data.mixup, cutmix: config.data.cutmix, seed: config.train.seed };
-        Ok(Self { model, optimizer, objective, average: None, schedule, mixing, config: config.clone() })
+        let config = config.clone();
+        Ok(Self { model, optimizer, objective, average: None, averaged: None, schedule, mixing, config })
     }
 
     /// Begins the moving average at the present weights, if the run keeps one.
     pub fn begin_average(&mut self) -> Result<()> {
         let decay = self.config.optimizer.ema_decay;
-        self.average = decay.map(|decay| Average::new(decay, self.model.parameters())).transpose()?;
+        self.average = decay.map(|_| Average::new(decay, self.model.parameters())).transpose()?;
         Ok(())
+    }
+
+    /// Takes the present weights for a saved average, of these epochs or a moving one, if the run keeps one of its kind.
+    pub fn restore_average(&mut self, averaged: Option<AveragedEpochs>) -> Result<()> {
+        let optimizer = &self.config.optimizer;
+        if optimizer.ema_decay.is_some() == averaged.is_none()
+            && (optimizer.swa_from.is_some() || averaged.is_none())
+        {
+            self.average = Some(Average::new(optimizer.ema_decay, self.model.parameters())?);
+            self.averaged = averaged;
+        }
+        Ok(())
+    }
+
+    /// Which epochs are in the average, if it is one of epochs: part of a checkpoint.
+    pub fn averaged(&self) -> Option<AveragedEpochs> {
+        self.averaged
     }
 
     /// Exchanges the model's weights and their average, if there is one; a second time brings them back.
@@ -145,12 +172,16 @@ impl Learner {
         if ranks.size() == 1 {
             return Ok(());
         }
-        let first = Some((self.optimizer.steps(), self.objective.learnt()));
-        let (steps, learnt) = from_first(ranks, first)?;
+        let has_average = self.average.is_some();
+        let groups = self.objective.group_weights().cloned();
+        let first =
+            Some((self.optimizer.steps(), self.objective.learnt(), groups, self.averaged, has_average));
+        let (steps, learnt, groups, averaged, has_average) = from_first(ranks, first)?;
         self.objective.restore(learnt);
+        self.objective.restore_groups(groups);
         share_parameters(ranks, self.model.parameters_mut())?;
-        if ranks.rank() > 0 {
-            self.begin_average()?;
+        if ranks.rank() > 0 && has_average {
+            self.restore_average(averaged)?;
         }
         if self.average.is_some() {
             self.swap_average()?;
@@ -185,18 +216,26 @@ impl Learner {
         let before = (self.model.device().is_cuda() && (skips || accumulates))
             .then(|| self.model.parameters().statistics().copy())
             .transpose()?;
-        let (step, gradient) = if ranks.size() > 1 {
-            (self.add_shared_batches(batches, ranks, at, seconds)?, self.model.gradient().clone())
-        } else {
-            let mut step = Gathered::default();
-            let n = self.config.optimizer.accumulate;
-            if let Err(why) = self.add_batches(n, batches, at.batches_before, &mut step, seconds) {
+        let mut kept = Vec::new();
+        let keeps = self.config.optimizer.sam_rho > 0.0;
+        let share = self.config.optimizer.accumulate / ranks.size();
+        let mut draw = at.batches_before + (ranks.rank() * share) as u64;
+        let mut next = |learner: &mut Self, step: &mut Gathered, seconds: &mut Seconds| {
+            draw += 1;
+            let Some(batch) = learner.next_batch(batches, draw, step, seconds)? else { return Ok(None) };
+            let forward = learner.forward(&batch, step, seconds)?;
+            if keeps {
+                kept.push(batch);
+            }
+            Ok(Some(forward))
+        };
+        let (step, mut gradient) = match self.sum_gradients(ranks, at, &mut next, seconds) {
+            Ok(summed) => summed,
+            Err(why) => {
                 // The step is not taken: what its first batches did to the statistics is undone.
                 self.restore_statistics(before.as_ref())?;
                 return Err(why);
             }
-            let sum = step.take_gradient()?;
-            (step, sum.unwrap_or_else(|| self.model.gradient().clone()))
         };
         let clock = Instant::now();
         if step.losses.is_empty() {
@@ -204,20 +243,25 @@ impl Learner {
         }
 
         let mean = 1.0 / step.losses.batches() as f64;
+        if self.config.optimizer.sam_rho > 0.0 {
+            gradient = self.sharpness_aware(ranks, at, (&gradient, mean), &kept, seconds)?;
+        }
         let lr_factor = self.schedule.factor(at.scheduled);
         let weights = self.objective.learnt().map(|learnt| learnt.weights());
         let mut measured = self.optimizer.measure(&gradient, mean, &step.losses)?;
-        if skips || weights.is_some() {
+        if skips || weights.is_some() || !step.groups.is_empty() {
             measured.wait()?;
         }
         if measured.now().is_none_or(|measures| measures.finite) {
             let parameters = self.model.parameters_mut();
             step.statistics.iter().try_for_each(|of_batch| parameters.move_statistics(of_batch))?;
-            let how = Step { lr_factor, mode: self.model.backbone_mode(), average: self.average.as_mut() };
+            let average = self.average.as_mut().filter(|average| average.is_exponential());
+            let how = Step { lr_factor, mode: self.model.backbone_mode(), average };
             self.optimizer.step(self.model.parameters_mut(), &gradient, &measured, how)?;
             if let Some(measures) = measured.now() {
                 let head_lr = self.config.optimizer.lr * self.config.optimizer.head_lr;
                 self.objective.step(&measures.losses.tasks, head_lr * lr_factor);
+                self.objective.step_groups(&step.groups);
             }
         } else if skips {
             self.restore_statistics(before.as_ref())?;
@@ -264,17 +308,35 @@ impl Learner {
         Ok(self.model.parameters_mut().update(|_, statistics| statistics.slice_set(before, 0, 0))?)
     }
 
-    /// Forward and backward of up to `n` batches, of which the run has had `before`.
+    /// Forward and backward of a step's batches, of which `next` gives this rank's own in order: what those of all ranks
+    /// come to, and the sum of their gradients (N,).
+    fn sum_gradients(
+        &mut self,
+        ranks: &mut dyn Ranks,
+        at: StepPosition,
+        next: &mut NextForward<'_>,
+        seconds: &mut Seconds,
+    ) -> Result<(Gathered, Tensor)> {
+        if ranks.size() > 1 {
+            let step = self.add_shared_batches(ranks, at, next, seconds)?;
+            return Ok((step, self.model.gradient().clone()));
+        }
+        let mut step = Gathered::default();
+        self.add_batches(self.config.optimizer.accumulate, next, &mut step, seconds)?;
+        let sum = step.take_gradient()?;
+        Ok((step, sum.unwrap_or_else(|| self.model.gradient().clone())))
+    }
+
+    /// Forward and backward of up to `n` batches.
     fn add_batches(
         &mut self,
         n: usize,
-        batches: &mut Batches,
-        before: u64,
+        next: &mut NextForward<'_>,
         step: &mut Gathered,
         seconds: &mut Seconds,
     ) -> Result<()> {
-        for draw in (before + 1..).take(n) {
-            let Some((pass, loss)) = self.next_forward(batches, draw, step, seconds)? else { break };
+        for _ in 0..n {
+            let Some((pass, loss)) = next(self, step, seconds)? else { break };
             let clock = Instant::now();
             self.model.backward(&pass, &loss)?;
             seconds.backward += clock.elapsed().as_secs_f64();
@@ -289,19 +351,18 @@ impl Learner {
     /// the backward pass of the last batch still runs. Gives the batches of all ranks.
     fn add_shared_batches(
         &mut self,
-        batches: &mut Batches,
         ranks: &mut dyn Ranks,
         at: StepPosition,
+        next: &mut NextForward<'_>,
         seconds: &mut Seconds,
     ) -> Result<Gathered> {
         let share = self.config.optimizer.accumulate / ranks.size();
         let own = at.batches.saturating_sub(ranks.rank() * share).min(share);
-        let before = at.batches_before + (ranks.rank() * share) as u64;
         let mut step = Gathered::default();
-        let mut here = self.add_batches(own.saturating_sub(1), batches, before, &mut step, seconds);
+        let mut here = self.add_batches(own.saturating_sub(1), next, &mut step, seconds);
         let mut last = None;
         if here.is_ok() && own > 0 {
-            match self.next_forward(batches, before + own as u64, &mut step, seconds) {
+            match next(self, &mut step, seconds) {
                 Ok(pass) => last = pass,
                 Err(why) => here = Err(why),
             }
@@ -336,14 +397,14 @@ impl Learner {
         step
     }
 
-    /// Forward pass and loss of the next batch, the run's `draw`-th, from 1. `None` when there are no more.
-    fn next_forward(
+    /// The next batch, the run's `draw`-th, from 1. `None` when there are no more.
+    fn next_batch(
         &mut self,
         batches: &mut Batches,
         draw: u64,
         step: &mut Gathered,
         seconds: &mut Seconds,
-    ) -> Result<Option<(TrainPass, Tensor)>> {
+    ) -> Result<Option<ReadyBatch>> {
         let clock = Instant::now();
         let Some(batch) = batches.next() else { return Ok(None) };
         let InputBatch { images, samples } = batch?;
@@ -355,18 +416,67 @@ impl Learner {
         let targets = samples.targets_on(device)?;
         let dropout =
             Dropout { rate: self.config.model.dropout as f32, seed: self.config.train.seed, step: draw };
-        let mut pass = if device.is_cuda() {
-            self.model.forward_train(images.images(), dropout)?
-        } else {
-            self.model.forward_train_collecting(images.images(), dropout)?
-        };
-        let loss = self.objective.loss(&pass.logits, &targets, mix.as_ref())?;
-        step.losses.push(&loss, samples.len())?;
+        let average = self.average_answers(&images)?;
         step.files.extend(samples.files);
+        seconds.forward += clock.elapsed().as_secs_f64();
+        Ok(Some(ReadyBatch { images, targets, rows: samples.sample_indices, mix, dropout, average }))
+    }
+
+    /// Forward pass and loss of a batch.
+    fn forward(
+        &mut self,
+        batch: &ReadyBatch,
+        step: &mut Gathered,
+        seconds: &mut Seconds,
+    ) -> Result<(TrainPass, Tensor)> {
+        let clock = Instant::now();
+        let images = batch.images.images();
+        let mut pass = if self.model.device().is_cuda() {
+            self.model.forward_train(images, batch.dropout)?
+        } else {
+            self.model.forward_train_collecting(images, batch.dropout)?
+        };
+        let loss = self.objective.loss(&LossInput {
+            logits: &pass.logits,
+            labels: &batch.targets,
+            mix: batch.mix.as_ref(),
+            rows: &batch.rows,
+            average: batch.average.as_deref(),
+        })?;
+        step.losses.push(&loss, batch.rows.len())?;
+        step.groups.extend(loss.groups);
         step.statistics.extend(pass.statistics.take());
         seconds.forward += clock.elapsed().as_secs_f64();
-        Ok(Some((pass, loss.total)))
+        Ok((pass, loss.total))
     }
+
+    /// What the weights' moving average answers, where that is learnt from.
+    fn average_answers(&mut self, images: &Ready) -> Result<Option<Vec<Tensor>>> {
+        if !self.objective.asks_average() {
+            return Ok(None);
+        }
+        self.swap_average()?;
+        let answers = self.model.predict(images.images());
+        self.swap_average()?;
+        Ok(Some(answers?.logits))
+    }
+}
+
+/// Gives the forward pass and loss of this rank's next batch of a step, noted in the step; `None` when there are no more.
+type NextForward<'n> =
+    dyn FnMut(&mut Learner, &mut Gathered, &mut Seconds) -> Result<Option<(TrainPass, Tensor)>> + 'n;
+
+/// A batch where the model computes, and what was drawn for it.
+struct ReadyBatch {
+    images: Ready,
+    /// (B,) a task.
+    targets: Vec<Tensor>,
+    /// Which training samples they are, (B,).
+    rows: Vec<u32>,
+    mix: Option<Mix>,
+    dropout: Dropout,
+    /// The average's answers, where they are learnt from.
+    average: Option<Vec<Tensor>>,
 }
 
 fn share_parameters(ranks: &mut dyn Ranks, parameters: &mut Parameters) -> Result<()> {

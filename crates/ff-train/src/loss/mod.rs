@@ -5,6 +5,8 @@
 //! that are not known count in none of them.
 
 mod class_weights;
+mod distillation;
+mod groups;
 mod objective;
 mod soft_targets;
 mod step;
@@ -13,7 +15,9 @@ mod uncertainty;
 use candle_core::{D, DType, Tensor};
 
 pub use class_weights::ClassWeights;
-pub use objective::{LossConfig, Objective, OrderedLoss, TaskWeighting};
+pub use distillation::{Teacher, soft_loss};
+pub use groups::{GroupDro, GroupLosses, GroupWeights, reweighing};
+pub use objective::{LossConfig, LossInput, Objective, OrderedLoss, TaskWeighting};
 pub use soft_targets::SoftTargets;
 pub use step::{LossValues, StepLosses};
 pub use uncertainty::Uncertainty;
@@ -37,6 +41,8 @@ pub struct MultiTaskLoss {
     pub total: Tensor,
     /// One scalar a task, before its weight.
     pub tasks: Vec<Tensor>,
+    /// What each group loses, where groups are weighed by that.
+    pub groups: Option<GroupLosses>,
 }
 
 /// The sum of every task's mean cross-entropy: logits (B, classes) and targets (B,) a task.
@@ -46,7 +52,7 @@ pub struct MultiTaskLoss {
 pub fn multi_task(logits: &[Tensor], targets: &[Tensor]) -> Result<MultiTaskLoss> {
     let tasks = logits.iter().zip(targets).map(|(l, t)| cross_entropy(l, t)).collect::<Result<Vec<_>>>()?;
     let total = weighted_sum(&tasks, &vec![1.0; tasks.len()])?;
-    Ok(MultiTaskLoss { total, tasks })
+    Ok(MultiTaskLoss { total, tasks, groups: None })
 }
 
 fn weighted_sum(losses: &[Tensor], weights: &[f64]) -> Result<Tensor> {

@@ -1,12 +1,17 @@
 //! What a run minimises: `[loss]` made ready for the labels and class sizes of a training split.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use candle_core::{Device, Tensor};
-use ff_core::{Encoders, PerTask, text};
+use ff_core::{Encoders, PerTask, TaskName, UNKNOWN, text};
+use ff_data::{Groups, Manifest};
 use serde::{Deserialize, Serialize};
 
-use super::{ClassWeights, MultiTaskLoss, SoftTargets, Uncertainty, weighted_sum};
+use super::{
+    ClassWeights, GroupDro, GroupLosses, GroupWeights, MultiTaskLoss, SoftTargets, Teacher, Uncertainty,
+    reweighing, soft_loss, weighted_sum,
+};
 use crate::mixing::Mix;
 use crate::{Error, Result};
 
@@ -24,9 +29,46 @@ pub struct LossConfig {
     pub ordered: OrderedLoss,
     /// Where the tasks' weights come from.
     pub task_weights: TaskWeighting,
+    /// A model file or run whose answers on the training crops, not augmented, are learnt too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<PathBuf>,
+    /// Share of the loss that the teacher's answers have.
+    #[serde(default = "half")]
+    pub distill: f64,
+    /// Share of the loss that the answers of the weights' moving average have, on the same images (after Tarvainen and
+    /// Valpola, "Mean teachers are better role models", NIPS 2017).
+    #[serde(default)]
+    pub self_distill: f64,
+    /// What logits are divided by before both answers are compared.
+    #[serde(default = "usual_temperature")]
+    pub temperature: f64,
+    /// Columns, tasks or others, whose groups are weighed by what they lose: [`GroupDro`].
+    #[serde(default)]
+    pub dro: Vec<String>,
+    /// Step size of those weights.
+    #[serde(default = "usual_dro_step")]
+    pub dro_step: f64,
+    /// Columns, tasks or others, whose groups are made independent of the labels by weights: [`reweighing`]. A task that
+    /// is among them keeps its samples' weights.
+    #[serde(default)]
+    pub reweight: Vec<String>,
     /// Weight of each task's loss in the sum, where they are fixed; 1 where none is given.
     #[serde(default)]
     pub weights: BTreeMap<String, f64>,
+}
+
+const fn half() -> f64 {
+    0.5
+}
+
+/// As Hinton et al. and most since then.
+const fn usual_temperature() -> f64 {
+    4.0
+}
+
+/// As the authors' code.
+const fn usual_dro_step() -> f64 {
+    0.01
 }
 
 impl Default for LossConfig {
@@ -37,6 +79,13 @@ impl Default for LossConfig {
             label_smoothing: 0.0,
             ordered: OrderedLoss::Nominal,
             task_weights: TaskWeighting::Fixed,
+            teacher: None,
+            distill: half(),
+            self_distill: 0.0,
+            temperature: usual_temperature(),
+            dro: Vec::new(),
+            dro_step: usual_dro_step(),
+            reweight: Vec::new(),
             weights: BTreeMap::new(),
         }
     }
@@ -69,6 +118,28 @@ pub enum TaskWeighting {
 pub struct Objective {
     targets: PerTask<SoftTargets>,
     weights: Weights,
+    /// Shares of the loss: of the teacher, and of the average.
+    shares: (f64, f64),
+    temperature: f64,
+    teacher: Option<Teacher>,
+    /// A weight a training sample, of the tasks that have such.
+    reweighing: BTreeMap<TaskName, Vec<f32>>,
+    dro: Option<GroupDro>,
+}
+
+/// A batch's answers, and what they are to be.
+#[derive(Debug, Clone, Copy)]
+pub struct LossInput<'a> {
+    /// (B, classes) a task.
+    pub logits: &'a [Tensor],
+    /// (B,) a task.
+    pub labels: &'a [Tensor],
+    /// How its images are mixed.
+    pub mix: Option<&'a Mix>,
+    /// Which training samples they are, (B,).
+    pub rows: &'a [u32],
+    /// What the weights' average answers to the same images, (B, classes) a task.
+    pub average: Option<&'a [Tensor]>,
 }
 
 #[derive(Debug, Clone)]
@@ -111,28 +182,142 @@ impl Objective {
             ),
             TaskWeighting::Uncertainty => Weights::Learnt(Uncertainty::new(&encoders.schema())),
         };
-        Ok(Self { targets, weights })
+        let (shares, temperature) = ((config.distill, config.self_distill), config.temperature);
+        let (teacher, reweighing, dro) = (None, BTreeMap::new(), None);
+        Ok(Self { targets, weights, shares, temperature, teacher, reweighing, dro })
     }
 
-    /// The loss of a batch: logits (B, classes) and labels (B,) a task. Of a mixed batch, each part's loss by its
-    /// share.
-    pub fn loss(&self, logits: &[Tensor], labels: &[Tensor], mix: Option<&Mix>) -> Result<MultiTaskLoss> {
-        let mut tasks = Vec::with_capacity(logits.len());
-        for ((targets, logits), labels) in self.targets.values().zip(logits).zip(labels) {
-            let mut loss = targets.cross_entropy(logits, labels)?;
-            if let Some(mix) = mix {
-                let partners = Tensor::new(mix.partners.as_slice(), labels.device())?;
-                let other = targets.cross_entropy(logits, &labels.index_select(&partners, 0)?)?;
-                loss = ((loss * mix.share)? + (other * (1.0 - mix.share))?)?;
+    /// Adds what `config` asks for that depends on the samples of a training split with these class ids.
+    ///
+    /// # Errors
+    /// A column that the split does not have.
+    pub fn for_samples(
+        mut self,
+        config: &LossConfig,
+        manifest: &Manifest,
+        targets: &PerTask<Vec<u32>>,
+    ) -> Result<Self> {
+        if !config.dro.is_empty() {
+            let Groups { ids, names } = manifest.groups(&config.dro)?;
+            self.dro = Some(GroupDro::new(config.dro_step, ids, names));
+        }
+        if !config.reweight.is_empty() {
+            let groups = manifest.groups(&config.reweight)?.ids;
+            let others =
+                targets.iter().filter(|(task, _)| !config.reweight.iter().any(|name| **task == **name));
+            self.reweighing =
+                others.map(|(task, labels)| (task.clone(), reweighing(&groups, labels))).collect();
+        }
+        Ok(self)
+    }
+
+    /// Learns what a teacher says of the training samples, too.
+    pub fn learn_from(&mut self, teacher: Teacher) {
+        self.teacher = Some(teacher);
+    }
+
+    /// SHA-256 of the teacher, if there is one.
+    pub fn teacher(&self) -> Option<&str> {
+        Some(&self.teacher.as_ref()?.sha256)
+    }
+
+    /// Whether the average's answers are wanted.
+    pub fn asks_average(&self) -> bool {
+        self.shares.1 > 0.0
+    }
+
+    /// The loss of a batch. Of a mixed one, each part's loss by its share.
+    pub fn loss(&self, input: &LossInput) -> Result<MultiTaskLoss> {
+        let LossInput { logits, labels, mix, rows, average } = *input;
+        let (mut tasks, groups) = match &self.dro {
+            Some(dro) => self.group_losses(dro, input)?,
+            None => (Vec::with_capacity(logits.len()), None),
+        };
+        if groups.is_none() {
+            for (((task, targets), logits), labels) in self.targets.iter().zip(logits).zip(labels) {
+                let weights = self.reweighing.get(task);
+                let mut loss = mean_loss(targets, logits, labels, weights, rows)?;
+                if let Some(mix) = mix {
+                    let partners = Tensor::new(mix.partners.as_slice(), labels.device())?;
+                    let labels = labels.index_select(&partners, 0)?;
+                    let other = mean_loss(targets, logits, &labels, weights, &mix.of_partners(rows))?;
+                    loss = ((loss * mix.share)? + (other * (1.0 - mix.share))?)?;
+                }
+                tasks.push(loss);
             }
-            tasks.push(loss);
+        }
+        if let Some(teacher) = &self.teacher {
+            for ((task, loss), logits) in self.targets.names().zip(&mut tasks).zip(logits) {
+                let Some(answers) = teacher.answers(task, rows, logits.device())? else { continue };
+                let mut soft = soft_loss(logits, &answers, self.temperature)?;
+                if let Some(mix) = mix {
+                    let answers = teacher.answers(task, &mix.of_partners(rows), logits.device())?;
+                    let answers = answers.expect("it has the others' answers to this task");
+                    let other = soft_loss(logits, &answers, self.temperature)?;
+                    soft = ((soft * mix.share)? + (other * (1.0 - mix.share))?)?;
+                }
+                *loss = blend(loss, &soft, self.shares.0)?;
+            }
+        }
+        for ((loss, logits), answers) in tasks.iter_mut().zip(logits).zip(average.into_iter().flatten()) {
+            // Of what the teacher leaves.
+            let left = if self.teacher.is_some() { 1.0 - self.shares.0 } else { 1.0 };
+            let share = if left > 0.0 { self.shares.1 / left } else { 0.0 };
+            *loss = blend(loss, &soft_loss(logits, answers, self.temperature)?, share)?;
         }
         let weights: Vec<f64> = self.task_weights().values().copied().collect();
         let mut total = weighted_sum(&tasks, &weights)?;
         if let Weights::Learnt(learnt) = &self.weights {
             total = (total + learnt.penalty())?;
         }
-        Ok(MultiTaskLoss { total, tasks })
+        Ok(MultiTaskLoss { total, tasks, groups })
+    }
+
+    /// Every task's loss with the groups weighed, and what the groups lose in all tasks.
+    fn group_losses(&self, dro: &GroupDro, input: &LossInput) -> Result<(Vec<Tensor>, Option<GroupLosses>)> {
+        let groups = dro.of(input.rows);
+        let mut of_tasks = Vec::new();
+        let mut lost: GroupLosses = vec![0.0; dro.weights().names.len()];
+        let task_weights = self.task_weights();
+        for (((task, targets), logits), labels) in self.targets.iter().zip(input.logits).zip(input.labels) {
+            let (losses, weights) = targets.of_samples(logits, labels)?;
+            let weights = weights.to_vec1::<f32>()?;
+            let means = dro.means(&groups, &losses.to_vec1::<f32>()?, &weights);
+            // A group of which this task knows nobody loses nothing in it.
+            lost.iter_mut().zip(&means).for_each(|(sum, mean)| *sum += task_weights[task] * mean.max(0.0));
+            of_tasks.push((losses, dro.sums(&groups, &weights)));
+        }
+        let there = dro.sums(&groups, &vec![1.0; groups.len()]);
+        lost.iter_mut().zip(there).filter(|(_, n)| *n == 0.0).for_each(|(sum, _)| *sum = f64::NAN);
+        let weights = dro.after(&lost);
+        let of_task = |(losses, norms): &(Tensor, Vec<f64>)| {
+            let factor = |&group: &u32| match group {
+                UNKNOWN => 0.0,
+                group => (weights[group as usize] / norms[group as usize].max(f64::MIN_POSITIVE)) as f32,
+            };
+            let factors: Vec<f32> = groups.iter().map(factor).collect();
+            Ok((losses * Tensor::new(factors, losses.device())?)?.sum_all()?)
+        };
+        Ok((of_tasks.iter().map(of_task).collect::<Result<_>>()?, Some(lost)))
+    }
+
+    /// The weights of groups, if there are any: part of a checkpoint.
+    pub fn group_weights(&self) -> Option<&GroupWeights> {
+        Some(self.dro.as_ref()?.weights())
+    }
+
+    /// Takes on what [`Objective::group_weights`] gave.
+    pub fn restore_groups(&mut self, saved: Option<GroupWeights>) {
+        if let (Some(dro), Some(saved)) = (&mut self.dro, saved) {
+            dro.restore(saved);
+        }
+    }
+
+    /// Moves the weights of groups on by a step's batches, in their order.
+    pub fn step_groups(&mut self, batches: &[GroupLosses]) {
+        if let Some(dro) = &mut self.dro {
+            batches.iter().for_each(|losses| dro.step(losses));
+        }
     }
 
     /// The tasks' weights now.
@@ -164,6 +349,27 @@ impl Objective {
             *learnt = saved;
         }
     }
+}
+
+/// The mean loss of a batch, whose samples may have weights of their own.
+fn mean_loss(
+    targets: &SoftTargets,
+    logits: &Tensor,
+    labels: &Tensor,
+    weights: Option<&Vec<f32>>,
+    rows: &[u32],
+) -> Result<Tensor> {
+    let Some(weights) = weights else { return targets.cross_entropy(logits, labels) };
+    let of_rows: Vec<f32> = rows.iter().map(|&row| weights[row as usize]).collect();
+    let of_rows = Tensor::new(of_rows, logits.device())?;
+    let (losses, norms) = targets.of_samples(logits, labels)?;
+    let norm = (norms * &of_rows)?.sum_all()?.maximum(f32::MIN_POSITIVE)?;
+    Ok((losses * of_rows)?.sum_all()?.div(&norm)?)
+}
+
+/// `(1 - share) * loss + share * soft`.
+fn blend(loss: &Tensor, soft: &Tensor, share: f64) -> Result<Tensor> {
+    Ok(((loss * (1.0 - share))? + (soft * share)?)?)
 }
 
 #[cfg(test)]
@@ -207,7 +413,8 @@ mod tests {
 
     fn total(objective: &Objective, mix: Option<&Mix>) -> f32 {
         let (logits, labels) = batch();
-        objective.loss(&logits, &labels, mix).unwrap().total.to_scalar().unwrap()
+        let input = LossInput { logits: &logits, labels: &labels, mix, rows: &[0, 1], average: None };
+        objective.loss(&input).unwrap().total.to_scalar().unwrap()
     }
 
     #[test]
@@ -234,7 +441,8 @@ mod tests {
             [("size", 0.0), ("eyes", 2.0), ("hat", 0.0)].map(|(task, weight)| (task.to_owned(), weight));
         let only_eyes = objective(&LossConfig { weights: weights.into(), ..LossConfig::default() });
         let (logits, labels) = batch();
-        let loss = only_eyes.loss(&logits, &labels, None).unwrap();
+        let input = LossInput { logits: &logits, labels: &labels, mix: None, rows: &[0, 1], average: None };
+        let loss = only_eyes.loss(&input).unwrap();
         let eyes: f32 = loss.tasks[1].to_scalar().unwrap();
         assert!((loss.total.to_scalar::<f32>().unwrap() - 2.0 * eyes).abs() < 1e-6);
 

@@ -51,6 +51,16 @@ impl SoftTargets {
         Ok(Self { rows: Tensor::from_vec(rows, (n, n), device)?, norms: Tensor::new(norms, device)? })
     }
 
+    /// The parts of that mean: each sample's loss and its weight, (B,) both, 0 where the label is not known.
+    ///
+    /// # Errors
+    /// As [`SoftTargets::cross_entropy`].
+    pub fn of_samples(&self, logits: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)> {
+        let log_probabilities = candle_nn::ops::log_softmax(logits, D::Minus1)?;
+        let losses = (log_probabilities * self.rows.index_select(labels, 0)?)?.sum(D::Minus1)?.neg()?;
+        Ok((losses, self.norms.index_select(labels, 0)?))
+    }
+
     /// The weighted mean cross-entropy over the labels that are known, 0 without any: logits (B, classes) f32, labels
     /// (B,) u32 -> scalar.
     ///

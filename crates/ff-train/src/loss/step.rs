@@ -99,7 +99,11 @@ mod tests {
 
     fn loss(total: f32) -> MultiTaskLoss {
         let scalar = |x: f32| Tensor::new(x, &Device::Cpu).unwrap();
-        MultiTaskLoss { total: scalar(total), tasks: vec![scalar(total), scalar(0.5), scalar(0.25)] }
+        MultiTaskLoss {
+            total: scalar(total),
+            tasks: vec![scalar(total), scalar(0.5), scalar(0.25)],
+            groups: None,
+        }
     }
 
     #[test]

@@ -12,6 +12,11 @@ pub struct OptimizerConfig {
     pub lr: f64,
     /// Factor on the learning rate of projection and heads.
     pub head_lr: f64,
+    /// Factor on the learning rate while the backbone is frozen by `model.freeze_epochs`, which makes these epochs a stage
+    /// of their own at a constant rate: the schedule begins when everything learns. Heads first, then all, is LP-FT
+    /// (Kumar et al., "Fine-tuning can distort pretrained features and underperform out-of-distribution", ICLR 2022).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frozen_lr: Option<f64>,
     /// Factor on the learning rate from one residual block to the one before it, towards the image (layer-wise
     /// decay, as in Bao et al., "BEiT", ICLR 2022); 1 is none.
     pub layer_decay: f64,
@@ -32,11 +37,20 @@ pub struct OptimizerConfig {
     /// Longest l2 norm of the whole gradient; longer ones are shortened to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
+    /// Radius of sharpness-aware steps: the gradient is taken where the loss is about highest within this distance (Foret
+    /// et al., "Sharpness-aware minimization for efficiently improving generalization", ICLR 2021), which costs a second
+    /// pass over the step's batches; 0 is none.
+    #[serde(default)]
+    pub sam_rho: f64,
     /// Batches whose mean gradient makes a step.
     pub accumulate: usize,
     /// Decay of the weights' moving average, which is then evaluated and saved beside the weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ema_decay: Option<f64>,
+    /// The first of the epochs whose last weights are averaged, all alike (Izmailov et al., "Averaging weights leads to
+    /// wider optima and better generalization", UAI 2018); the average is evaluated and saved beside the weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swa_from: Option<u64>,
 }
 
 impl Default for OptimizerConfig {
@@ -45,6 +59,7 @@ impl Default for OptimizerConfig {
             kind: OptimizerKind::AdamW,
             lr: 1e-4,
             head_lr: 1.0,
+            frozen_lr: None,
             layer_decay: 1.0,
             weight_decay: 1e-2,
             decay: DecayScope::Weights,
@@ -54,8 +69,10 @@ impl Default for OptimizerConfig {
             momentum: 0.9,
             nesterov: false,
             clip_norm: None,
+            sam_rho: 0.0,
             accumulate: 1,
             ema_decay: None,
+            swa_from: None,
         }
     }
 }

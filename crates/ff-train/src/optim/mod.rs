@@ -381,7 +381,7 @@ mod tests {
         let config = OptimizerConfig { lr: 0.1, ..OptimizerConfig::default() };
         let mut moving = parameters();
         let mut optimizer = Optimizer::new(config, &moving).unwrap();
-        let mut average = Average::new(0.5, &moving).unwrap();
+        let mut average = Average::new(Some(0.5), &moving).unwrap();
         let before = moving.values().copy().unwrap();
         let gradient = gradient(&moving, 1);
         let with_average = Step { average: Some(&mut average), ..Step::default() };

@@ -74,12 +74,22 @@ pub struct Schedule {
     config: ScheduleConfig,
     steps_per_epoch: u64,
     total_steps: u64,
+    /// Steps before it begins, and the factor in them.
+    first_stage: Option<(u64, f64)>,
 }
 
 impl Schedule {
     /// The schedule of a run of `total_steps`.
     pub fn new(config: ScheduleConfig, steps_per_epoch: u64, total_steps: u64) -> Self {
-        Self { config, steps_per_epoch, total_steps }
+        Self { config, steps_per_epoch, total_steps, first_stage: None }
+    }
+
+    /// The same run, in which these epochs have a constant factor and the schedule begins after them.
+    #[must_use]
+    pub fn after(self, epochs: u64, factor: f64) -> Self {
+        let steps = epochs.saturating_mul(self.steps_per_epoch);
+        let total_steps = self.total_steps.saturating_sub(steps);
+        Self { total_steps, first_stage: Some((steps, factor)), ..self }
     }
 
     /// The factor on the learning rate of `step`, counted from 1: finite and never negative, whatever the step and the
@@ -87,6 +97,11 @@ impl Schedule {
     pub fn factor(&self, step: u64) -> f64 {
         let ScheduleConfig { kind, warmup_epochs, final_factor, step_epochs, step_factor, peak_at } =
             self.config;
+        let step = match self.first_stage {
+            Some((steps, factor)) if step <= steps => return factor,
+            Some((steps, _)) => step - steps,
+            None => step,
+        };
         let warmup = match kind {
             ScheduleKind::OneCycle => 0.0,
             _ => (warmup_epochs * self.steps_per_epoch as f64).floor(),
@@ -202,6 +217,22 @@ mod tests {
             let found = factors(config, total, total);
             assert_close(&[found[0], found[total as usize - 1]], &[1.0, 4e-6]);
         }
+    }
+
+    #[test]
+    fn a_first_stage_has_its_own_rate_and_the_schedule_begins_after_it() {
+        let config = ScheduleConfig {
+            kind: ScheduleKind::Cosine,
+            warmup_epochs: 0.5,
+            final_factor: 0.0,
+            ..ScheduleConfig::default()
+        };
+        let alone = Schedule::new(config.clone(), 4, 8);
+        let after = Schedule::new(config, 4, 12).after(1, 10.0);
+        let found: Vec<f64> = (1..=12).map(|step| after.factor(step)).collect();
+        let expected: Vec<f64> =
+            [10.0; 4].into_iter().chain((1..=8).map(|step| alone.factor(step))).collect();
+        assert_close(&found, &expected);
     }
 
     proptest! {

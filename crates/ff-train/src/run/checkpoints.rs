@@ -166,6 +166,24 @@ impl RunDir {
         old.copied().try_for_each(|step| Ok(remove_dir(&self.step_checkpoint(step))?))
     }
 
+    /// Deletes the weights and the optimiser's state of every checkpoint. Where the run stands stays known; it can
+    /// neither be used nor go on.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn remove_weights(&self) -> Result<()> {
+        for folder in fs::read_dir(self.path().join("checkpoints"))? {
+            let folder = folder?.path();
+            for file in fs::read_dir(&folder).into_iter().flatten() {
+                let file = file?.path();
+                if file.extension().is_some_and(|extension| extension == "safetensors") {
+                    fs::remove_file(file)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Where the last good checkpoint is, in words.
     pub(crate) fn last_good(&self) -> String {
         let last = self.open_checkpoint(CheckpointName::Last).and_then(|last| last.state());

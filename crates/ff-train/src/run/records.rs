@@ -35,6 +35,16 @@ impl RunDir {
         }))
     }
 
+    /// Seconds of training and evaluation of all epochs that are recorded.
+    pub fn seconds(&self) -> Result<f64> {
+        let text = fs::read_to_string(self.path().join("metrics.jsonl"))?;
+        let of_line = |line| match serde_json::from_str(line) {
+            Ok(Record::Epoch(record)) => record.seconds.training() + record.seconds.evaluation,
+            Ok(Record::Step(_)) | Err(_) => 0.0,
+        };
+        Ok(text.lines().map(of_line).sum())
+    }
+
     fn append(&self, name: &str, text: &str) -> Result<()> {
         Ok(append(&self.path().join(name), text)?)
     }

@@ -16,7 +16,7 @@ use super::observer::Observer;
 use super::{Store, Trainer};
 use crate::config::{Config, OnNonFinite};
 use crate::infer::predict_on_ranks;
-use crate::learner::{FinishedStep, StepPosition};
+use crate::learner::{FinishedStep, StepPosition, estimate_statistics};
 use crate::position::Position;
 use crate::ranks::{on_any, share_of_steps};
 use crate::records::{EpochRecord, Seconds, StepRecord};
@@ -113,15 +113,26 @@ impl Trainer<'_> {
         let started = Instant::now();
         let Some(raw) = self.evaluate_once(observer, stop)? else { return Ok(None) };
         let mut ema = None;
+        let of_epochs = self.length.is_trained(&self.position)
+            && self.learner.average_epoch(self.position.epoch + 1, self.position.step)?;
         if self.learner.average.is_some() {
             self.learner.swap_average()?;
-            let average = self.evaluate_once(observer, stop);
+            let ready = if of_epochs { self.estimate_statistics() } else { Ok(()) };
+            let average = ready.and_then(|()| self.evaluate_once(observer, stop));
             self.learner.swap_average()?;
             let Some(average) = average? else { return Ok(None) };
             ema = Some(average);
         }
         self.seconds.evaluation += started.elapsed().as_secs_f64();
         Ok(Some(Evaluated { raw, ema }))
+    }
+
+    /// Of the weights in place, those of a backbone that learns.
+    fn estimate_statistics(&mut self) -> Result<()> {
+        if self.config.model.freeze_backbone {
+            return Ok(());
+        }
+        estimate_statistics(&mut self.learner.model, &mut self.train, self.ranks, self.position.epoch)
     }
 
     fn evaluate_once(

@@ -21,7 +21,7 @@ use epoch::{mean_loss, rate};
 pub use observer::{Observer, RunStart};
 use prepared::{Folder, Prepared};
 pub use resume::Change;
-pub(crate) use resume::{changes, with_absolute_paths};
+pub(crate) use resume::{changes, settings, with_absolute_paths};
 
 use crate::config::Config;
 use crate::feed::Feeder;

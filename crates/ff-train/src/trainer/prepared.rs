@@ -20,7 +20,7 @@ use crate::ranks::{Ranks, ReduceDtype, check_alike, from_first, together};
 use crate::run::checkpoint::Checkpoint;
 use crate::run::{CheckpointName, DataRecord, InitRecord, Lock, RunDir};
 use crate::weights::{self, Init};
-use crate::{Error, Result, setup};
+use crate::{Error, Result, setup, teacher};
 
 /// A run that is ready for its next step.
 pub struct Prepared {
@@ -57,7 +57,7 @@ struct Opened {
 }
 
 /// Settings that change neither data nor arithmetic: ranks may differ in them.
-const OF_A_MACHINE: [&str; 7] = [
+const OF_A_MACHINE: [&str; 8] = [
     "data.splits",
     "data.images",
     "data.decisions",
@@ -65,6 +65,7 @@ const OF_A_MACHINE: [&str; 7] = [
     "data.prefetch",
     "data.cache",
     "data.cache_dir",
+    "loss.teacher",
 ];
 
 impl Prepared {
@@ -143,13 +144,17 @@ impl Opened {
         let Splits { train, val, encoders, .. } = splits;
         let train_split = sha256(&train.to_csv());
         let model = setup::build_model(config, &encoders)?;
+        let teacher = teacher::open(config, &train, &encoders)?;
         let train = setup::train_feeder(config, train, &encoders, &model)?;
         let val = setup::eval_feeder(config, val, &config.data.images, &encoders, &model)?;
         if looks {
             setup::check_files(config, &[&train, &val].map(|feeder| &**feeder.loader().dataset()))?;
         }
         let length = Length::of(config, train.loader().n_batches());
-        let learner = Learner::for_split(config, model, &encoders, train.loader(), position)?;
+        let mut learner = Learner::for_split(config, model, &encoders, train.loader(), position)?;
+        if let Some(teacher) = teacher {
+            learner.objective.learn_from(teacher);
+        }
         let machine = Machine::look().with_gpu(config.train.device)?;
         Ok(Self { train, val, learner, encoders, train_split, data, length, machine })
     }
@@ -164,6 +169,7 @@ impl Opened {
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
             ("instruction set", format!("{:?}", Level::best())),
             ("training split", self.train_split.clone()),
+            ("teacher", self.learner.objective.teacher().unwrap_or("none").to_owned()),
             ("validation split", val_split),
             ("labels", labels),
         ];
@@ -196,7 +202,8 @@ fn folder(
             Folder { run_dir, lock: Some(lock), init: Some(init), changes: Vec::new() }
         }
         Some(resumed) => {
-            resumed.check_data(config, train_split, encoders, length)?;
+            let teacher = learner.objective.teacher();
+            resumed.check_data(config, (train_split.as_str(), teacher), encoders, length)?;
             let Resumed { run_dir, lock, checkpoint, changes, .. } = resumed;
             checkpoint.restore(learner)?;
             run_dir.go_on_from(&checkpoint, &mut position)?;

@@ -66,11 +66,12 @@ impl Resumed {
     /// Whether these are data that the run can go on with.
     ///
     /// # Errors
-    /// Another training split, unless nothing has been trained yet; other labels; a position that these data do not have.
+    /// Another training split or teacher, by their SHA-256, unless nothing has been trained yet; other labels; a position
+    /// that these data do not have.
     pub fn check_data(
         &self,
         config: &Config,
-        train_split: &str,
+        (train_split, teacher): (&str, Option<&str>),
         encoders: &Encoders,
         length: &Length,
     ) -> Result<()> {
@@ -85,6 +86,13 @@ impl Resumed {
         if position.step > 0 && self.state.train_split != train_split {
             return bad(format!(
                 "expected the training split that the run was started with, found another in {splits}"
+            ));
+        }
+        if position.step > 0 && self.state.teacher.as_deref() != teacher {
+            return bad(format!(
+                "expected the teacher that the run was started with, {}, found {}",
+                self.state.teacher.as_deref().unwrap_or("none"),
+                teacher.unwrap_or("none")
             ));
         }
         if let Err(message) = length.check(position) {
@@ -110,6 +118,9 @@ pub fn with_absolute_paths(config: &Config) -> Result<Config> {
         [&mut data.splits, &mut data.images, &mut data.cache_dir].into_iter().chain(&mut data.decisions)
     {
         *path = absolute(path)?;
+    }
+    if let Some(teacher) = &mut config.loss.teacher {
+        *teacher = absolute(teacher)?;
     }
     if init_is_file(&config.model.init) {
         config.model.init = absolute(Path::new(&config.model.init))?.to_string_lossy().into_owned();
@@ -137,8 +148,8 @@ impl std::fmt::Display for Change {
 /// Settings whose state in the checkpoint would have no meaning under another value.
 const NEVER: [&str; 3] = ["optimizer.kind", "model.backbone", "tasks"];
 /// Settings that decide which images the rest of an epoch has: a position inside it would mean something else.
-const BETWEEN_EPOCHS: [&str; 4] =
-    ["data.batch_size", "data.image_size", "train.seed", "optimizer.accumulate"];
+const BETWEEN_EPOCHS: [&str; 5] =
+    ["data.batch_size", "data.image_size", "data.balance", "train.seed", "optimizer.accumulate"];
 
 /// Every setting that differs.
 pub fn changes(before: &Config, after: &Config) -> Vec<Change> {

@@ -89,6 +89,9 @@ impl Checkpoint {
             train_split: train_split.to_owned(),
             optimizer_steps: learner.optimizer.steps(),
             uncertainty: learner.objective.learnt(),
+            groups: learner.objective.group_weights().cloned(),
+            teacher: learner.objective.teacher().map(ToOwned::to_owned),
+            averaged: learner.averaged(),
             sha256: contents.iter().map(|(name, bytes)| ((*name).to_owned(), sha256(bytes))).collect(),
         };
         contents.push((STATE, state.to_text().into_bytes()));
@@ -154,13 +157,14 @@ impl Checkpoint {
         };
         if state.sha256.contains_key(AVERAGE) {
             parameters(learner, AVERAGE)?;
-            learner.begin_average()?;
+            learner.restore_average(state.averaged)?;
             parameters(learner, MODEL)?;
         } else {
             parameters(learner, MODEL)?;
             learner.begin_average()?;
         }
         learner.objective.restore(state.uncertainty.clone());
+        learner.objective.restore_groups(state.groups.clone());
         if state.position.step == 0 {
             return Ok(state);
         }

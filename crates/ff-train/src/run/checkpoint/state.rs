@@ -10,7 +10,8 @@ use ff_core::files::sha256;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::loss::Uncertainty;
+use crate::learner::AveragedEpochs;
+use crate::loss::{GroupWeights, Uncertainty};
 use crate::optim::Steps;
 use crate::position::{Position, at_most};
 
@@ -37,11 +38,26 @@ pub struct State {
     pub optimizer_steps: Steps,
     /// Learnt task weights, if any.
     pub uncertainty: Option<Uncertainty>,
+    /// Weights of groups, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<GroupWeights>,
+    /// SHA-256 of the teacher, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<String>,
+    /// What is in the weights' average, where it is one of epochs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub averaged: Option<AveragedEpochs>,
     /// SHA-256 of the checkpoint's files, this one included.
     pub(super) sha256: BTreeMap<String, String>,
 }
 
 impl State {
+    /// SHA-256 of the files with weights.
+    pub(crate) fn sha256_of_models(&self) -> BTreeMap<&str, &str> {
+        let files = self.sha256.iter().map(|(name, hash)| (name.as_str(), hash.as_str()));
+        files.filter(|(name, _)| name.starts_with("model")).collect()
+    }
+
     /// The file's text.
     pub(super) fn to_text(&self) -> String {
         let mut state = self.clone();
