@@ -5,7 +5,7 @@
 //! looks is held against the last. Speed is told a wall second and a CPU second: the latter bears other work on the
 //! machine. Ctrl-C ends it early, with what it has. Exit code 1 when something grows or slows down.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,11 +13,9 @@ use std::time::{Duration, Instant};
 
 use fs_err as fs;
 
+use super::process::{MEMORY_GROWTH, Process, terminate};
+
 const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
-/// Clock ticks a second in `/proc/PID/stat`: Linux has shown 100 to every program for decades.
-const TICKS: f64 = 100.0;
-/// What memory may grow by: an allocator's own wavering.
-const MEMORY_GROWTH: f64 = 1.05;
 /// What images a CPU second may fall to.
 const SPEED_LEFT: f64 = 0.9;
 
@@ -25,10 +23,7 @@ const SPEED_LEFT: f64 = 0.9;
 #[derive(Debug, Clone, Copy)]
 struct Look {
     wall_s: f64,
-    cpu_s: f64,
-    rss_mib: f64,
-    handles: usize,
-    threads: usize,
+    process: Process,
     images: u64,
 }
 
@@ -72,35 +67,13 @@ fn watch(folder: &Path, minutes: f64) -> std::io::Result<Vec<Look>> {
     }
 }
 
-/// Asks the process to stop, as a scheduler does, and waits for its checkpoint.
-fn terminate(child: &mut Child) -> std::io::Result<Option<i32>> {
-    Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
-    Ok(child.wait()?.code())
-}
-
 /// `None` before the first step, and where the process has just ended.
 fn look(child: &Child, run: &Path, begun: Instant) -> Option<Look> {
-    let process = PathBuf::from(format!("/proc/{}", child.id()));
-    let status = fs::read_to_string(process.join("status")).ok()?;
-    let field = |name: &str| -> Option<f64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.split_whitespace().next()?.parse().ok()
-    };
-    // The name of the program may have blanks; what follows it are numbers.
-    let stat = fs::read_to_string(process.join("stat")).ok()?;
-    let numbers: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks = |i: usize| -> Option<f64> { numbers.get(i)?.parse().ok() };
+    let process = Process::look(child)?;
     let metrics = fs::read_to_string(run.join("metrics.jsonl")).ok()?;
     let images = metrics.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let images = images.filter(|record| record["kind"] == "step").filter_map(|r| r["images"].as_u64()).sum();
-    Some(Look {
-        wall_s: begun.elapsed().as_secs_f64(),
-        cpu_s: (ticks(11)? + ticks(12)?) / TICKS,
-        rss_mib: field("VmRSS:")? / 1024.0,
-        handles: fs::read_dir(process.join("fd")).ok()?.count(),
-        threads: field("Threads:")? as usize,
-        images,
-    })
+    Some(Look { wall_s: begun.elapsed().as_secs_f64(), process, images })
 }
 
 /// Prints what was seen; whether all of it is flat.
@@ -125,15 +98,15 @@ fn judge(looks: &[Look]) -> bool {
         flat &= holds;
         println!("{name:<24} {first:>12.2} {last:>12.2} {:>8}", if holds { "flat" } else { "NOT FLAT" });
     };
-    let memory = [first, last].map(|part| most(part, |look| look.rss_mib));
+    let memory = [first, last].map(|part| most(part, |look| look.process.rss_mib));
     row("memory, MiB, most", memory[0], memory[1], memory[1] <= MEMORY_GROWTH * memory[0]);
     // A leak raises the least; the most is how many images and pages happened to be open at a look.
-    let least = |part: &[Look]| part.iter().map(|look| look.handles).min().unwrap_or(0) as f64;
+    let least = |part: &[Look]| part.iter().map(|look| look.process.handles).min().unwrap_or(0) as f64;
     let handles = [first, last].map(least);
     row("open files, least", handles[0], handles[1], handles[1] <= handles[0]);
-    let threads = [first, last].map(|part| most(part, |look| look.threads as f64));
+    let threads = [first, last].map(|part| most(part, |look| look.process.threads as f64));
     row("threads, most", threads[0], threads[1], threads[1] <= threads[0]);
-    let cpu = [first, last].map(|part| rate(part, |look| look.cpu_s));
+    let cpu = [first, last].map(|part| rate(part, |look| look.process.cpu_s));
     row("images a CPU second", cpu[0], cpu[1], cpu[1] >= SPEED_LEFT * cpu[0]);
     let wall = [first, last].map(|part| rate(part, |look| look.wall_s));
     println!("{:<24} {:>12.2} {:>12.2}", "images a wall second", wall[0], wall[1]);

@@ -4,11 +4,20 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "a test says what it skips and measures")]
 
+#[cfg(all(unix, feature = "serve"))]
+mod browser;
+#[cfg(feature = "serve")]
+#[path = "../../../ff-serve/tests/server/client.rs"]
+mod client;
 mod data;
 mod hub;
 mod interop;
 mod names;
 mod own_tasks;
+#[cfg(all(unix, feature = "serve"))]
+mod page;
 mod photos;
 mod predict;
+#[cfg(all(unix, feature = "serve"))]
+mod serve;
 mod support;

@@ -174,3 +174,47 @@ async fn count(State(api): State<Arc<Api>>, place: MatchedPath, request: Request
     api.served.engine.metrics().answered(place.as_str(), response.status().as_u16());
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::OPENAPI;
+
+    /// A router does not tell its routes; its source does.
+    #[test]
+    fn the_description_has_every_route_and_no_other() {
+        let source = include_str!("mod.rs");
+        let route = |line: &str| {
+            let (path, rest) = line.trim().strip_prefix(".route(\"")?.split_once("\", ")?;
+            let (method, _) = rest.split_once('(')?;
+            Some((path.to_owned(), method.to_owned()))
+        };
+        let routes: BTreeSet<_> = source.lines().filter_map(route).collect();
+        let described: Value = serde_json::from_str(OPENAPI).unwrap();
+        let paths = described["paths"].as_object().unwrap().iter();
+        let described: BTreeSet<_> = paths
+            .flat_map(|(path, methods)| {
+                methods.as_object().unwrap().keys().map(|method| (path.clone(), method.clone()))
+            })
+            .collect();
+        assert!(routes.len() > 10, "{routes:?}");
+        assert_eq!(routes, described);
+    }
+
+    /// References lead somewhere, and the options are those that are read.
+    #[test]
+    fn the_description_is_whole() {
+        let described: Value = serde_json::from_str(OPENAPI).unwrap();
+        let schemas = described["components"]["schemas"].as_object().unwrap();
+        for part in OPENAPI.split("\"$ref\": \"#/components/schemas/").skip(1) {
+            let name = part.split('"').next().unwrap();
+            assert!(schemas.contains_key(name), "{name}");
+        }
+        let options = described["paths"]["/v1/faces"]["post"]["parameters"].as_array().unwrap();
+        let options: BTreeSet<_> = options.iter().map(|option| option["name"].as_str().unwrap()).collect();
+        assert_eq!(options, super::query::NAMES.into_iter().collect());
+    }
+}
