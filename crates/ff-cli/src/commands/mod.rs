@@ -12,6 +12,7 @@ pub mod export;
 pub mod predict;
 pub mod report;
 pub mod sanity;
+pub mod soup;
 pub mod split;
 pub mod summary;
 pub mod sweep;

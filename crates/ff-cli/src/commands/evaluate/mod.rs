@@ -212,6 +212,8 @@ enum TtaFlag {
     None,
     /// The image and its mirror image.
     Flip,
+    /// Both, as they are and moved four ways by a 28th of their side: ten views, ten times the work.
+    Shifts,
 }
 
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
@@ -243,6 +245,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let tta = match args.tta {
         TtaFlag::None => TestTimeAugmentation::None,
         TtaFlag::Flip => TestTimeAugmentation::Flip,
+        TtaFlag::Shifts => TestTimeAugmentation::Shifts,
     };
     let group_by = args.group_by(&encoders);
     wanted.gates.expect(|requirement| requirement.can_check(encoders.names(), &group_by))?;
@@ -394,6 +397,7 @@ impl TtaFlag {
         match self {
             Self::None => None,
             Self::Flip => Some("flip"),
+            Self::Shifts => Some("shifts"),
         }
     }
 }
