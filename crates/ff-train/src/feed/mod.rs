@@ -166,8 +166,8 @@ impl Batches<'_> {
     }
 }
 
-/// A view of normalised planes (B,3,H,W).
-fn view_of(planes: &Tensor, View { mirrored, shift }: View) -> Result<Tensor> {
+/// A view of normalised planes (B,3,H,W); what a shift uncovers is black.
+pub fn view_of(planes: &Tensor, View { mirrored, shift }: View) -> Result<Tensor> {
     let mut planes = if mirrored { planes.flip(&[3])? } else { planes.clone() };
     let black = std::array::from_fn::<f32, 3, _>(|c| -IMAGENET_MEAN[c] / IMAGENET_STD[c]);
     let black = Tensor::new(&black, planes.device())?.reshape((1, 3, 1, 1))?;
