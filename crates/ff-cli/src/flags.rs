@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use ff_core::Schema;
 use ff_data::duplicates::{HashFile, default_hash_file};
 use ff_data::{Augment, ImageRules};
-use ff_eval::Bootstrap;
+use ff_eval::{Bootstrap, TestTimeAugmentation};
 use ff_model::{Architecture, DeviceSpec, Engine, Precision};
 use ff_train::config::{AUTO_PRECISION, CacheKind};
 use ff_train::trainer::batch_size::{self, BatchSize};
@@ -271,4 +271,37 @@ pub fn settle(builder: ConfigBuilder) -> Result<Config> {
         tracing::warn!("candle chooses its own number of threads: it cannot be told once others run");
     }
     Ok(config)
+}
+
+/// Views of an image whose answers are averaged.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub enum TtaFlag {
+    /// The image alone.
+    #[default]
+    None,
+    /// The image and its mirror image.
+    Flip,
+    /// Both, as they are and moved four ways by a 28th of their side: ten views, ten times the work.
+    Shifts,
+}
+
+impl TtaFlag {
+    /// What it adds to a record's name.
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Flip => Some("flip"),
+            Self::Shifts => Some("shifts"),
+        }
+    }
+}
+
+impl From<TtaFlag> for TestTimeAugmentation {
+    fn from(flag: TtaFlag) -> Self {
+        match flag {
+            TtaFlag::None => Self::None,
+            TtaFlag::Flip => Self::Flip,
+            TtaFlag::Shifts => Self::Shifts,
+        }
+    }
 }

@@ -27,8 +27,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 #[cfg(feature = "serve")]
 use commands::serve;
 use commands::{
-    audit, bench, compare, completions, crop, data, embed, evaluate, export, predict, report, sanity, split,
-    summary, sweep, train, weights,
+    audit, bench, compare, completions, crop, data, embed, evaluate, export, predict, report, sanity, soup,
+    split, summary, sweep, train, weights,
 };
 use ff_train::ranks::launcher;
 use output::Verbosity;
@@ -81,6 +81,7 @@ enum Command {
     Audit(audit::Args),
     Train(train::Args),
     Sweep(sweep::Args),
+    Soup(soup::Args),
     Evaluate(evaluate::Args),
     Compare(compare::Args),
     Report(report::Args),
@@ -121,6 +122,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
     let json = cli.json;
     let result = match cli.command {
         Command::Train(args) => train::run(&args, context, json),
+        Command::Soup(args) => soup::run(&args, json),
         Command::Sweep(args) => sweep::run(&args, context, json),
         Command::Evaluate(args) => evaluate::run(&args, context, json),
         Command::Compare(args) => compare::run(&args, json),

@@ -83,6 +83,6 @@ pub use over_runs::{FigureOverRuns, over_runs};
 pub use per_sample::per_sample_csv;
 pub use predictions::Predictions;
 pub use rates::{ClassCounts, Interval, Rates, wilson};
-pub use record::{EvaluationRecord, EvaluationSource, Settings, TestTimeAugmentation};
+pub use record::{EvaluationRecord, EvaluationSource, Settings, TestTimeAugmentation, View};
 pub use requirement::{Outcome, Requirement, junit};
 pub use temperature::{Calibrated, Calibration, Temperature};

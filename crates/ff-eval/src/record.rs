@@ -76,6 +76,47 @@ pub enum TestTimeAugmentation {
     None,
     /// The image and its mirror image; the mean is of probabilities, not of logits.
     Flip,
+    /// The same two as they are and moved left, right, up and down by a 28th of their side, 8 of 224 pixels: ten views.
+    Shifts,
+}
+
+/// A view of an image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct View {
+    /// Whether left and right change places.
+    pub mirrored: bool,
+    /// How far it is moved right and down, after that, in 28ths of the side.
+    pub shift: (i32, i32),
+}
+
+impl View {
+    /// What a shift is a multiple of, for a side of so many pixels.
+    pub fn pixels(side: usize) -> i32 {
+        (side / 28).max(1) as i32
+    }
+}
+
+impl TestTimeAugmentation {
+    /// The views, the image itself first.
+    pub fn views(self) -> Vec<View> {
+        let shifts: &[(i32, i32)] = match self {
+            Self::None => return vec![View::default()],
+            Self::Flip => &[(0, 0)],
+            Self::Shifts => &[(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)],
+        };
+        shifts.iter().flat_map(|&shift| [false, true].map(|mirrored| View { mirrored, shift })).collect()
+    }
+
+    /// What is said of it.
+    pub fn description(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Flip => Some("probabilities are means over the image and its mirror image"),
+            Self::Shifts => Some(
+                "probabilities are means over ten views: the image and its mirror image, as they are and moved four ways",
+            ),
+        }
+    }
 }
 
 /// How much to find out.

@@ -4,6 +4,7 @@
 //! config -> setup: model, loaders -> feed -> learner (loss, optim) -> run (checkpoints, records)
 //!                                        trainer: epochs of steps, evaluations, resuming; tells an observer
 //!                                        seeds: a run a seed, their figures together
+//!                                        soup: several runs' weights averaged
 //!                                        sweep: alternatives, each of several seeds, beside a baseline
 //! run or file -> infer: predictions, embeddings, of the faces in photos too
 //!                                        crop_set: photos' faces as a set to train on
@@ -12,7 +13,7 @@
 //! [`config::Config`] says what to do, [`trainer::train`] does it and writes a run folder, [`sanity`] proves that the
 //! pieces work. Nothing here prints or draws: an [`Observer`] may. Modules stand in the order in which they know each
 //! other: [`records`], [`position`], [`ranks`], [`mixing`], [`loss`], [`optim`], [`config`], [`weights`], [`feed`],
-//! [`learner`], [`run`], [`setup`], [`infer`], [`crop_set`], [`trainer`], [`seeds`], [`sweep`],
+//! [`learner`], [`run`], [`setup`], [`infer`], [`crop_set`], [`trainer`], [`seeds`], [`soup`], [`sweep`],
 //! [`sanity`].
 
 pub mod config;
@@ -32,6 +33,7 @@ pub mod run;
 pub mod sanity;
 pub mod seeds;
 pub mod setup;
+pub mod soup;
 pub mod sweep;
 mod teacher;
 pub mod trainer;

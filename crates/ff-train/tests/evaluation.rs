@@ -10,7 +10,7 @@ use ff_data::{Dataset, Loader, LoaderConfig, Manifest, Mode, Splits};
 use ff_eval::{TestTimeAugmentation, softmax};
 use ff_model::{Architecture, Compute, Engine, FaceModel};
 use ff_train::feed::{Augmentation, Feeder};
-use ff_train::infer::{predict, predict_with};
+use ff_train::infer::{Predictor, Trained, predict, predict_with};
 use ff_train::setup::heads;
 
 /// What averaging over an image and its mirror image should be, step by step, on real faces.
@@ -45,4 +45,42 @@ fn flipping_averages_the_probabilities_of_image_and_mirror_image() {
         let changed = plain.probabilities[task].iter().zip(&flipped.probabilities[task]).any(|(a, b)| a != b);
         assert!(changed, "{task}: mirrored faces are other images");
     }
+}
+
+/// The way that `predict` goes, and the one that `evaluate` goes.
+#[test]
+fn ten_views_are_other_answers_than_two_and_the_same_on_both_ways() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/sample");
+    let Splits { val, encoders, .. } = Splits::read(sample.join("splits"), &Schema::fairface()).unwrap();
+    let rows = val.rows()[..3].to_vec();
+    let manifest = Manifest::new("three faces", val.schema(), val.extra_columns().to_vec(), rows).unwrap();
+    let open = || Dataset::open(manifest.clone(), sample.join("images"), &encoders, Mode::Eval).unwrap();
+    let open = || open().with_image_size(64).unwrap();
+    let config = LoaderConfig::eval(2);
+    let compute = Compute { threads: 1, ..Compute::cpu(Engine::Fast) };
+    let model = || FaceModel::new(Architecture::Resnet18, &heads(&encoders), &compute, 1).unwrap();
+    let mut evaluated = Vec::new();
+    for views in [TestTimeAugmentation::Flip, TestTimeAugmentation::Shifts] {
+        let mut model = model();
+        let mut feeder = Feeder::new(Arc::new(open()), config, &model, Augmentation::OnDevice).unwrap();
+        let go_on = |_| ControlFlow::Continue(());
+        let found = predict_with(views, &[], &mut model, &mut feeder, go_on).unwrap().unwrap();
+        let (encoders, path) = (encoders.clone(), "x".into());
+        let trained = Trained { model, encoders, path, step: None, image_size: None };
+        let mut rows = Vec::new();
+        let mut predictor = Predictor::new(trained).with_views(views);
+        let each = |faces| {
+            rows.extend::<Vec<ff_train::infer::FacePrediction>>(faces);
+            Ok(ControlFlow::Continue(()))
+        };
+        predictor.predict(open(), config, each).unwrap();
+        for (task, expected) in found.probabilities.iter() {
+            let predicted = rows.iter().flat_map(|row| &row.tasks[task].probabilities).map(|(_, p)| *p);
+            let most = predicted.zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(most < 1e-6, "{views:?} {task}: differs by {most}");
+        }
+        evaluated.push(found.probabilities);
+    }
+    assert_ne!(evaluated[0], evaluated[1]);
+    assert_eq!(TestTimeAugmentation::Shifts.views().len(), 10);
 }

@@ -14,6 +14,7 @@ pub mod report;
 pub mod sanity;
 #[cfg(feature = "serve")]
 pub mod serve;
+pub mod soup;
 pub mod split;
 pub mod summary;
 pub mod sweep;

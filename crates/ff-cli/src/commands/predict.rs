@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::annotate::{AnnotateFlags, Annotator};
 use crate::faces::{FaceCounts, FacesFlag};
+use crate::flags::TtaFlag;
 use crate::inference::{ImageFlags, OpenedImages, report};
 use crate::model::ModelFlags;
 use crate::output::{self, note, percent};
@@ -50,6 +51,9 @@ pub struct Args {
     /// How results are written, a line a face; --json gives one object with all of them instead.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// Average the probabilities of several views of each face.
+    #[arg(long, value_enum, default_value_t)]
+    tta: TtaFlag,
     #[command(flatten)]
     annotate: AnnotateFlags,
 }
@@ -106,7 +110,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let opened = args.images.open(source.as_ref(), context)?;
     let model =
         opened.trained.as_ref().map(|t| Model { model: t.path.clone(), precision: t.model.precision() });
-    let predictor = opened.trained.map(Predictor::new);
+    let predictor = opened.trained.map(|trained| Predictor::new(trained).with_views(args.tta.into()));
     let show = Show { format: args.format, json };
     match (opened.images, predictor, model) {
         (OpenedImages::Photos(photos), predictor, model) => {

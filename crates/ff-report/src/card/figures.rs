@@ -3,7 +3,7 @@
 
 use ff_core::PerTask;
 use ff_data::Split;
-use ff_eval::{EvaluationRecord, Interval, TaskMetrics, TestTimeAugmentation, wilson};
+use ff_eval::{EvaluationRecord, Interval, TaskMetrics, wilson};
 
 use super::ModelCard;
 use super::markdown::{table, text};
@@ -229,9 +229,7 @@ fn source(record: &EvaluationRecord, judged: &Judged) -> String {
     let source = &record.source;
     let mut facts = vec![format!("{} rows of {}", grouped(record.evaluation.n as u64), text(&judged.csv))];
     facts.extend(source.subset.as_ref().map(|column| format!("only those with {}", text(column))));
-    if source.tta == TestTimeAugmentation::Flip {
-        facts.push("probabilities are means over the image and its mirror image".to_owned());
-    }
+    facts.extend(source.tta.description().map(str::to_owned));
     if source.skipped > 0 {
         facts.push(format!("{} more could not be read", grouped(source.skipped as u64)));
     }

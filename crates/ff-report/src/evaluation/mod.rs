@@ -17,7 +17,7 @@ use std::path::Path;
 
 use ff_core::TaskName;
 use ff_core::files::write_atomic;
-use ff_eval::{ConfusionMatrix, EvaluationRecord, GroupMetrics, TestTimeAugmentation};
+use ff_eval::{ConfusionMatrix, EvaluationRecord, GroupMetrics};
 use fs_err as fs;
 use maud::{Markup, html};
 use serde::Serialize;
@@ -167,9 +167,7 @@ impl NamedEvaluation {
         facts.extend(source.checkpoint.as_ref().map(|path| format!("checkpoint {}", path.display())));
         facts.extend(source.predictions.as_ref().map(|path| format!("predictions {}", path.display())));
         facts.extend(source.subset.as_ref().map(|column| format!("only rows with {column}")));
-        if source.tta == TestTimeAugmentation::Flip {
-            facts.push("probabilities are means over the image and its mirror image".to_owned());
-        }
+        facts.extend(source.tta.description().map(str::to_owned));
         if source.skipped > 0 {
             facts.push(format!("{} images could not be read and do not count", source.skipped));
         }

@@ -47,7 +47,7 @@ fn record() -> EvaluationRecord {
         csv: "photos/labels.csv".into(),
         images: Some(sample.join("images")),
         subset: Some("service_test".to_owned()),
-        tta: TestTimeAugmentation::Flip,
+        tta: ff_eval::TestTimeAugmentation::Flip,
         skipped: 2,
         ..EvaluationSource::default()
     };

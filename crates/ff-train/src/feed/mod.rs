@@ -14,7 +14,9 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use ff_core::PerTask;
+use ff_data::transforms::{IMAGENET_MEAN, IMAGENET_STD};
 use ff_data::{Batch, BatchImages, Dataset, Epoch, Layout, Loader, LoaderConfig, Slot};
+use ff_eval::View;
 use ff_model::{FaceModel, Images};
 
 use crate::Result;
@@ -135,13 +137,13 @@ impl Batches<'_> {
         }
     }
 
-    /// The mirror images of a batch that is in use.
-    pub fn mirrored(&mut self, ready: &Ready) -> Result<Ready> {
+    /// Another view of a batch that is in use and is not augmented; what a shift uncovers is black.
+    pub fn view(&mut self, ready: &Ready, view: View) -> Result<Ready> {
         match ready {
-            Ready::Planes(planes) => Ok(Ready::Planes(planes.flip(&[3])?)),
+            Ready::Planes(planes) => Ok(Ready::Planes(view_of(planes, view)?)),
             Ready::Pixels(pixels) => {
                 let upload = self.upload.as_mut().expect("pixels were uploaded");
-                Ok(Ready::Pixels(upload.mirrored(pixels)?))
+                Ok(Ready::Pixels(upload.view(pixels, view)?))
             }
         }
     }
@@ -162,6 +164,28 @@ impl Batches<'_> {
         };
         Ok(InputBatch { images, samples: Samples { targets, files, sample_indices } })
     }
+}
+
+/// A view of normalised planes (B,3,H,W); what a shift uncovers is black.
+pub fn view_of(planes: &Tensor, View { mirrored, shift }: View) -> Result<Tensor> {
+    let mut planes = if mirrored { planes.flip(&[3])? } else { planes.clone() };
+    let black = std::array::from_fn::<f32, 3, _>(|c| -IMAGENET_MEAN[c] / IMAGENET_STD[c]);
+    let black = Tensor::new(&black, planes.device())?.reshape((1, 3, 1, 1))?;
+    for (dim, shift) in [(3, shift.0), (2, shift.1)] {
+        let (side, by) = (planes.dim(dim)?, shift * View::pixels(planes.dim(dim)?));
+        if by == 0 {
+            continue;
+        }
+        let n = (by.unsigned_abs() as usize).min(side);
+        let mut shape = planes.dims().to_vec();
+        shape[dim] = n;
+        let uncovered = black.broadcast_as(shape)?;
+        planes = match by > 0 {
+            true => Tensor::cat(&[&uncovered, &planes.narrow(dim, 0, side - n)?], dim)?,
+            false => Tensor::cat(&[&planes.narrow(dim, n, side - n)?, &uncovered], dim)?,
+        };
+    }
+    Ok(planes)
 }
 
 impl Iterator for Batches<'_> {
@@ -226,5 +250,37 @@ impl Samples {
     /// Their class ids (B,) u32, one tensor a task.
     pub fn targets_on(&self, device: &Device) -> Result<Vec<Tensor>> {
         self.targets.values().map(|ids| Ok(Tensor::new(ids.as_slice(), device)?)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the transforms move them that training and a GPU's kernels know.
+    #[test]
+    fn views_are_those_of_the_transforms() {
+        use ff_data::ImageSize;
+        use ff_data::transforms::{self, AffineParams, AugmentParams};
+
+        let size = ImageSize { width: 56, height: 28 };
+        let image: Vec<f32> = (0..3 * size.area()).map(|i| (i * 7919 % 1009) as f32 / 1009.0).collect();
+        let mut plain = image.clone();
+        transforms::normalize(&mut plain);
+        let planes = Tensor::from_vec(plain, (1, 3, size.height, size.width), &Device::Cpu).unwrap();
+        for mirrored in [false, true] {
+            for shift in [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)] {
+                let view = View { mirrored, shift };
+                let found = view_of(&planes, view).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                let translate = (2 * shift.0, shift.1);
+                let affine = Some(AffineParams { translate, scale: 1.0 });
+                let params = AugmentParams { hflip: mirrored, affine, ..AugmentParams::default() };
+                let mut expected = image.clone();
+                transforms::apply(&params, &mut expected, size, &mut Vec::new());
+                transforms::normalize(&mut expected);
+                let most = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(most < 1e-5, "{view:?}: differs by {most}");
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ff_data::Slot;
 use ff_data::SlotMemory;
 use ff_data::transforms::AugmentParams;
+use ff_eval::View;
 use ff_model::{FaceModel, Images};
 
 use crate::Result;
@@ -28,7 +29,7 @@ impl Upload {
         match *self {}
     }
 
-    pub fn mirrored(&mut self, _: &Pixels) -> Result<Pixels> {
+    pub fn view(&mut self, _: &Pixels, _: View) -> Result<Pixels> {
         match *self {}
     }
 }

@@ -3,8 +3,9 @@
 use std::ops::Deref;
 use std::sync::{Arc, Once};
 
-use ff_data::transforms::AugmentParams;
+use ff_data::transforms::{AffineParams, AugmentParams};
 use ff_data::{Memory, Slot, SlotMemory};
+use ff_eval::View;
 use ff_kernels::gpu::device::{Gpu, Pinned, Uploaded, Uploads};
 use ff_kernels::gpu::program::batch::RECIPE_LEN;
 use ff_model::{FaceModel, Images};
@@ -55,10 +56,13 @@ impl Upload {
         self.copy(Arc::new(pixels), shape, augment)
     }
 
-    /// The same images, mirrored.
-    pub fn mirrored(&mut self, of: &Pixels) -> Result<Pixels> {
-        let mirror = |params: &AugmentParams| AugmentParams { hflip: !params.hflip, ..*params };
-        self.copy(Arc::clone(&of.pixels), of.shape, of.augment.iter().map(mirror).collect())
+    /// Another view of images that are not augmented.
+    pub fn view(&mut self, of: &Pixels, view: View) -> Result<Pixels> {
+        let (height, width) = of.size();
+        let translate = (view.shift.0 * View::pixels(width), view.shift.1 * View::pixels(height));
+        let affine = (view.shift != (0, 0)).then_some(AffineParams { translate, scale: 1.0 });
+        let params = AugmentParams { hflip: view.mirrored, affine, ..AugmentParams::default() };
+        self.copy(Arc::clone(&of.pixels), of.shape, vec![params; of.augment.len()])
     }
 
     fn copy(

@@ -78,25 +78,26 @@ impl Answers {
         let names: Vec<TaskName> = feeder.loader().dataset().targets().names().cloned().collect();
         let probabilities = names.iter().map(|name| (name.clone(), Vec::new())).collect();
         let mut answers = Self { rows: Vec::new(), probabilities, skipped: None };
+        let views = augmentation.views();
         let mut batches = feeder.batches(0, batches);
         while let Some(batch) = batches.next() {
             let InputBatch { images, samples } = batch?;
             let images = images.ready(None, model.device())?;
             let logits = model.predict(images.images())?.logits;
-            let mirrored = match augmentation {
-                TestTimeAugmentation::None => None,
-                TestTimeAugmentation::Flip => {
-                    Some(model.predict(batches.mirrored(&images)?.images())?.logits)
-                }
-            };
+            let others: Vec<Vec<Tensor>> = views[1..]
+                .iter()
+                .map(|&view| Ok(model.predict(batches.view(&images, view)?.images())?.logits))
+                .collect::<Result<_>>()?;
             batches.look_ahead();
             let mut probabilities = class_probabilities(&names, &logits, &samples.files)?;
-            if let Some(mirrored) = mirrored {
-                let mirrored = class_probabilities(&names, &mirrored, &samples.files)?;
+            for logits in &others {
+                let other = class_probabilities(&names, logits, &samples.files)?;
                 for (task, rows) in probabilities.iter_mut() {
-                    rows.iter_mut().zip(&mirrored[task]).for_each(|(p, q)| *p = 0.5 * (*p + q));
+                    rows.iter_mut().zip(&other[task]).for_each(|(sum, p)| *sum += p);
                 }
             }
+            let share = 1.0 / views.len() as f32;
+            probabilities.values_mut().flatten().for_each(|p| *p *= share);
             for (task, rows) in probabilities {
                 answers.probabilities[&task].extend(rows);
             }

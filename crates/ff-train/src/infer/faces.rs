@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::evaluate::check_finite;
 use super::photos::{PhotoFace, Photos, SearchedPhoto};
 use super::predictor::{Embeddings, Failure, Predictor, TaskPrediction, answers_of_row};
+use super::views::logits_of_views;
 use crate::Result;
 use crate::feed::{BatchPlan, Pass, check_room};
 
@@ -57,8 +58,8 @@ impl Predictor {
         batch_size: usize,
         mut each: impl FnMut(Vec<PhotoPrediction>) -> Result<ControlFlow<()>>,
     ) -> Result<Vec<Failure>> {
-        let Self { model, encoders } = self;
-        let compute = |model: &mut FaceModel, images: Images| Ok(model.predict(images)?.logits);
+        let Self { model, encoders, views } = self;
+        let compute = |model: &mut FaceModel, images: Images<'_>| logits_of_views(model, images, *views);
         for_each_batch(model, photos, batch_size, compute, |rows, logits| {
             let logits = logits.unwrap_or_default();
             let logits = logits.iter().map(|l| Ok(l.to_vec2::<f32>()?)).collect::<Result<Vec<_>>>()?;

@@ -10,6 +10,7 @@ mod photos;
 mod predictor;
 mod shared;
 mod trained;
+mod views;
 
 pub use evaluate::{predict, predict_with};
 pub use face_check::{BadlyPlaced, FaceCheck};

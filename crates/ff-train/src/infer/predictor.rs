@@ -9,13 +9,14 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use ff_core::{Encoders, PerTask, argmax};
 use ff_data::{Dataset, FaceBox, LoaderConfig, OnBadImage};
-use ff_eval::softmax;
+use ff_eval::{TestTimeAugmentation, softmax};
 use ff_model::{FaceModel, Images, Prediction};
 use serde::{Serialize, Serializer};
 
 use super::evaluate::check_finite;
 use super::photos::PhotoFace;
 use super::trained::Trained;
+use super::views::logits_of_views;
 use crate::Result;
 use crate::feed::{Augmentation, BatchPlan, Feeder, InputBatch, Pass, Samples, check_room};
 
@@ -23,6 +24,7 @@ use crate::feed::{Augmentation, BatchPlan, Feeder, InputBatch, Pass, Samples, ch
 pub struct Predictor {
     pub(super) model: FaceModel,
     pub(super) encoders: Encoders,
+    pub(super) views: TestTimeAugmentation,
 }
 
 /// What the model says about one face.
@@ -82,7 +84,13 @@ pub struct Embeddings {
 impl Predictor {
     /// Puts a trained model to use.
     pub fn new(trained: Trained) -> Self {
-        Self { model: trained.model, encoders: trained.encoders }
+        Self { model: trained.model, encoders: trained.encoders, views: TestTimeAugmentation::None }
+    }
+
+    /// The same, answering with the mean over several views of every face.
+    #[must_use]
+    pub fn with_views(self, views: TestTimeAugmentation) -> Self {
+        Self { views, ..self }
     }
 
     /// The labels behind the class ids.
@@ -127,9 +135,14 @@ impl Predictor {
         config: LoaderConfig,
         mut each: impl FnMut(Vec<FacePrediction>) -> Result<ControlFlow<()>>,
     ) -> Result<Vec<Failure>> {
-        let Self { model, encoders } = self;
-        let compute = |model: &mut FaceModel, images: Images| Ok(model.predict(images)?.logits);
-        for_each_batch(model, images, config, compute, |logits, samples, dataset| {
+        let Self { model, encoders, views } = self;
+        let compute = |model: &mut FaceModel, images: Images<'_>| logits_of_views(model, images, *views);
+        // Views are made of planes.
+        let finish = match views {
+            TestTimeAugmentation::None => Augmentation::OnDevice,
+            _ => Augmentation::OnHost,
+        };
+        for_each_batch(model, images, (config, finish), compute, |logits, samples, dataset| {
             let logits = logits.iter().map(|l| Ok(l.to_vec2::<f32>()?)).collect::<Result<Vec<_>>>()?;
             let row = |(i, file): (usize, &String)| -> Result<FacePrediction> {
                 let tasks = answers_of_row(encoders, file, &logits, i)?;
@@ -152,15 +165,21 @@ impl Predictor {
     ) -> Result<(Embeddings, Vec<Failure>)> {
         let (mut files, mut values) = (Vec::new(), Vec::new());
         let compute = |model: &mut FaceModel, images: Images| Ok(model.embed(images)?);
-        let failures = for_each_batch(&mut self.model, images, config, compute, |embedding, samples, _| {
-            for (row, file) in embedding.to_vec2::<f32>()?.into_iter().zip(&samples.files) {
-                check_finite(file, "embedding", &row)?;
-                values.extend(row);
-            }
-            files.extend_from_slice(&samples.files);
-            progress(samples.len());
-            Ok(ControlFlow::Continue(()))
-        })?;
+        let failures = for_each_batch(
+            &mut self.model,
+            images,
+            (config, Augmentation::OnDevice),
+            compute,
+            |embedding, samples, _| {
+                for (row, file) in embedding.to_vec2::<f32>()?.into_iter().zip(&samples.files) {
+                    check_finite(file, "embedding", &row)?;
+                    values.extend(row);
+                }
+                files.extend_from_slice(&samples.files);
+                progress(samples.len());
+                Ok(ControlFlow::Continue(()))
+            },
+        )?;
         let shape = (files.len(), self.model.architecture().embedding_len());
         let values = Tensor::from_vec(values, shape, &candle_core::Device::Cpu)?;
         Ok((Embeddings { files, faces: None, values }, failures))
@@ -186,7 +205,7 @@ impl Embeddings {
 fn for_each_batch<T>(
     model: &mut FaceModel,
     images: Dataset,
-    config: LoaderConfig,
+    (config, finish): (LoaderConfig, Augmentation),
     compute: impl Fn(&mut FaceModel, Images<'_>) -> Result<T>,
     mut then: impl FnMut(T, &Samples, &Dataset) -> Result<ControlFlow<()>>,
 ) -> Result<Vec<Failure>> {
@@ -200,7 +219,7 @@ fn for_each_batch<T>(
     }
     let dataset = Arc::new(images);
     let config = config.with_on_bad_image(OnBadImage::Skip);
-    let mut feeder = Feeder::new(Arc::clone(&dataset), config, model, Augmentation::OnDevice)?;
+    let mut feeder = Feeder::new(Arc::clone(&dataset), config, model, finish)?;
     let mut batches = feeder.epoch(0, 0);
     while let Some(batch) = batches.next() {
         let InputBatch { images, samples } = batch?;

@@ -246,24 +246,22 @@ impl Objective {
                 tasks.push(loss);
             }
         }
-        if let Some(teacher) = &self.teacher {
-            for ((task, loss), logits) in self.targets.names().zip(&mut tasks).zip(logits) {
-                let Some(answers) = teacher.answers(task, rows, logits.device())? else { continue };
-                let mut soft = soft_loss(logits, &answers, self.temperature)?;
-                if let Some(mix) = mix {
-                    let answers = teacher.answers(task, &mix.of_partners(rows), logits.device())?;
-                    let answers = answers.expect("it has the others' answers to this task");
-                    let other = soft_loss(logits, &answers, self.temperature)?;
-                    soft = ((soft * mix.share)? + (other * (1.0 - mix.share))?)?;
-                }
-                *loss = blend(loss, &soft, self.shares.0)?;
+        for (i, task) in self.targets.names().enumerate() {
+            let taught = self.taught_loss(task, &logits[i], mix, rows)?;
+            let average =
+                average.map(|answers| soft_loss(&logits[i], &answers[i], self.temperature)).transpose()?;
+            let shares = [self.shares.0, self.shares.1];
+            let soft: Vec<(f64, Tensor)> = shares
+                .into_iter()
+                .zip([taught, average])
+                .filter_map(|(share, loss)| Some((share, loss?)))
+                .collect();
+            let left = 1.0 - soft.iter().map(|(share, _)| share).sum::<f64>();
+            if soft.is_empty() {
+                continue;
             }
-        }
-        for ((loss, logits), answers) in tasks.iter_mut().zip(logits).zip(average.into_iter().flatten()) {
-            // Of what the teacher leaves.
-            let left = if self.teacher.is_some() { 1.0 - self.shares.0 } else { 1.0 };
-            let share = if left > 0.0 { self.shares.1 / left } else { 0.0 };
-            *loss = blend(loss, &soft_loss(logits, answers, self.temperature)?, share)?;
+            let own = (&tasks[i] * left)?;
+            tasks[i] = soft.into_iter().try_fold(own, |sum, (share, loss)| sum + (loss * share)?)?;
         }
         let weights: Vec<f64> = self.task_weights().values().copied().collect();
         let mut total = weighted_sum(&tasks, &weights)?;
@@ -271,6 +269,28 @@ impl Objective {
             total = (total + learnt.penalty())?;
         }
         Ok(MultiTaskLoss { total, tasks, groups })
+    }
+
+    /// How far a task's answers are from the teacher's, who may not know the task. Of a mixed batch, each part's by its
+    /// share.
+    fn taught_loss(
+        &self,
+        task: &TaskName,
+        logits: &Tensor,
+        mix: Option<&Mix>,
+        rows: &[u32],
+    ) -> Result<Option<Tensor>> {
+        let Some(teacher) = &self.teacher else { return Ok(None) };
+        let of_rows = |rows: &[u32]| {
+            let answers = teacher.answers(task, rows, logits.device())?;
+            answers.map(|answers| soft_loss(logits, &answers, self.temperature)).transpose()
+        };
+        let own = of_rows(rows)?;
+        let Some(mix) = mix else { return Ok(own) };
+        match own.zip(of_rows(&mix.of_partners(rows))?) {
+            Some((own, other)) => Ok(Some(((own * mix.share)? + (other * (1.0 - mix.share))?)?)),
+            None => Ok(None),
+        }
     }
 
     /// Every task's loss with the groups weighed, and what the groups lose in all tasks.
@@ -367,11 +387,6 @@ fn mean_loss(
     Ok((losses * of_rows)?.sum_all()?.div(&norm)?)
 }
 
-/// `(1 - share) * loss + share * soft`.
-fn blend(loss: &Tensor, soft: &Tensor, share: f64) -> Result<Tensor> {
-    Ok(((loss * (1.0 - share))? + (soft * share)?)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -454,6 +469,82 @@ mod tests {
         let mut restored = objective(&config);
         restored.restore(learnt.learnt());
         assert_eq!(restored.task_weights(), moved);
+    }
+
+    /// The loss of each of the two samples alone, a task.
+    fn alone() -> [Vec<f64>; 2] {
+        let (logits, labels) = batch();
+        let of = |i: usize| {
+            let one = |all: &[Tensor]| all.iter().map(|t| t.narrow(0, i, 1).unwrap()).collect::<Vec<_>>();
+            let loss = multi_task(&one(&logits), &one(&labels)).unwrap();
+            loss.tasks.iter().map(|loss| f64::from(loss.to_scalar::<f32>().unwrap())).collect()
+        };
+        [of(0), of(1)]
+    }
+
+    #[test]
+    fn groups_are_weighed_by_what_they_lose() {
+        let mut objective = objective(&LossConfig::default());
+        // Rows 5 and 3 of a split are the batch.
+        let names = ["a", "b", "c"].map(str::to_owned).to_vec();
+        objective.dro = Some(GroupDro::new(0.5, vec![9, 9, 9, 2, 9, 0], names));
+        let (logits, labels) = batch();
+        let input = LossInput { logits: &logits, labels: &labels, mix: None, rows: &[5, 3], average: None };
+        let found = objective.loss(&input).unwrap();
+        let [a, c] = alone().map(|tasks| tasks.iter().sum::<f64>());
+        let (grown_a, grown_c) = ((0.5 * a).exp(), (0.5 * c).exp());
+        let sum = grown_a + 1.0 + grown_c;
+        let expected = (grown_a * a + grown_c * c) / sum;
+        let total = f64::from(found.total.to_scalar::<f32>().unwrap());
+        assert!((total - expected).abs() < 1e-5, "{total} vs {expected}");
+        let lost = found.groups.unwrap();
+        assert!((lost[0] - a).abs() < 1e-5 && lost[1].is_nan() && (lost[2] - c).abs() < 1e-5, "{lost:?}");
+        objective.step_groups(&[lost]);
+        let weights = &objective.group_weights().unwrap().weights;
+        assert!((weights[2] - grown_c / sum).abs() < 1e-6, "{weights:?}");
+    }
+
+    #[test]
+    fn samples_count_by_their_weights_in_their_task_alone() {
+        let mut objective = objective(&LossConfig::default());
+        objective.reweighing.insert(TaskName::new("eyes").unwrap(), vec![0.0, 3.0, 1.0]);
+        let (logits, labels) = batch();
+        let input = LossInput { logits: &logits, labels: &labels, mix: None, rows: &[1, 2], average: None };
+        let found = objective.loss(&input).unwrap();
+        let found: Vec<f64> =
+            found.tasks.iter().map(|loss| f64::from(loss.to_scalar::<f32>().unwrap())).collect();
+        let [a, b] = alone();
+        for (i, share) in [0.5, 0.75, 0.5].into_iter().enumerate() {
+            let expected = share * a[i] + (1.0 - share) * b[i];
+            assert!((found[i] - expected).abs() < 1e-5, "{i}: {} vs {expected}", found[i]);
+        }
+    }
+
+    #[test]
+    fn answers_that_are_learnt_have_their_shares() {
+        let config =
+            LossConfig { distill: 0.25, self_distill: 0.25, temperature: 2.0, ..LossConfig::default() };
+        let mut objective = objective(&config);
+        let (logits, labels) = batch();
+        let shifted: Vec<Tensor> = logits.iter().map(|l| l.flip(&[1]).unwrap()).collect();
+        // The teacher knows the eyes alone.
+        let eyes = shifted[1].to_vec2::<f32>().unwrap();
+        let teacher = [(TaskName::new("eyes").unwrap(), vec![eyes[1].clone(), eyes[0].clone()])];
+        objective.learn_from(Teacher { logits: teacher.into_iter().collect(), sha256: "1f".to_owned() });
+        assert!(objective.asks_average() && objective.teacher() == Some("1f"));
+        let input =
+            LossInput { logits: &logits, labels: &labels, mix: None, rows: &[1, 0], average: Some(&shifted) };
+        let found = objective.loss(&input).unwrap();
+        let plain = multi_task(&logits, &labels).unwrap();
+        let number = |t: &Tensor| f64::from(t.to_scalar::<f32>().unwrap());
+        for i in 0..3 {
+            let soft = number(&soft_loss(&logits[i], &shifted[i], 2.0).unwrap());
+            // What the teacher does not know leaves its share to the labels.
+            let shares = if i == 1 { 0.5 } else { 0.25 };
+            let expected = (1.0 - shares) * number(&plain.tasks[i]) + shares * soft;
+            assert!((number(&found.tasks[i]) - expected).abs() < 1e-5, "{i}");
+            assert!((soft - number(&plain.tasks[i])).abs() > 1e-2, "{i}: they are told apart");
+        }
     }
 
     #[test]

@@ -74,8 +74,9 @@ pub fn sweep(
         interrupted = train_seeds(&alternative.config, &seeds, observer, stop)?.interrupted;
         for run in SeedsRecord::read(seeds.path())?.runs {
             let dir = RunDir::open(&seeds.run_path(run.seed))?;
-            swept[i].1.push(Answers::of(&dir)?);
-            swept[i].0.runs.push(SweptRun { seconds: dir.seconds()?, run });
+            let run = SweptRun { seconds: dir.seconds()?, run };
+            swept[i].1.push(Answers::of(&dir, run.figures())?);
+            swept[i].0.runs.push(run);
             if !file.models {
                 dir.remove_weights()?;
             }

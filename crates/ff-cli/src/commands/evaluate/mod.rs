@@ -30,7 +30,7 @@ use serde::Serialize;
 pub use predictions::tell_join;
 
 use super::report::renew;
-use crate::flags::{BootstrapFlags, recorded_path, settle};
+use crate::flags::{BootstrapFlags, TtaFlag, recorded_path, settle};
 use crate::gates::{self, Gates, RequireFlags};
 use crate::inference::PaceFlags;
 use crate::model::ModelFlags;
@@ -205,15 +205,6 @@ pub enum SplitFlag {
     Test,
 }
 
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum TtaFlag {
-    /// The image alone.
-    #[default]
-    None,
-    /// The image and its mirror image.
-    Flip,
-}
-
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let wanted = args.wanted()?;
     if let Some((predictions, labels)) = args.predictions.as_deref().zip(args.labels.as_deref()) {
@@ -240,10 +231,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         open_trained(&source, &config.train.compute()?)?;
     let precision = model.precision();
     config.tasks = encoders.schema();
-    let tta = match args.tta {
-        TtaFlag::None => TestTimeAugmentation::None,
-        TtaFlag::Flip => TestTimeAugmentation::Flip,
-    };
+    let tta = TestTimeAugmentation::from(args.tta);
     let group_by = args.group_by(&encoders);
     wanted.gates.expect(|requirement| requirement.can_check(encoders.names(), &group_by))?;
     let mut predict = |manifest, images: &Path, columns: &[String]| {
@@ -392,16 +380,6 @@ fn predictions(
 fn is_same_file(a: &Path, b: &Path) -> bool {
     let real = |path| fs_err::canonicalize(path).ok();
     a == b || real(a).zip(real(b)).is_some_and(|(a, b)| a == b)
-}
-
-impl TtaFlag {
-    /// What it adds to a record's name.
-    fn name(self) -> Option<&'static str> {
-        match self {
-            Self::None => None,
-            Self::Flip => Some("flip"),
-        }
-    }
 }
 
 impl SplitFlag {

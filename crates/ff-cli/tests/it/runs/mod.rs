@@ -9,6 +9,7 @@ mod learning;
 mod mpi;
 mod positions;
 mod seeds;
+mod sweep;
 mod version;
 
 use std::io::{BufRead, BufReader};

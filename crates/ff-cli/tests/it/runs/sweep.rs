@@ -41,8 +41,13 @@ fn a_sweep_that_was_killed_goes_on_to_the_same_and_its_table_is_of_its_runs() {
     let output = whole.run(&[&ARGS[..], &["--json"]].concat());
     assert_exit(&output, 0);
     let found = json(&output);
-    assert_eq!((&found["folder"], &found["baseline"], &found["interrupted"]), (&"out".into(), &"plain".into(), &false.into()));
-    let row = |name: &str| found["table"].as_array().unwrap().iter().find(|row| row["alternative"] == name).unwrap();
+    assert_eq!(
+        (&found["folder"], &found["baseline"], &found["interrupted"]),
+        (&"out".into(), &"plain".into(), &false.into())
+    );
+    let row = |name: &str| {
+        found["table"].as_array().unwrap().iter().find(|row| row["alternative"] == name).unwrap()
+    };
     for name in ["plain", "averaged"] {
         let [a, b] = [42, 43].map(|seed| accuracy(&whole, &format!("out/{name}/seed-{seed}")));
         let mean = row(name)["mean"].as_f64().unwrap();
@@ -131,14 +136,21 @@ fn a_soup_is_the_mean_of_its_runs_and_a_greedy_one_is_no_worse_than_the_best() {
     for name in ["conv1.weight", "layer3.0.bn1.bias"] {
         let [a, b] = files.each_ref().map(|file| values(file, name));
         let found = values(&soup, name);
-        assert!(found.iter().zip(a.iter().zip(&b)).all(|(s, (a, b))| (s - (a + b) / 2.0).abs() < 1e-6), "{name}");
+        assert!(
+            found.iter().zip(a.iter().zip(&b)).all(|(s, (a, b))| (s - (a + b) / 2.0).abs() < 1e-6),
+            "{name}"
+        );
     }
     // Statistics are of the averaged weights, not averages of the runs'.
     let name = "layer1.0.bn1.running_mean";
     let [a, b] = files.each_ref().map(|file| values(file, name));
     let found = values(&soup, name);
-    assert!(found.iter().zip(a.iter().zip(&b)).any(|(s, (a, b))| (s - (a + b) / 2.0).abs() > 1e-3), "{found:?}");
-    let evaluated = ["evaluate", "--weights", "soup.safetensors", "--csv", "splits/ff_val.csv", "--bootstrap", "0"];
+    assert!(
+        found.iter().zip(a.iter().zip(&b)).any(|(s, (a, b))| (s - (a + b) / 2.0).abs() > 1e-3),
+        "{found:?}"
+    );
+    let evaluated =
+        ["evaluate", "--weights", "soup.safetensors", "--csv", "splits/ff_val.csv", "--bootstrap", "0"];
     let images = sample().join("images").display().to_string();
     assert_exit(&place.run(&[&evaluated[..], &["--images", &images]].concat()), 0);
 
