@@ -9,6 +9,7 @@ mod card;
 mod chromium;
 mod commands;
 mod evaluate;
+mod find_chromium;
 mod gates;
 mod help;
 #[cfg(target_os = "linux")]
