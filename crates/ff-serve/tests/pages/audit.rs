@@ -15,12 +15,12 @@ use crate::server::{Answer, Server};
 const HOSTILE: &str = "f5 <i>&\".jpg";
 
 /// Six faces with splits, an audit of them and an evaluation of four.
-pub struct Place {
+struct Place {
     dir: TempDir,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let place = Self { dir };
         fs_err::create_dir_all(place.path("images")).unwrap();
@@ -77,11 +77,11 @@ impl Place {
         fs_err::write(self.path("val.csv"), per_sample_csv(&predictions, &encoders, &[]).unwrap()).unwrap();
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn files(&self) -> AuditFiles {
+    fn files(&self) -> AuditFiles {
         AuditFiles {
             findings: vec![self.path("audit.json"), self.path("val.json")],
             images: self.path("images"),
@@ -89,12 +89,12 @@ impl Place {
         }
     }
 
-    pub fn serve(&self) -> Server {
+    fn serve(&self) -> Server {
         Server::start(|_| audit_routes(&self.files()))
     }
 
     /// The decisions, below the header; none where there is no file.
-    pub fn decided(&self) -> Vec<String> {
+    fn decided(&self) -> Vec<String> {
         let text = fs_err::read_to_string(self.path("decisions.csv")).unwrap_or_default();
         text.lines().skip(1).map(str::to_owned).collect()
     }
