@@ -147,7 +147,7 @@ fn findings_of_both_kinds_are_shown_and_filtered_by_the_address_alone() {
             "kind: expected label, mistake, conflict, leak, duplicate, shape, face, unreadable or sample, found \"x\"",
         ),
         ("task=eyes", "task: expected age, gender or race, found \"eyes\""),
-        ("page=0", "page: expected 1, found \"0\""),
+        ("page=0", "page: expected a whole number from 1 on, found \"0\""),
         ("sort=size", "sort: expected suspicion or file, found \"size\""),
     ] {
         assert_eq!(server.get(&format!("/audit?{query}")).problem(400), said);
