@@ -19,6 +19,8 @@ mod names;
 mod own_tasks;
 #[cfg(all(unix, feature = "serve"))]
 mod page;
+#[cfg(all(unix, feature = "serve"))]
+mod pages;
 mod photos;
 mod predict;
 #[cfg(all(unix, feature = "serve"))]

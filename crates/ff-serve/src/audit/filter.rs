@@ -59,10 +59,11 @@ impl Query {
         one_of("split", &self.split, &SPLITS)?;
         one_of("decided", &self.decided, &DECIDED)?;
         one_of("sort", &self.sort, &SORTS)?;
-        if !self.page.is_empty() && self.page.parse::<u32>().is_ok_and(|page| page > 0) {
+        if self.page.is_empty() || self.page.parse::<u32>().is_ok_and(|page| page > 0) {
             return Ok(());
         }
-        one_of("page", &self.page, &["1"])
+        let found = ff_core::text::shortened(&self.page);
+        Err(Problem::bad_request(format!("page: expected a whole number from 1 on, found {found:?}")))
     }
 
     /// The page, from 0.

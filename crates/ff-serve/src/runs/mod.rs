@@ -11,6 +11,7 @@
 //! with the run, and with the server.
 
 mod follow;
+mod named;
 mod page;
 
 use std::collections::VecDeque;
@@ -32,6 +33,7 @@ use ff_train::run::RunDir;
 use futures_util::stream::{Stream, unfold};
 
 use self::follow::{Follower, News};
+use self::named::Named;
 use crate::problem::{Cause, Problem};
 use crate::{Result, Shutdown, aside, served_page};
 
@@ -43,12 +45,6 @@ const MOST_COMPARED: usize = 6;
 struct Runs {
     folder: PathBuf,
     shutdown: Shutdown,
-}
-
-/// A run and what it is called.
-struct Named {
-    name: String,
-    run: RunDir,
 }
 
 /// The routes of a folder of runs, all below `/runs`.
@@ -75,36 +71,13 @@ pub fn run_page(name: &str) -> String {
 }
 
 impl Runs {
-    /// The runs that there are, those of several seeds by `seeds-001/seed-42`, sorted by name.
-    fn all(&self) -> std::io::Result<Vec<Named>> {
-        let mut found = Vec::new();
-        for entry in fs_err::read_dir(&self.folder)? {
-            let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            match RunDir::open(&path) {
-                Ok(run) => found.push(Named { name, run }),
-                Err(_) if path.is_dir() => {
-                    for inner in fs_err::read_dir(&path)? {
-                        let inner = inner?.path();
-                        let seed = inner.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                        let run = RunDir::open(&inner).ok();
-                        found.extend(run.map(|run| Named { name: format!("{name}/{seed}"), run }));
-                    }
-                }
-                Err(_) => {}
-            }
-        }
-        found.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(found)
-    }
-
     /// The runs of these names.
     fn named(&self, names: &[String]) -> Result<Vec<Named>, Problem> {
         if names.is_empty() || names.len() > MOST_COMPARED {
             let detail = format!("run: expected 1 to {MOST_COMPARED} of them, found {}", names.len());
             return Err(Problem::bad_request(detail));
         }
-        let mut all = self.all().map_err(internal)?;
+        let mut all = Named::all(&self.folder).map_err(internal)?;
         let mut runs = Vec::new();
         for name in names {
             let Some(place) = all.iter().position(|named| named.name == *name) else {
@@ -134,7 +107,7 @@ fn values(query: Option<&str>, key: &str) -> Vec<String> {
 }
 
 async fn list(State(runs): State<Arc<Runs>>) -> Result<Html<String>, Problem> {
-    aside(move || Ok(page::list(&runs.all().map_err(internal)?))).await
+    aside(move || Ok(page::list(&Named::all(&runs.folder).map_err(internal)?))).await
 }
 
 async fn compare(State(runs): State<Arc<Runs>>, RawQuery(query): RawQuery) -> Result<Html<String>, Problem> {

@@ -29,6 +29,9 @@ for (const row of document.querySelectorAll("[data-follow]")) {
   });
   events.addEventListener("epoch", renew);
   events.addEventListener("anew", renew);
+  events.addEventListener("error", () => {
+    said.textContent = "the server does not answer";
+  });
   events.addEventListener("end", () => {
     events.close();
     said.textContent += " (ended)";

@@ -3,7 +3,7 @@
 use axum::response::Html;
 use maud::{Markup, html};
 
-use super::Named;
+use super::named::Named;
 use crate::served_page::document;
 
 /// A run on a page that follows it.

@@ -15,12 +15,12 @@ use crate::server::{Answer, Server};
 const HOSTILE: &str = "f5 <i>&\".jpg";
 
 /// Six faces with splits, an audit of them and an evaluation of four.
-pub struct Place {
+struct Place {
     dir: TempDir,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let place = Self { dir };
         fs_err::create_dir_all(place.path("images")).unwrap();
@@ -77,11 +77,11 @@ impl Place {
         fs_err::write(self.path("val.csv"), per_sample_csv(&predictions, &encoders, &[]).unwrap()).unwrap();
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn files(&self) -> AuditFiles {
+    fn files(&self) -> AuditFiles {
         AuditFiles {
             findings: vec![self.path("audit.json"), self.path("val.json")],
             images: self.path("images"),
@@ -89,12 +89,12 @@ impl Place {
         }
     }
 
-    pub fn serve(&self) -> Server {
+    fn serve(&self) -> Server {
         Server::start(|_| audit_routes(&self.files()))
     }
 
     /// The decisions, below the header; none where there is no file.
-    pub fn decided(&self) -> Vec<String> {
+    fn decided(&self) -> Vec<String> {
         let text = fs_err::read_to_string(self.path("decisions.csv")).unwrap_or_default();
         text.lines().skip(1).map(str::to_owned).collect()
     }
@@ -147,7 +147,7 @@ fn findings_of_both_kinds_are_shown_and_filtered_by_the_address_alone() {
             "kind: expected label, mistake, conflict, leak, duplicate, shape, face, unreadable or sample, found \"x\"",
         ),
         ("task=eyes", "task: expected age, gender or race, found \"eyes\""),
-        ("page=0", "page: expected 1, found \"0\""),
+        ("page=0", "page: expected a whole number from 1 on, found \"0\""),
         ("sort=size", "sort: expected suspicion or file, found \"size\""),
     ] {
         assert_eq!(server.get(&format!("/audit?{query}")).problem(400), said);

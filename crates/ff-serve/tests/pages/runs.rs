@@ -14,7 +14,7 @@ fn step(step: u64) -> String {
 }
 
 /// A run of some steps.
-pub fn run(runs: &Path, name: &str, steps: u64) {
+fn run(runs: &Path, name: &str, steps: u64) {
     let dir = runs.join(name);
     fs_err::create_dir_all(&dir).unwrap();
     fs_err::write(dir.join("config.toml"), "").unwrap();
