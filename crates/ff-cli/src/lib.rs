@@ -182,8 +182,8 @@ fn is_everywhere(error: &anyhow::Error) -> bool {
 
 /// How long a rank waits for the first one to say what both have met, where a checkpoint may be written before.
 const WHILE_THE_FIRST_SAVES: Duration = Duration::from_secs(60);
-/// The same, where nothing is.
-const WHILE_THE_FIRST_SPEAKS: Duration = Duration::from_secs(2);
+/// The same, where nothing is: mpirun took up to 4.5 s to end a rank on another machine.
+const WHILE_THE_FIRST_SPEAKS: Duration = Duration::from_secs(6);
 
 /// The exit code, when all that can be printed is printed: results that did not arrive are a failure.
 fn ended(code: u8) -> ExitCode {

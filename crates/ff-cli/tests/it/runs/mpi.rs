@@ -178,7 +178,11 @@ fn a_flag_that_cannot_be_used_is_told_once() {
     // Whoever has it alone says it, and who that is.
     let output = job(&place, [&fresh(&place, "run"), &wrong], [&[], &[]]);
     assert_exit(&output, 2);
-    assert!(stderr(&output).contains("rank 1: error: unexpected argument '--batch-sise'"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("rank 1: error: unexpected argument '--batch-sise'"),
+        "{}",
+        stderr(&output)
+    );
     assert!(!place.path("run/config.toml").exists());
     let output = job(&place, [&["train", "--help"], &["train", "--help"]], [&[], &[]]);
     assert_exit(&output, 0);
