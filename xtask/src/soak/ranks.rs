@@ -51,7 +51,7 @@ fn kill(folder: &Path, kills: u32) -> std::io::Result<bool> {
     let whole = folder.join("whole");
     let begun = Instant::now();
     check(train(folder, 1, &whole)?.wait()?)?;
-    let whole_ms = begun.elapsed().as_millis() as u64;
+    let whole_ms = u32::try_from(begun.elapsed().as_millis()).unwrap_or(u32::MAX);
     println!("one process, {whole_ms} ms");
     let mut random = generator(Purpose::Order, 19, 0, 0);
     let (mut done, mut same, mut round) = (0, 0, 0);
@@ -60,7 +60,7 @@ fn kill(folder: &Path, kills: u32) -> std::io::Result<bool> {
         let run = folder.join(format!("run-{round}"));
         let (moment, rank) = (below(&mut random, whole_ms), below(&mut random, 2));
         let mut job = train(folder, 2, &run)?;
-        std::thread::sleep(Duration::from_millis(moment));
+        std::thread::sleep(Duration::from_millis(moment.into()));
         let Some(process) = process_of(&run, rank) else {
             // It had not begun, or was over.
             job.wait()?;
@@ -134,7 +134,7 @@ fn check(status: ExitStatus) -> std::io::Result<()> {
 }
 
 /// The process that is this rank of a job over `run`.
-fn process_of(run: &Path, rank: u64) -> Option<u32> {
+fn process_of(run: &Path, rank: u32) -> Option<u32> {
     let run = run.to_string_lossy();
     let has = |path: &Path, wanted: &dyn Fn(&str) -> bool| {
         let bytes = fs::read(path).unwrap_or_default();

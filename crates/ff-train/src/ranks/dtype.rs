@@ -38,7 +38,12 @@ impl ReduceDtype {
 
 /// Bytes of values that are rounded to bf16.
 pub fn to_bf16(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|&value| Bf16::from_f32(value).to_bits().to_le_bytes()).collect()
+    // Not collected: that would be one value at a time.
+    let mut bytes = vec![0; 2 * values.len()];
+    for (bytes, &value) in bytes.chunks_exact_mut(2).zip(values) {
+        bytes.copy_from_slice(&Bf16::from_f32(value).to_bits().to_le_bytes());
+    }
+    bytes
 }
 
 /// The values of such bytes.

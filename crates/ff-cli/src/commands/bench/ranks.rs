@@ -46,7 +46,7 @@ pub struct RanksFigures {
     sum_ms: f64,
     /// The records of the batches, with BatchNorm's statistics.
     gather_ms: f64,
-    /// What is saved by adding beside the backward pass.
+    /// Of the sum alone, what a step does not wait for.
     hidden_ms: f64,
     /// What a step waits for the sum after its backward pass.
     shown_ms: f64,
@@ -123,7 +123,7 @@ pub fn run(config: &Config, encoders: &Encoders, steps: usize, gpu_ms: f64) -> R
         wait_ms,
         sum_ms,
         gather_ms,
-        hidden_ms: plain_step_ms - step_ms,
+        hidden_ms: (sum_ms - shown_ms).max(0.0),
         shown_ms,
         gradient_mb,
         projection: Projection::new(Compute { compute_ms, backward_ms }, gpu_ms, gradient_mb),
@@ -209,7 +209,7 @@ pub fn print(figures: &RanksFigures) {
         figures.reduce_dtype.name()
     );
     output::say!(
-        "the sum beside the backward pass: {:.0} ms saved, {:.0} ms waited for after it, the others included",
+        "the sum beside the backward pass: {:.0} ms hidden, {:.0} ms waited for after it, the others included",
         figures.hidden_ms,
         figures.shown_ms
     );
