@@ -9,7 +9,7 @@ use std::path::Path;
 use ff_core::files::write_atomic;
 use ff_core::table::quoted;
 use ff_core::{PerTask, TaskName};
-use ff_eval::{Bootstrap, Figure, Interval, TaskMetrics};
+use ff_eval::{Bootstrap, Figure, Interval, TaskMetrics, mean_and_deviation};
 use serde::{Deserialize, Serialize};
 
 use super::answers::Answers;
@@ -264,18 +264,6 @@ fn of_faces(
         let mean = (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64);
         std::iter::once(mean).chain(of_tasks).collect()
     })
-}
-
-/// `None` without values; no deviation of one.
-fn mean_and_deviation(values: &[f64]) -> Option<(f64, Option<f64>)> {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    match values.len() {
-        0 => None,
-        1 => Some((mean, None)),
-        _ => Some((mean, Some((squares / (n - 1.0)).sqrt()))),
-    }
 }
 
 /// The 97.5 % quantile of Student's t, to three digits; the normal's from 31 degrees of freedom on, which is off by less
