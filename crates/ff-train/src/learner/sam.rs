@@ -1,10 +1,10 @@
 //! Sharpness-aware steps: the gradient where the loss is about highest nearby.
 //!
-//! The first gradient says in which direction that is: the weights move by `rho` along it, the step's batches pass once
-//! more, with the same mixes and dropout masks, and the weights move back (Foret et al., "Sharpness-aware minimization for
-//! efficiently improving generalization", ICLR 2021; norm over all parameters, as in the authors' code). The direction
-//! is that of the whole step's gradient, on whatever rank its batches were, so that any number of ranks comes to the same.
-//! Figures and BatchNorm's statistics are the first pass's.
+//! The first gradient says in which direction that is: the weights move by `rho` along it, the step's batches pass
+//! once more, with the same mixes and dropout masks, and the weights move back (Foret et al., "Sharpness-aware
+//! minimization for efficiently improving generalization", ICLR 2021; norm over all parameters, as in the authors'
+//! code). The direction is that of the whole step's gradient, on whatever rank its batches were, so that any number of
+//! ranks comes to the same. Figures and BatchNorm's statistics are the first pass's.
 
 use candle_core::Tensor;
 use ff_model::host::{with_slice, with_slice_mut};
@@ -19,8 +19,8 @@ use crate::ranks::Ranks;
 const EPS: f64 = 1e-12;
 
 impl Learner {
-    /// The sum of the batches' gradients (N,) at the weights moved along `gradient`, of which `mean` times is the step's.
-    /// `batches` are this rank's. The weights come back as they were.
+    /// The sum of the batches' gradients (N,) at the weights moved along `gradient`, of which `mean` times is the
+    /// step's. `batches` are this rank's. The weights come back as they were.
     pub(super) fn sharpness_aware(
         &mut self,
         ranks: &mut dyn Ranks,

@@ -40,8 +40,8 @@ pub struct LossConfig {
     /// Step size of those weights.
     #[serde(default = "usual_dro_step")]
     pub dro_step: f64,
-    /// Columns, tasks or others, whose groups are made independent of the labels by weights: [`super::reweighing`]. A task that
-    /// is among them keeps its samples' weights.
+    /// Columns, tasks or others, whose groups are made independent of the labels by weights: [`super::reweighing`]. A
+    /// task that is among them keeps its samples' weights.
     #[serde(default)]
     pub reweight: Vec<String>,
     /// Weight of each task's loss in the sum, where they are fixed; 1 where none is given.

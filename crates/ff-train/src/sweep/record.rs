@@ -1,8 +1,8 @@
 //! What a sweep has come to: every run, and every alternative beside the baseline.
 //!
-//! Differences are paired by seed. Two intervals stand beside each, as two things are luck: of the seeds, by Student's t
-//! over the seeds' differences; of the validation faces, by a bootstrap of the differences' mean over the seeds, face by
-//! face. Neither is corrected for how many alternatives there are.
+//! Differences are paired by seed. Two intervals stand beside each, as two things are luck: of the seeds, by Student's
+//! t over the seeds' differences; of the validation faces, by a bootstrap of the differences' mean over the seeds,
+//! face by face. Neither is corrected for how many alternatives there are.
 
 use std::path::Path;
 
@@ -266,8 +266,8 @@ fn of_faces(
     })
 }
 
-/// The 97.5 % quantile of Student's t, to three digits; the normal's from 31 degrees of freedom on, which is off by less
-/// than 5 %.
+/// The 97.5 % quantile of Student's t, to three digits; the normal's from 31 degrees of freedom on, which is off by
+/// less than 5 %.
 fn t_quantile(degrees_of_freedom: usize) -> f64 {
     const QUANTILES: [f64; 30] = [
         12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145,
