@@ -54,7 +54,8 @@ mod tests {
 
     #[test]
     fn rows_are_grouped_by_tasks_and_other_columns_and_what_is_not_known_is_in_no_group() {
-        let csv = "file,age,gender,race,camera\na,3-9,Male,White,b\nb,3-9,Male,Black,a\nc,3-9,,White,a\nd,0-2,Male,White,b\n";
+        let csv = "file,age,gender,race,camera\na,3-9,Male,White,b\nb,3-9,Male,Black,a\nc,3-9,,White,a\n\
+                   d,0-2,Male,White,b\n";
         let manifest = Manifest::parse("x.csv", csv.as_bytes(), &Schema::fairface()).unwrap();
         let groups =
             |columns: &[&str]| manifest.groups(&columns.iter().map(ToString::to_string).collect::<Vec<_>>());

@@ -31,8 +31,8 @@ impl EpochOrder {
     }
 
     /// As many places as there are samples, shared by their groups alike: of a large group an epoch visits some, of a
-    /// small one each several times, as evenly as it goes. A sample of no group ([`UNKNOWN`]) is visited once. A function
-    /// of (groups, seed, epoch) only.
+    /// small one each several times, as evenly as it goes. A sample of no group ([`UNKNOWN`]) is visited once. A
+    /// function of (groups, seed, epoch) only.
     ///
     /// # Panics
     /// As [`EpochOrder::identity`].

@@ -79,7 +79,7 @@ pub use input::{FilePredictions, Join, SchemaFile, Unmatched, read_predictions};
 pub use label_errors::{LabelErrors, Suspect, label_errors};
 pub use metrics::{ConfusionMatrix, ReliabilityBin, Tally, TaskMetrics, softmax};
 pub use mistakes::{Confusion, Mistake, mistakes, top_confusions};
-pub use over_runs::{FigureOverRuns, over_runs};
+pub use over_runs::{FigureOverRuns, mean_and_deviation, over_runs};
 pub use per_sample::per_sample_csv;
 pub use predictions::Predictions;
 pub use rates::{ClassCounts, Interval, Rates, wilson};

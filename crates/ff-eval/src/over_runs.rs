@@ -38,8 +38,8 @@ pub fn over_runs(runs: &[&PerTask<TaskMetrics>]) -> Vec<FigureOverRuns> {
     figures.filter_map(over).collect()
 }
 
-/// `None` without values; no deviation of one.
-fn mean_and_deviation(values: &[f64]) -> Option<(f64, Option<f64>)> {
+/// The mean of values and their sample standard deviation, with n - 1: `None` without values; no deviation of one.
+pub fn mean_and_deviation(values: &[f64]) -> Option<(f64, Option<f64>)> {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     // From the mean, not from a sum of squares, which cancels where values lie close together.

@@ -1,9 +1,9 @@
-//! Soups: the weights of several runs averaged into one model (Wortsman et al., "Model soups: averaging weights of multiple
-//! fine-tuned models improves accuracy without increasing inference time", ICML 2022).
+//! Soups: the weights of several runs averaged into one model (Wortsman et al., "Model soups: averaging weights of
+//! multiple fine-tuned models improves accuracy without increasing inference time", ICML 2022).
 //!
 //! The runs must have begun at the same weights, or their mean is no good model: that is not checked, and shows in the
-//! accuracy. No batch has passed through averaged weights, so BatchNorm's statistics are found anew, on training images of
-//! the first run as it augments them ([`estimate_statistics`]); a single run's stay its own.
+//! accuracy. No batch has passed through averaged weights, so BatchNorm's statistics are found anew, on training
+//! images of the first run as it augments them ([`estimate_statistics`]); a single run's stay its own.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
-//! What a trained model answers to the training crops as they lie there, not augmented: computed once, and kept on disk.
+//! What a trained model answers to the training crops as they lie there, not augmented: computed once, and kept on
+//! disk.
 //!
-//! The file stands in `[data] cache_dir` under a name that says which teacher, which images and which precision: whoever
-//! trains with the same ones again finds it.
+//! The file stands in `[data] cache_dir` under a name that says which teacher, which images and which precision:
+//! whoever trains with the same ones again finds it.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -14,13 +14,14 @@ use crate::output_file::{ForceFlag, Kind, OutputFile};
 
 /// Average the weights of several runs into one model file.
 ///
-/// The runs must have begun at the same weights (--init) and have the same backbone, tasks and labels; seeds and settings
-/// may differ. Of each the best checkpoint is taken. BatchNorm's statistics are not averaged but found anew, on up to 100
-/// batches of the first run's training images.
+/// The runs must have begun at the same weights (--init) and have the same backbone, tasks and labels; seeds and
+/// settings may differ. Of each the best checkpoint is taken. BatchNorm's statistics are not averaged but found anew,
+/// on up to 100 batches of the first run's training images.
 ///
-/// Every run and the soup are scored on the first run's validation split by its train.criterion: the mean accuracy over
-/// the tasks, if nothing else was asked for. --greedy takes the best run, and then, from the best on, each with which the
-/// soup is no worse; that is chosen by the same faces, so judge it on others: `evaluate --weights FILE --csv ...`.
+/// Every run and the soup are scored on the first run's validation split by its train.criterion: the mean accuracy
+/// over the tasks, if nothing else was asked for. --greedy takes the best run, and then, from the best on, each with
+/// which the soup is no worse; that is chosen by the same faces, so judge it on others: `evaluate --weights FILE --csv
+/// ...`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     soup runs/seeds-001/seed-42 runs/seeds-001/seed-43 --out soup.safetensors\n  \

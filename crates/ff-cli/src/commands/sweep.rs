@@ -32,15 +32,16 @@ use crate::{Context, Ending};
 ///     on = "averaged"                # its settings first
 ///     settings.loss.label_smoothing = 0.1
 ///
-/// Runs come one after the other. The same command goes on after Ctrl-C, a crash or a kill, and passes over what is
-/// finished; alternatives and seeds may be added to FILE meanwhile.
+/// Runs come one after the other. The same command goes on after Ctrl-C, a crash or a kill, and
+/// passes over what is finished; alternatives and seeds may be added to FILE meanwhile.
 ///
-/// OUT gets a folder an alternative, with a run a seed as `train --seeds` makes them, sweep.html, sweep.json and
-/// results.csv, a row a run with its figures and settings for pandas, Optuna or Ax. Differences are paired by seed, with
-/// one interval over seeds and one over validation faces.
+/// OUT gets a folder an alternative, with a run a seed as `train --seeds` makes them, sweep.html,
+/// sweep.json and results.csv, a row a run with its figures and settings for pandas, Optuna or Ax.
+/// Differences are paired by seed, with one interval over seeds and one over validation faces.
 #[derive(Debug, clap::Args)]
 #[command(
     verbatim_doc_comment,
+    about = "Train alternatives with several seeds each, and compare them with a baseline",
     after_help = "Examples:\n  \
     sweep docs/recipes/sample.toml --out runs/recipes\n  \
     sweep mine.toml --out runs/mine --precision auto --json"

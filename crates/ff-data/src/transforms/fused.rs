@@ -1,8 +1,8 @@
 //! The fast path: a draw applied in one pass, from decoded pixels to normalised planes.
 //!
 //! Computes what [`to_planes`](super::to_planes), [`apply`](super::apply) and [`normalize`](super::normalize) compute,
-//! to rounding (1e-5); tests compare them over random draws and sizes. What few ask for comes before and after the pass. [`AugmentParams::write_device_recipe`] writes
-//! the same operations down for a device that augments itself.
+//! to rounding (1e-5); tests compare them over random draws and sizes. What few ask for comes before and after the
+//! pass. [`AugmentParams::write_device_recipe`] writes the same operations down for a device that augments itself.
 
 use ff_kernels::{
     Level,

@@ -50,8 +50,8 @@ pub fn to_planes(image: &RgbImage, planes: &mut [f32]) {
     }
 }
 
-/// What a draw does to pixels `(H,W,3)` u8 before they are planes: the crop, resized as Pillow does, and TrivialAugment.
-/// `None` where it does nothing.
+/// What a draw does to pixels `(H,W,3)` u8 before they are planes: the crop, resized as Pillow does, and
+/// TrivialAugment. `None` where it does nothing.
 ///
 /// # Panics
 /// `pixels` does not hold an image of that size, or the crop does not lie in it.
@@ -75,7 +75,8 @@ pub fn change_pixels(params: &AugmentParams, pixels: &[u8], size: ImageSize) -> 
     Some(image)
 }
 
-/// Applies one draw to planes in place, but for [`change_pixels`] and [`erase`]; `spare` is room for an operation that cannot work in place.
+/// Applies one draw to planes in place, but for [`change_pixels`] and [`erase`]; `spare` is room for an operation that
+/// cannot work in place.
 ///
 /// # Panics
 /// `planes` does not hold three planes of that size.

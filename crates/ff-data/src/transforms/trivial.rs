@@ -1,9 +1,9 @@
-//! TrivialAugment (Müller and Hutter, "TrivialAugment: tuning-free yet state-of-the-art data augmentation", ICCV 2021) in
-//! its wide form: one operation an image, at a strength that is drawn too.
+//! TrivialAugment (Müller and Hutter, "TrivialAugment: tuning-free yet state-of-the-art data augmentation", ICCV 2021)
+//! in its wide form: one operation an image, at a strength that is drawn too.
 //!
-//! Operations, ranges and arithmetic are `torchvision.transforms.TrivialAugmentWide`'s on u8 tensors, to the byte but for
-//! the rounding of sums: values are cut off, not rounded, when they become bytes again, and maps look up the nearest
-//! pixel. What comes from outside the image is black.
+//! Operations, ranges and arithmetic are `torchvision.transforms.TrivialAugmentWide`'s on u8 tensors, to the byte but
+//! for the rounding of sums: values are cut off, not rounded, when they become bytes again, and maps look up the
+//! nearest pixel. What comes from outside the image is black.
 
 use ff_core::random::{below, coin};
 use rand::RngCore;
@@ -174,7 +174,8 @@ fn blended(value: u8, other: f32, factor: f64) -> u8 {
     (factor as f32 * f32::from(value) + (1.0 - factor) as f32 * other) as u8
 }
 
-/// Blends with the image smoothed over 3 x 3 pixels, the centre five times as heavy; the outermost pixels are not smoothed.
+/// Blends with the image smoothed over 3 x 3 pixels, the centre five times as heavy; the outermost pixels are not
+/// smoothed.
 fn sharpen(image: &mut RgbImage, factor: f64) {
     let (width, height) = (image.width, image.height);
     if width <= 2 || height <= 2 {

@@ -2,6 +2,7 @@
 
 use ff_model::BackboneMode;
 use ff_model::summary::summarise;
+use ff_train::Config;
 use ff_train::config::ranges::IMAGE_SIZE;
 use ff_train::run::SplitRecord;
 use ff_train::setup::heads;
@@ -123,7 +124,7 @@ pub fn recipe(card: &ModelCard) -> String {
         }
         None => provenance.init.as_deref().map_or_else(|| UNKNOWN.to_owned(), file_name),
     };
-    let rows = [
+    let mut rows = vec![
         (
             "epochs",
             format!("{} of {}", report.epochs.last().map_or(0, |epoch| epoch.epoch), get("train", "epochs")),
@@ -162,7 +163,29 @@ pub fn recipe(card: &ModelCard) -> String {
         ("fairface", provenance.version.clone().unwrap_or_else(|| UNKNOWN.to_owned())),
         ("commit", provenance.commit.clone().unwrap_or_else(|| UNKNOWN.to_owned())),
     ];
+    let also = ingredients(card);
+    if !also.is_empty() {
+        rows.insert(8, ("further", also));
+    }
     format!("## Recipe\n\nFrom config.toml and run.json.\n\n{}", facts(&rows))
+}
+
+/// Settings of the recipe that few runs have: those that are not the usual ones.
+fn ingredients(card: &ModelCard) -> String {
+    const KEYS: [(&str, &[&str]); 3] = [
+        ("data", &["resized_crop", "trivial_augment", "random_erasing", "balance"]),
+        ("optimizer", &["frozen_lr", "swa_from", "sam_rho"]),
+        ("loss", &["teacher", "self_distill", "dro", "reweight"]),
+    ];
+    let usual = toml::Table::try_from(Config::default()).expect("a configuration is valid TOML");
+    let keys = KEYS.iter().flat_map(|(section, keys)| keys.iter().map(move |key| (*section, *key)));
+    let changed = keys.filter_map(|(section, key)| {
+        let found = card.report.config.get(section)?.get(key)?;
+        let same = usual.get(section).and_then(|usual| usual.get(key)) == Some(found);
+        let value = card.setting(section, key)?;
+        (!same).then(|| format!("{key} {}", if key == "teacher" { file_name(&value) } else { value }))
+    });
+    changed.collect::<Vec<_>>().join(", ")
 }
 
 /// A file without its folder: a card is given away.

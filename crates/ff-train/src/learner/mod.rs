@@ -139,7 +139,8 @@ impl Learner {
         Ok(())
     }
 
-    /// Takes the present weights for a saved average, of these epochs or a moving one, if the run keeps one of its kind.
+    /// Takes the present weights for a saved average, of these epochs or a moving one, if the run keeps one of its
+    /// kind.
     pub fn restore_average(&mut self, averaged: Option<AveragedEpochs>) -> Result<()> {
         let optimizer = &self.config.optimizer;
         if optimizer.ema_decay.is_some() == averaged.is_none()

@@ -28,8 +28,8 @@ pub struct AveragedEpochs {
 }
 
 impl Learner {
-    /// Takes the weights at the end of an epoch, from 1, into their average, if the run keeps one and they are not in it
-    /// yet; its statistics are for [`estimate_statistics`]. Gives whether there is an average of epochs now.
+    /// Takes the weights at the end of an epoch, from 1, into their average, if the run keeps one and they are not in
+    /// it yet; its statistics are for [`estimate_statistics`]. Gives whether there is an average of epochs now.
     pub fn average_epoch(&mut self, epoch: u64, step: u64) -> Result<bool> {
         let Some(first) = self.config.optimizer.swa_from else { return Ok(false) };
         let before = self.averaged;
@@ -45,8 +45,8 @@ impl Learner {
     }
 }
 
-/// Puts in place of a model's BatchNorm statistics the mean of what the first batches of an epoch have, shared by ranks.
-/// On a GPU, which keeps them itself, they move there from batch to batch.
+/// Puts in place of a model's BatchNorm statistics the mean of what the first batches of an epoch have, shared by
+/// ranks. On a GPU, which keeps them itself, they move there from batch to batch.
 ///
 /// # Errors
 /// A broken image; a rank is gone.

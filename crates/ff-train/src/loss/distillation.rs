@@ -24,9 +24,9 @@ impl Teacher {
     }
 }
 
-/// The Kullback-Leibler divergence of the answers from the teacher's, logits (B, classes) both, at a temperature: `T^2`
-/// times the mean of `sum of p log(p / q)` over the samples, which keeps its gradient's size at every temperature (Hinton,
-/// Vinyals and Dean, "Distilling the knowledge in a neural network", 2015).
+/// The Kullback-Leibler divergence of the answers from the teacher's, logits (B, classes) both, at a temperature:
+/// `T^2` times the mean of `sum of p log(p / q)` over the samples, which keeps its gradient's size at every
+/// temperature (Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015).
 pub fn soft_loss(logits: &Tensor, teacher: &Tensor, temperature: f64) -> Result<Tensor> {
     let log_softmax = |logits: &Tensor| candle_nn::ops::log_softmax(&(logits / temperature)?, D::Minus1);
     let (own, taught) = (log_softmax(logits)?, log_softmax(teacher)?.detach());

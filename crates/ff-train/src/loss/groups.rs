@@ -4,8 +4,9 @@ use ff_core::UNKNOWN;
 use ff_core::random::exp;
 use serde::{Deserialize, Serialize};
 
-/// Group distributionally robust optimisation (Sagawa et al., "Distributionally robust neural networks for group shifts",
-/// ICLR 2020, algorithm 1): what is minimised is the groups' mean losses by weights that grow where a group's loss is high.
+/// Group distributionally robust optimisation (Sagawa et al., "Distributionally robust neural networks for group
+/// shifts", ICLR 2020, algorithm 1): what is minimised is the groups' mean losses by weights that grow where a group's
+/// loss is high.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupDro {
     /// The weights' step size.

@@ -5,6 +5,7 @@
 //! that are not known count in none of them.
 
 mod class_weights;
+mod config;
 mod distillation;
 mod groups;
 mod objective;
@@ -15,9 +16,10 @@ mod uncertainty;
 use candle_core::{D, DType, Tensor};
 
 pub use class_weights::ClassWeights;
+pub use config::{LossConfig, OrderedLoss, TaskWeighting};
 pub use distillation::{Teacher, soft_loss};
 pub use groups::{GroupDro, GroupLosses, GroupWeights, reweighing};
-pub use objective::{LossConfig, LossInput, Objective, OrderedLoss, TaskWeighting};
+pub use objective::{LossInput, Objective};
 pub use soft_targets::SoftTargets;
 pub use step::{LossValues, StepLosses};
 pub use uncertainty::Uncertainty;

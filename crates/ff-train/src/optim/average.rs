@@ -5,8 +5,8 @@
 //! they began.
 //!
 //! Or the plain mean of the weights at the ends of some epochs (stochastic weight averaging, [`Average::take_in`]). No
-//! batch has passed through such weights: their statistics are those that training batches have in them, which is for the
-//! caller to find ([`crate::learner::estimate_statistics`]).
+//! batch has passed through such weights: their statistics are those that training batches have in them, which is for
+//! the caller to find ([`crate::learner::estimate_statistics`]).
 
 use candle_core::Tensor;
 use ff_model::Parameters;

@@ -12,9 +12,10 @@ pub struct OptimizerConfig {
     pub lr: f64,
     /// Factor on the learning rate of projection and heads.
     pub head_lr: f64,
-    /// Factor on the learning rate while the backbone is frozen by `model.freeze_epochs`, which makes these epochs a stage
-    /// of their own at a constant rate: the schedule begins when everything learns. Heads first, then all, is LP-FT
-    /// (Kumar et al., "Fine-tuning can distort pretrained features and underperform out-of-distribution", ICLR 2022).
+    /// Factor on the learning rate while the backbone is frozen by `model.freeze_epochs`, which makes these epochs a
+    /// stage of their own at a constant rate: the schedule begins when everything learns. Heads first, then all, is
+    /// LP-FT (Kumar et al., "Fine-tuning can distort pretrained features and underperform out-of-distribution", ICLR
+    /// 2022).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frozen_lr: Option<f64>,
     /// Factor on the learning rate from one residual block to the one before it, towards the image (layer-wise
@@ -37,9 +38,9 @@ pub struct OptimizerConfig {
     /// Longest l2 norm of the whole gradient; longer ones are shortened to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
-    /// Radius of sharpness-aware steps: the gradient is taken where the loss is about highest within this distance (Foret
-    /// et al., "Sharpness-aware minimization for efficiently improving generalization", ICLR 2021), which costs a second
-    /// pass over the step's batches; 0 is none.
+    /// Radius of sharpness-aware steps: the gradient is taken where the loss is about highest within this distance
+    /// (Foret et al., "Sharpness-aware minimization for efficiently improving generalization", ICLR 2021), which costs
+    /// a second pass over the step's batches; 0 is none.
     #[serde(default)]
     pub sam_rho: f64,
     /// Batches whose mean gradient makes a step.

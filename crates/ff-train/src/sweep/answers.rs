@@ -1,7 +1,7 @@
 //! Which validation faces a finished run gets right: what paired intervals are made of.
 //!
-//! They lie in the run's folder as `evaluate` writes them of its last checkpoint, the weights' average where the run keeps
-//! one, and are made when they are not there yet.
+//! They lie in the run's folder as `evaluate` writes them of its last checkpoint, the weights' average where the run
+//! keeps one, and are made when they are not there yet.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -32,7 +32,8 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Those of a finished run with these figures. A file that has others is of an earlier end of the run, and made anew.
+    /// Those of a finished run with these figures. A file that has others is of an earlier end of the run, and made
+    /// anew.
     ///
     /// # Errors
     /// The run's model or data cannot be used; a file that is not as it was written.

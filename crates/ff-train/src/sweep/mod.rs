@@ -1,8 +1,8 @@
 //! Alternatives and seeds: every combination a run, one after the other, and what they come to beside a baseline.
 //!
-//! An alternative is a folder of several seeds, as [`train_seeds`] makes it, so a sweep that was stopped or killed goes on
-//! where it was, to the same bytes; what is finished is passed over. Alternatives and seeds may be added to the file;
-//! one whose settings have changed is refused, as its runs would be of two kinds.
+//! An alternative is a folder of several seeds, as [`train_seeds`] makes it, so a sweep that was stopped or killed
+//! goes on where it was, to the same bytes; what is finished is passed over. Alternatives and seeds may be added to
+//! the file; one whose settings have changed is refused, as its runs would be of two kinds.
 
 mod answers;
 mod file;

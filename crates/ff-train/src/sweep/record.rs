@@ -1,15 +1,15 @@
 //! What a sweep has come to: every run, and every alternative beside the baseline.
 //!
-//! Differences are paired by seed. Two intervals stand beside each, as two things are luck: of the seeds, by Student's t
-//! over the seeds' differences; of the validation faces, by a bootstrap of the differences' mean over the seeds, face by
-//! face. Neither is corrected for how many alternatives there are.
+//! Differences are paired by seed. Two intervals stand beside each, as two things are luck: of the seeds, by Student's
+//! t over the seeds' differences; of the validation faces, by a bootstrap of the differences' mean over the seeds,
+//! face by face. Neither is corrected for how many alternatives there are.
 
 use std::path::Path;
 
 use ff_core::files::write_atomic;
 use ff_core::table::quoted;
 use ff_core::{PerTask, TaskName};
-use ff_eval::{Bootstrap, Figure, Interval, TaskMetrics};
+use ff_eval::{Bootstrap, Figure, Interval, TaskMetrics, mean_and_deviation};
 use serde::{Deserialize, Serialize};
 
 use super::answers::Answers;
@@ -266,20 +266,8 @@ fn of_faces(
     })
 }
 
-/// `None` without values; no deviation of one.
-fn mean_and_deviation(values: &[f64]) -> Option<(f64, Option<f64>)> {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    match values.len() {
-        0 => None,
-        1 => Some((mean, None)),
-        _ => Some((mean, Some((squares / (n - 1.0)).sqrt()))),
-    }
-}
-
-/// The 97.5 % quantile of Student's t, to three digits; the normal's from 31 degrees of freedom on, which is off by less
-/// than 5 %.
+/// The 97.5 % quantile of Student's t, to three digits; the normal's from 31 degrees of freedom on, which is off by
+/// less than 5 %.
 fn t_quantile(degrees_of_freedom: usize) -> f64 {
     const QUANTILES: [f64; 30] = [
         12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145,

@@ -66,8 +66,8 @@ impl Resumed {
     /// Whether these are data that the run can go on with.
     ///
     /// # Errors
-    /// Another training split or teacher, by their SHA-256, unless nothing has been trained yet; other labels; a position
-    /// that these data do not have.
+    /// Another training split or teacher, by their SHA-256, unless nothing has been trained yet; other labels; a
+    /// position that these data do not have.
     pub fn check_data(
         &self,
         config: &Config,
