@@ -267,12 +267,12 @@ fn a_loss_that_is_no_number_is_one_everywhere() {
 /// Then what comes of a run is its number of ranks' own, and so only that number goes on.
 #[test]
 fn gradients_that_travel_as_bf16_bind_a_run_to_its_number_of_ranks() {
-    let place = Place::new();
+    let place = Place::new(0);
     let config = |run: &str| place.builder(run).set("train.reduce_dtype", Some("bf16")).resolve().unwrap();
     train_whole(2, &config("whole"));
-    let (whole, exact) = (place.bytes("whole"), alone().0.bytes("alone"));
+    let (whole, exact) = (place.bytes("whole"), alone(0).0.bytes("alone"));
     assert!(whole[0] != exact[0], "rounding changes bits");
-    let (losses, exact) = (place.steps("whole"), alone().0.steps("alone"));
+    let (losses, exact) = (place.steps("whole"), alone(0).0.steps("alone"));
     let off = losses.iter().zip(&exact).map(|(found, expected)| (found.loss / expected.loss - 1.0).abs());
     assert!(off.fold(0.0, f64::max) < 0.02, "{losses:?} {exact:?}");
 
