@@ -50,7 +50,7 @@ fn stepped(config: &Config) -> Vec<f32> {
     let (model, mut feeder, encoders) = open(config);
     let mut learner =
         Learner::for_split(config, model, &encoders, feeder.loader(), &Position::default()).unwrap();
-    let at = StepPosition { epoch: 1, step: 1, scheduled: 1, batches_before: 0 };
+    let at = StepPosition { epoch: 1, step: 1, scheduled: 1, batches_before: 0, batches: 2 };
     let mut seconds = Seconds::default();
     let pending = learner.step(&mut feeder.epoch(0, 0), &mut Alone, at, &mut seconds).unwrap().unwrap();
     learner.resolve(pending, &mut seconds).unwrap();
