@@ -144,9 +144,6 @@ fn parse(bytes: &[u8], side: usize, most: usize, known: &[String]) -> Result<(As
     if data.len() != n * length {
         return Err(format!("{INPUT}: expected {} values, found {}", n * length, data.len()));
     }
-    if let Some(place) = data.iter().position(|value| !value.is_finite()) {
-        return Err(format!("{INPUT}: expected finite values, found {} at {place}", data[place]));
-    }
     let outputs = match outputs {
         None => known.iter().filter(|name| *name != EMBEDDING).cloned().collect(),
         Some(asked) => asked.into_iter().map(|output| output.name).collect::<Vec<_>>(),
@@ -214,7 +211,7 @@ mod tests {
                 "expected shape [1..=4, 3, 2, 2], found [5, 3, 2, 2]",
             ),
             (&|r| r["inputs"][0]["shape"] = json!([1, 3, 2, 2]), "expected 12 values, found 24"),
-            (&|r| r["inputs"][0]["data"][7] = json!(1e39), "expected finite values, found inf at 7"),
+            (&|r| r["inputs"][0]["data"][7] = json!(1e39), "number out of range"),
             (
                 &|r| r["outputs"] = json!([{ "name": "race" }]),
                 "expected some of age, embedding, found \"race\"",
