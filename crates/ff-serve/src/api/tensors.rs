@@ -190,6 +190,9 @@ impl Api {
 mod tests {
     use super::*;
 
+    /// What is changed of a sound request, and what is said then.
+    type Case<'a> = (&'a dyn Fn(&mut Value), &'a str);
+
     #[test]
     fn a_tensor_that_does_not_fit_says_what_would() {
         let known = ["age".to_owned(), EMBEDDING.to_owned()];
@@ -202,7 +205,7 @@ mod tests {
         };
         let (asked, planes) = request(&|_| {}).unwrap();
         assert_eq!((asked.outputs, planes), (vec!["age".to_owned()], vec![vec![0.5; 12]; 2]));
-        let cases: [(&dyn Fn(&mut Value), &str); 7] = [
+        let cases: [Case; 7] = [
             (&|r| r["inputs"] = json!([]), "inputs: expected one, images, found 0"),
             (&|r| r["inputs"][0]["name"] = "image".into(), "expected images of FP32, found \"image\""),
             (&|r| r["inputs"][0]["datatype"] = "FP64".into(), "of \"FP64\""),
