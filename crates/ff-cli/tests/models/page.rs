@@ -75,7 +75,9 @@ fn the_page_shows_what_the_api_says() {
     let kept = browser.value("results");
     for (kept, said) in kept.as_array().unwrap().iter().zip(rows) {
         assert_eq!(largest_difference(&kept["face"]["box"], &said["face"]["box"]), 0.0);
-        assert_eq!(largest_difference(&kept["age"]["probabilities"], &said["age"]["probabilities"]), 0.0);
+        // The last bits are those of the batch that a face happened to be in.
+        let probabilities = |row: &Value| row["age"]["probabilities"].clone();
+        assert!(largest_difference(&probabilities(kept), &probabilities(said)) < 1e-5);
     }
 
     // What is no photo says so, as text.
