@@ -1,9 +1,9 @@
 //! `cargo xtask soak serve [--requests N]`: a server under load, beside the network alone.
 //!
-//! Trains one step on the sample for a model, measures `bench infer --batch-size 16`, and then has 1, 16 and 192 clients
-//! send the sample's crops to `serve` on this machine, the last three times what there is room for. Then come N requests
-//! of 16 clients with two more that leave, send half a body, lie about lengths and send bombs, while memory, open files
-//! and threads are looked at. Clients share the processors with the server.
+//! Trains one step on the sample for a model, measures `bench infer --batch-size 16`, and then has 1, 16 and 192
+//! clients send the sample's crops to `serve` on this machine, the last three times what there is room for. Then come
+//! N requests of 16 clients with two more that leave, send half a body, lie about lengths and send bombs, while memory,
+//! open files and threads are looked at. Clients share the processors with the server.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -111,7 +111,8 @@ mod tests {
     #[test]
     fn options_are_predicts() {
         assert_eq!(FaceQuery::read("").unwrap(), FaceQuery::default());
-        let all = "faces=largest&min_face=12.5&min_score=0.25&max_faces=3&min_sharpness=0.002&tasks=age,%20gender&name=a%2Fb";
+        let all = "faces=largest&min_face=12.5&min_score=0.25&max_faces=3&min_sharpness=0.002\
+                   &tasks=age,%20gender&name=a%2Fb";
         let found = FaceQuery::read(all).unwrap();
         assert_eq!(found.wanted, Some(FacesWanted::Largest));
         assert_eq!(found.search, FaceSearch { min_score: 0.25, min_face: Some(12.5), max_faces: Some(3) });

@@ -1,7 +1,7 @@
 //! The Open Inference Protocol, version 2: prepared images in, probabilities out, as the model's ONNX file has them.
 //!
-//! `images` is (n,3,S,S) f32, normalised as in training. Outputs are named by tasks; `embedding` comes where it is asked
-//! for.
+//! `images` is (n,3,S,S) f32, normalised as in training. Outputs are named by tasks; `embedding` comes where it is
+//! asked for.
 
 use std::sync::Arc;
 
