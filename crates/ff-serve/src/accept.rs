@@ -110,8 +110,8 @@ async fn accept(options: &Options, listener: &TcpListener, routes: &Router, shut
     }
 }
 
-/// Serves one connection to its end, or from the signal on to that of the request that it is at; without a signal for one
-/// request.
+/// Serves one connection to its end, or from the signal on to that of the request that it is at; without a signal for
+/// one request.
 async fn connection(stream: TcpStream, header_timeout: Duration, routes: Router, shutdown: Option<Shutdown>) {
     // Answers are written in one piece; nothing is gained by waiting for more.
     let _ = stream.set_nodelay(true);

@@ -19,8 +19,8 @@ pub enum Error {
     },
     /// The address can be reached from elsewhere, and there is no token.
     #[error(
-        "{address} can be reached from other machines: expected a token that clients must send, found none; or listen on \
-         127.0.0.1"
+        "{address} can be reached from other machines: expected a token that clients must send, found none; or listen \
+         on 127.0.0.1"
     )]
     OpenToAll {
         /// The address.

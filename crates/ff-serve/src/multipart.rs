@@ -161,7 +161,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_come_back_whatever_they_hold(contents in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 0..5)) {
+        fn parts_come_back_whatever_they_hold(
+            contents in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 0..5)
+        ) {
             let sent: Vec<(&str, Option<&str>, &[u8])> =
                 contents.iter().map(|bytes| ("photo", Some("a; b=c.jpg"), bytes.as_slice())).collect();
             let found = parts(&form(&sent, "x--y"), "x--y").unwrap();

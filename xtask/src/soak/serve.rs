@@ -1,9 +1,9 @@
 //! `cargo xtask soak serve [--requests N]`: a server under load, beside the network alone.
 //!
-//! Trains one step on the sample for a model, measures `bench infer --batch-size 16`, and then has 1, 16 and 192 clients
-//! send the sample's crops to `serve` on this machine, the last three times what there is room for. Then come N requests
-//! of 16 clients with two more that leave, send half a body, lie about lengths and send bombs, while memory, open files
-//! and threads are looked at. Clients share the processors with the server.
+//! Trains one step on the sample for a model, measures `bench infer --batch-size 16`, and then has 1, 16 and 192
+//! clients send the sample's crops to `serve` on this machine, the last three times what there is room for. Then come
+//! N requests of 16 clients with two more that leave, send half a body, lie about lengths and send bombs, while memory,
+//! open files and threads are looked at. Clients share the processors with the server.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -268,17 +268,15 @@ fn judge(looks: &[Process]) -> bool {
     let most = |part: &[Process], of: fn(&Process) -> f64| part.iter().map(of).fold(0.0, f64::max);
     let mut flat = true;
     println!("{:<24} {:>12} {:>12}", "", "first third", "last third");
-    let rows: [(&str, fn(&Process) -> f64, f64); 3] = [
-        ("memory, MiB, most", |look| look.rss_mib, MEMORY_GROWTH),
-        // Hostile clients come and go: at most so many connections more.
-        ("open files, most", |look| look.handles as f64, 2.0),
-        ("threads, most", |look| look.threads as f64, 1.0),
-    ];
-    for (name, of, growth) in rows {
+    let mut row = |name: &str, of: fn(&Process) -> f64, growth: f64| {
         let (first, last) = (most(&warm[..third], of), most(&warm[warm.len() - third..], of));
         let holds = last <= first * growth;
         flat &= holds;
         println!("{name:<24} {first:>12.1} {last:>12.1} {:>8}", if holds { "flat" } else { "NOT FLAT" });
-    }
+    };
+    row("memory, MiB, most", |look| look.rss_mib, MEMORY_GROWTH);
+    // Hostile clients come and go: at most so many connections more.
+    row("open files, most", |look| look.handles as f64, 2.0);
+    row("threads, most", |look| look.threads as f64, 1.0);
     flat
 }

@@ -70,7 +70,7 @@ impl FaceQuery {
                     let (least, most) = (*ranges::FACES.start(), *ranges::FACES.end());
                     let n = value.parse().ok().filter(|n: &u64| ranges::FACES.contains(n));
                     let n =
-                        n.ok_or_else(|| bad(name, &format!("a whole number from {least} to {most}"), value))?;
+                        n.ok_or_else(|| bad(name, format!("a whole number from {least} to {most}"), value))?;
                     found.search.max_faces = usize::try_from(n).ok();
                 }
                 "tasks" => found.tasks = Some(value.split(',').map(|task| task.trim().to_owned()).collect()),
@@ -92,7 +92,7 @@ fn number(name: &str, value: &str, range: RangeInclusive<f64>) -> Result<f32, Pr
     // NaN is in no range.
     let number = value.parse().ok().filter(|number| range.contains(number));
     let expected = || format!("a number from {} to {}", range.start(), range.end());
-    number.map(|number: f64| number as f32).ok_or_else(|| bad(name, &expected(), value))
+    number.map(|number: f64| number as f32).ok_or_else(|| bad(name, expected(), value))
 }
 
 fn bad(name: &str, expected: impl Display, value: &str) -> Problem {
@@ -111,7 +111,8 @@ mod tests {
     #[test]
     fn options_are_predicts() {
         assert_eq!(FaceQuery::read("").unwrap(), FaceQuery::default());
-        let all = "faces=largest&min_face=12.5&min_score=0.25&max_faces=3&min_sharpness=0.002&tasks=age,%20gender&name=a%2Fb";
+        let all = "faces=largest&min_face=12.5&min_score=0.25&max_faces=3&min_sharpness=0.002\
+                   &tasks=age,%20gender&name=a%2Fb";
         let found = FaceQuery::read(all).unwrap();
         assert_eq!(found.wanted, Some(FacesWanted::Largest));
         assert_eq!(found.search, FaceSearch { min_score: 0.25, min_face: Some(12.5), max_faces: Some(3) });

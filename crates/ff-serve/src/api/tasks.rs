@@ -12,9 +12,9 @@ use crate::{Error, Result};
 /// Tasks that are answered only where whoever serves the model names them.
 const NAMED_ONLY: [&str; 2] = ["race", "ethnicity"];
 
-const WHY: &str = "To infer race from faces of single persons is banned in the European Union (AI Act, Article 5(1)(g)), \
-                   save for labelling or filtering lawfully acquired data sets; whoever runs this server can name the \
-                   task to have it answered.";
+const WHY: &str = "To infer race from faces of single persons is banned in the European Union (AI Act, Article \
+                   5(1)(g)), save for labelling or filtering lawfully acquired data sets; whoever runs this server can \
+                   name the task to have it answered.";
 
 /// The tasks that are answered, in the model's order, and those that are not: of those that were `asked` for, or of all
 /// but race.
