@@ -65,7 +65,8 @@ fn behind_the_door(routes: Router, door: Guard) -> Router {
 
 async fn accept(options: &Options, listener: &TcpListener, routes: &Router, shutdown: &Shutdown) {
     let room = Arc::new(Semaphore::new(options.max_connections));
-    let mut connections = JoinSet::new();
+    // Those that come after the signal, probes above all, hold nothing up.
+    let (mut connections, mut late) = (JoinSet::new(), JoinSet::new());
     let mut asked_to_stop = pin!(shutdown.begun());
     let (mut stopping, mut deadline) = (false, pin!(sleep(Duration::ZERO)));
     loop {
@@ -76,8 +77,11 @@ async fn accept(options: &Options, listener: &TcpListener, routes: &Router, shut
         tokio::select! {
             (stream, permit) = accepted => match stream {
                 Ok((stream, _)) => {
-                    let served = connection(stream, options.header_timeout, routes.clone(), shutdown.clone());
-                    connections.spawn(async move {
+                    let is_late = shutdown.has_begun();
+                    let stop = (!is_late).then(|| shutdown.clone());
+                    let served = connection(stream, options.header_timeout, routes.clone(), stop);
+                    let among = if is_late { &mut late } else { &mut connections };
+                    among.spawn(async move {
                         let _permit = permit;
                         served.await;
                     });
@@ -89,6 +93,7 @@ async fn accept(options: &Options, listener: &TcpListener, routes: &Router, shut
                 }
             },
             Some(_) = connections.join_next() => {}
+            Some(_) = late.join_next() => {}
             () = &mut asked_to_stop, if !stopping => {
                 stopping = true;
                 deadline.as_mut().reset(Instant::now() + options.shutdown_timeout);
@@ -105,15 +110,21 @@ async fn accept(options: &Options, listener: &TcpListener, routes: &Router, shut
     }
 }
 
-/// Serves one connection to its end, or to that of the request that it is at.
-async fn connection(stream: TcpStream, header_timeout: Duration, routes: Router, shutdown: Shutdown) {
+/// Serves one connection to its end, or from the signal on to that of the request that it is at; without a signal for one
+/// request.
+async fn connection(stream: TcpStream, header_timeout: Duration, routes: Router, shutdown: Option<Shutdown>) {
     // Answers are written in one piece; nothing is gained by waiting for more.
     let _ = stream.set_nodelay(true);
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(MAX_HEAD);
+    builder.keep_alive(shutdown.is_some());
     let mut connection =
         pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)));
     // What goes wrong with a connection is its client's business: it left, or spoke no HTTP.
+    let Some(shutdown) = shutdown else {
+        let _ = connection.await;
+        return;
+    };
     tokio::select! {
         _ = connection.as_mut() => {}
         () = shutdown.begun() => {

@@ -49,7 +49,8 @@ impl BodyLimits {
     /// It is longer or slower than allowed, packed, breaks off, or there is no memory for it now.
     pub async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<Held, Problem> {
         let read = self.read_some(headers, &mut body).await;
-        if read.is_err() {
+        let waits_for_us = headers.contains_key(header::EXPECT);
+        if read.as_ref().is_err_and(|problem| problem.cause != Cause::SlowBody) && !waits_for_us {
             discard(body, self.max_body.saturating_mul(DISCARDED)).await;
         }
         read

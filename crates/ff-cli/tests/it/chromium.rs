@@ -1,7 +1,9 @@
-//! A headless browser: Chromium, or what the variable `FAIRFACE_CHROMIUM` names.
+//! A headless browser that opens a file.
 
 use std::path::Path;
 use std::process::Command;
+
+use crate::find_chromium;
 
 /// A headless browser.
 pub struct Chromium {
@@ -19,17 +21,7 @@ pub struct Shown {
 impl Chromium {
     /// `None`, with a message, where there is no browser.
     pub fn find() -> Option<Self> {
-        let named = std::env::var("FAIRFACE_CHROMIUM").ok();
-        let programs =
-            named.into_iter().chain(["chromium", "chromium-browser", "google-chrome"].map(str::to_owned));
-        let runs = |program: &String| {
-            Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
-        };
-        let found = programs.into_iter().find(runs);
-        if found.is_none() {
-            eprintln!("skipped: no Chromium; FAIRFACE_CHROMIUM names one");
-        }
-        found.map(|program| Self { program })
+        find_chromium::find().map(|program| Self { program })
     }
 
     /// Opens a file.

@@ -10,6 +10,7 @@ mod chromium;
 mod commands;
 mod decisions;
 mod evaluate;
+mod find_chromium;
 mod gates;
 mod help;
 #[cfg(target_os = "linux")]

@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::find_chromium;
+
 /// A browser with one page.
 pub struct Browser {
     child: Child,
@@ -23,17 +25,7 @@ pub struct Browser {
 impl Browser {
     /// `None`, with a message, where there is no browser.
     pub fn start() -> Option<Self> {
-        let named = std::env::var("FAIRFACE_CHROMIUM").ok();
-        let programs =
-            named.into_iter().chain(["chromium", "chromium-browser", "google-chrome"].map(str::to_owned));
-        let runs = |program: &String| {
-            Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
-        };
-        let mut programs = programs.into_iter();
-        let Some(program) = programs.find(runs) else {
-            eprintln!("skipped: no Chromium; FAIRFACE_CHROMIUM names one");
-            return None;
-        };
+        let program = find_chromium::find()?;
         let profile = tempfile::tempdir().unwrap();
         let pipe = |name: &str| {
             let path = profile.path().join(name);

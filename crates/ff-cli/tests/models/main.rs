@@ -10,6 +10,9 @@ mod browser;
 #[path = "../../../ff-serve/tests/server/client.rs"]
 mod client;
 mod data;
+#[cfg(all(unix, feature = "serve"))]
+#[path = "../it/find_chromium.rs"]
+mod find_chromium;
 mod hub;
 mod interop;
 mod names;

@@ -79,7 +79,7 @@ fn lengths_that_lie_are_refused() {
     let head = |headers: &str| {
         format!("POST {CROP} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n")
     };
-    // A length far beyond the limit, and nothing more: the answer does not wait for it.
+    // A length far beyond the limit, and nothing more of it.
     let reply = Reply::read(open(place.address, head("Content-Length: 99999999999\r\n").as_bytes()));
     reply.assert_problem(413, "found 99999999999");
     let mut chunked = head("Transfer-Encoding: chunked\r\n").into_bytes();
