@@ -136,7 +136,7 @@ fn host_of(authority: &str) -> &str {
 /// The bytes of Base64 (RFC 4648, padded); `None` where it is none.
 fn from_base64(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=');
-    if text.len() % 4 != 0 || text.len() - digits.len() > 2 {
+    if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
         return None;
     }
     let (mut bytes, mut bits, mut n) = (Vec::new(), 0u32, 0);

@@ -275,17 +275,15 @@ fn judge(looks: &[Process]) -> bool {
     let most = |part: &[Process], of: fn(&Process) -> f64| part.iter().map(of).fold(0.0, f64::max);
     let mut flat = true;
     println!("{:<24} {:>12} {:>12}", "", "first third", "last third");
-    let rows: [(&str, fn(&Process) -> f64, f64); 3] = [
-        ("memory, MiB, most", |look| look.rss_mib, MEMORY_GROWTH),
-        // Hostile clients come and go: at most so many connections more.
-        ("open files, most", |look| look.handles as f64, 2.0),
-        ("threads, most", |look| look.threads as f64, 1.0),
-    ];
-    for (name, of, growth) in rows {
+    let mut row = |name: &str, of: fn(&Process) -> f64, growth: f64| {
         let (first, last) = (most(&warm[..third], of), most(&warm[warm.len() - third..], of));
         let holds = last <= first * growth;
         flat &= holds;
         println!("{name:<24} {first:>12.1} {last:>12.1} {:>8}", if holds { "flat" } else { "NOT FLAT" });
-    }
+    };
+    row("memory, MiB, most", |look| look.rss_mib, MEMORY_GROWTH);
+    // Hostile clients come and go: at most so many connections more.
+    row("open files, most", |look| look.handles as f64, 2.0);
+    row("threads, most", |look| look.threads as f64, 1.0);
     flat
 }

@@ -70,7 +70,7 @@ impl FaceQuery {
                     let (least, most) = (*ranges::FACES.start(), *ranges::FACES.end());
                     let n = value.parse().ok().filter(|n: &u64| ranges::FACES.contains(n));
                     let n =
-                        n.ok_or_else(|| bad(name, &format!("a whole number from {least} to {most}"), value))?;
+                        n.ok_or_else(|| bad(name, format!("a whole number from {least} to {most}"), value))?;
                     found.search.max_faces = usize::try_from(n).ok();
                 }
                 "tasks" => found.tasks = Some(value.split(',').map(|task| task.trim().to_owned()).collect()),
@@ -92,7 +92,7 @@ fn number(name: &str, value: &str, range: RangeInclusive<f64>) -> Result<f32, Pr
     // NaN is in no range.
     let number = value.parse().ok().filter(|number| range.contains(number));
     let expected = || format!("a number from {} to {}", range.start(), range.end());
-    number.map(|number: f64| number as f32).ok_or_else(|| bad(name, &expected(), value))
+    number.map(|number: f64| number as f32).ok_or_else(|| bad(name, expected(), value))
 }
 
 fn bad(name: &str, expected: impl Display, value: &str) -> Problem {

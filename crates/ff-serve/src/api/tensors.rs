@@ -144,9 +144,6 @@ fn parse(bytes: &[u8], side: usize, most: usize, known: &[String]) -> Result<(As
     if data.len() != n * length {
         return Err(format!("{INPUT}: expected {} values, found {}", n * length, data.len()));
     }
-    if let Some(place) = data.iter().position(|value| !value.is_finite()) {
-        return Err(format!("{INPUT}: expected finite values, found {} at {place}", data[place]));
-    }
     let outputs = match outputs {
         None => known.iter().filter(|name| *name != EMBEDDING).cloned().collect(),
         Some(asked) => asked.into_iter().map(|output| output.name).collect::<Vec<_>>(),
@@ -193,6 +190,9 @@ impl Api {
 mod tests {
     use super::*;
 
+    /// What is changed of a sound request, and what is said then.
+    type Case<'a> = (&'a dyn Fn(&mut Value), &'a str);
+
     #[test]
     fn a_tensor_that_does_not_fit_says_what_would() {
         let known = ["age".to_owned(), EMBEDDING.to_owned()];
@@ -205,7 +205,7 @@ mod tests {
         };
         let (asked, planes) = request(&|_| {}).unwrap();
         assert_eq!((asked.outputs, planes), (vec!["age".to_owned()], vec![vec![0.5; 12]; 2]));
-        let cases: [(&dyn Fn(&mut Value), &str); 7] = [
+        let cases: [Case; 7] = [
             (&|r| r["inputs"] = json!([]), "inputs: expected one, images, found 0"),
             (&|r| r["inputs"][0]["name"] = "image".into(), "expected images of FP32, found \"image\""),
             (&|r| r["inputs"][0]["datatype"] = "FP64".into(), "of \"FP64\""),
@@ -214,7 +214,7 @@ mod tests {
                 "expected shape [1..=4, 3, 2, 2], found [5, 3, 2, 2]",
             ),
             (&|r| r["inputs"][0]["shape"] = json!([1, 3, 2, 2]), "expected 12 values, found 24"),
-            (&|r| r["inputs"][0]["data"][7] = json!(1e39), "expected finite values, found inf at 7"),
+            (&|r| r["inputs"][0]["data"][7] = json!(1e39), "number out of range"),
             (
                 &|r| r["outputs"] = json!([{ "name": "race" }]),
                 "expected some of age, embedding, found \"race\"",

@@ -12,10 +12,13 @@ use super::batches::{Crop, Shared};
 use super::{Answer, Failed, Planes, Times, panic_message};
 use crate::metrics::{Metrics, Stage};
 
+/// What makes planes of an image.
+pub type Prepare = Box<dyn FnOnce(&mut PhotoSearcher) -> Result<Vec<Planes>, Failed> + Send>;
+
 /// An image that waits to be prepared.
 pub struct Job {
     /// What makes planes of it.
-    pub prepare: Box<dyn FnOnce(&mut PhotoSearcher) -> Result<Vec<Planes>, Failed> + Send>,
+    pub prepare: Prepare,
     /// Who waits.
     pub reply: oneshot::Sender<Answer>,
     /// Its place in the house, until it is answered.
