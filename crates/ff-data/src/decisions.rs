@@ -2,8 +2,8 @@
 //!
 //! A CSV with the columns `file` and `decision`, and where labels are decided about `task` and `label`. `drop` leaves
 //! out every row of a file; `relabel` puts a label in the place of a task's; `keep` changes nothing and says that a
-//! face, or its label of one task, was looked at and is right. Invariant: at most one decision a face and task, and none
-//! beside a `drop`. Nothing is guessed: a file or label that the rows do not have is an error.
+//! face, or its label of one task, was looked at and is right. Invariant: at most one decision a face and task, and
+//! none beside a `drop`. Nothing is guessed: a file or label that the rows do not have is an error.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -98,8 +98,8 @@ impl Decisions {
     /// Reads a file of decisions about faces that have these tasks.
     ///
     /// # Errors
-    /// It cannot be read; a column is missing or is none of the four; a decision is none, lacks what it needs or has what
-    /// it has no use for; two exclude each other. Row, what was expected and what was found are named.
+    /// It cannot be read; a column is missing or is none of the four; a decision is none, lacks what it needs or has
+    /// what it has no use for; two exclude each other. Row, what was expected and what was found are named.
     pub fn read(path: impl AsRef<Path>, schema: &Schema) -> Result<Self> {
         let path = path.as_ref();
         Self::parse(path, &read_csv(path)?, schema)
@@ -162,8 +162,8 @@ impl Decisions {
     /// lines.
     ///
     /// # Errors
-    /// A file that no row names, a label that no row has and no order lists, or manifests of other tasks; then nothing is
-    /// changed.
+    /// A file that no row names, a label that no row has and no order lists, or manifests of other tasks; then nothing
+    /// is changed.
     pub fn apply(&self, manifests: &mut [&mut Manifest]) -> Result<Decided> {
         if let Some(other) = manifests.iter().find(|manifest| *manifest.schema() != self.schema) {
             let (found, by) = (other.path().to_owned(), self.path.display());

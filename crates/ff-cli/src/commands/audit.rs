@@ -26,8 +26,8 @@ use crate::{Context, Ending};
 /// Images are unreadable (missing, broken, cut off) or of an odd shape (a side below 64 pixels, sides that differ by
 /// more than a quarter, one shade all over). Duplicates have the same bytes, or look the same after being compressed,
 /// resized, mirrored, brightened or cropped a little; those across splits make test figures too good. Nothing is
-/// changed. Without flags it audits the bundled sample. With --decisions it looks at what is left under them, and leaves
-/// out findings all of whose images somebody keeps.
+/// changed. Without flags it audits the bundled sample. With --decisions it looks at what is left under them, and
+/// leaves out findings all of whose images somebody keeps.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     audit                                                              the bundled sample\n  \

@@ -150,8 +150,9 @@ fn a_run_is_followed_on_its_page() {
     let (_server, own) = serve(&place, &["--runs", "runs"]);
     open(&mut browser, &own);
     browser.value("document.querySelector('input[name=run]').click()");
-    browser.value("document.querySelector('form button').click()");
-    browser.until("location.search === '?run=one' && document.readyState === 'complete'");
+    let asked = browser.value("new URLSearchParams(new FormData(document.querySelector('form'))).toString()");
+    assert_eq!(asked, "run=one");
+    open(&mut browser, &format!("{own}runs/compare?run=one"));
     let status = "document.querySelector('.status').textContent";
     browser.until(&format!("{status} === 'is being trained'"));
     let third = step.replace("\"step\":1", "\"step\":3").replace("\"loss\":2.5", "\"loss\":1.25");

@@ -201,8 +201,8 @@ impl Audit {
 }
 
 impl Audit {
-    /// Leaves out findings about images that somebody looked at and keeps: odd shapes, and matches all of whose images are
-    /// kept. What cannot be read stays.
+    /// Leaves out findings about images that somebody looked at and keeps: odd shapes, and matches all of whose images
+    /// are kept. What cannot be read stays.
     pub fn leave_out_kept(&mut self, decisions: &Decisions) {
         let kept: BTreeSet<&Path> = decisions.kept().collect();
         let kept = |image: &ImageRecord| kept.contains(Path::new(&image.file));

@@ -128,8 +128,8 @@ impl Cases {
     /// Of some files.
     ///
     /// # Errors
-    /// A file that cannot be read, or is neither an audit's nor an evaluation's JSON; a table of predictions beside it that
-    /// is broken.
+    /// A file that cannot be read, or is neither an audit's nor an evaluation's JSON; a table of predictions beside it
+    /// that is broken.
     pub fn read(files: &[PathBuf]) -> Result<Self> {
         let mut cases = Self::default();
         for path in files {

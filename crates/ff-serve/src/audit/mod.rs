@@ -7,8 +7,8 @@
 //! POST /audit/decide            a form: keep, drop, relabel, undo --> the CSV of decisions
 //! ```
 //!
-//! Decisions are read anew and written whole at every word of a user's, one at a time, so that what an editor changed in
-//! the file meanwhile stays. The pages work without their script.
+//! Decisions are read anew and written whole at every word of a user's, one at a time, so that what an editor changed
+//! in the file meanwhile stays. The pages work without their script.
 
 mod cases;
 mod filter;

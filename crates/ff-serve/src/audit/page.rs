@@ -167,7 +167,9 @@ fn face(
     let id = format!("face-{place}");
     html! {
         li id=(id) tabindex="-1" data-decision=(decision.map_or("", Decision::name)) {
-            a href={ (image) "&size=large" } { img src=(image) alt=(face.file) loading="lazy" width="168" height="168"; }
+            a href={ (image) "&size=large" } {
+                img src=(image) alt=(face.file) loading="lazy" width="168" height="168";
+            }
             code { (face.file) }
             span {
                 @if let Some(split) = face.split { (split) " " }

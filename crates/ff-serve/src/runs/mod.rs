@@ -7,8 +7,8 @@
 //! GET /runs/events?run=a          server-sent events: a record each, its id the place after it in metrics.jsonl
 //! ```
 //!
-//! A run is known by its folder's name below the folder of runs: only those that are found there are opened. Streams end
-//! with the run, and with the server.
+//! A run is known by its folder's name below the folder of runs: only those that are found there are opened. Streams
+//! end with the run, and with the server.
 
 mod follow;
 mod named;

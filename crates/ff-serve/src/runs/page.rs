@@ -37,7 +37,9 @@ pub fn list(runs: &[Named]) -> Html<String> {
         @if runs.is_empty() { p { "There is none yet." } } @else {
             form action="/runs/compare" {
                 div class="scroll" { table {
-                    thead { tr { th { "run" } th { "compare" } th { "state" } th { "epoch" } th { "step" } th { "accuracy" } } }
+                    thead { tr {
+                        @for head in ["run", "compare", "state", "epoch", "step", "accuracy"] { th { (head) } }
+                    } }
                     tbody { @for named in runs { (row(named)) } }
                 } }
                 p { button { "Compare" } }

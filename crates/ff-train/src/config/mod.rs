@@ -335,7 +335,8 @@ impl Config {
     /// The three splits under the decisions about them, checked.
     ///
     /// # Errors
-    /// As [`Splits::read`] and [`Decisions::apply`] say; decisions that are not those that the configuration was made with.
+    /// As [`Splits::read`] and [`Decisions::apply`] say; decisions that are not those that the configuration was made
+    /// with.
     pub fn read_splits(&self) -> Result<Splits> {
         let DataConfig { splits, decisions_sha256, .. } = &self.data;
         let Some(decisions) = self.read_decisions()? else {

@@ -125,8 +125,8 @@ impl RunDir {
         }
     }
 
-    /// Whether a process trains in this folder now. Asking holds the lock for a moment, shared: a process that starts in
-    /// that moment is refused.
+    /// Whether a process trains in this folder now. Asking holds the lock for a moment, shared: a process that starts
+    /// in that moment is refused.
     pub fn is_training(&self) -> bool {
         let Ok(file) = fs::File::open(self.path.join(Lock::FILE)) else { return false };
         matches!(file.into_parts().0.try_lock_shared(), Err(TryLockError::WouldBlock))

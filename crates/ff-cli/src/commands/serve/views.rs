@@ -11,8 +11,8 @@ pub struct ViewFlags {
     /// Show the runs of a folder at /runs, and follow those that are being trained. Alone it needs no model.
     #[arg(long, value_name = "DIR", help_heading = "Views")]
     runs: Option<PathBuf>,
-    /// Show at /audit what `audit --json` or `evaluate --json` found, to decide about face by face; may be given several
-    /// times, also a run's evaluation/NAME.json. Alone it needs no model.
+    /// Show at /audit what `audit --json` or `evaluate --json` found, to decide about face by face; may be given
+    /// several times, also a run's evaluation/NAME.json. Alone it needs no model.
     #[arg(long, value_name = "FILE", requires = "images", help_heading = "Views")]
     audit: Vec<PathBuf>,
     /// Folder that the files' names in --audit are relative to.
