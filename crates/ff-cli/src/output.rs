@@ -120,9 +120,9 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
 /// Prints what the parser of arguments has to say: help on stdout, errors on stderr.
 pub fn print_usage(usage: &clap::Error) {
     if rank() > 0 {
-        // Help is the first one's to print.
+        // Help is the first one's to print, and not every launcher has ended this one by now.
         if usage.use_stderr() {
-            alert!("{}", usage.render().to_string().trim_end());
+            alert!("{}", usage.render().to_string().lines().next().unwrap_or_default());
         }
         return;
     }
