@@ -99,10 +99,15 @@ fn batch_statistics(
     let bytes: Vec<u8> = here.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
     let all = ranks.gather(&bytes)?;
     let mut mean = vec![0.0; model.parameters().statistics_layout().len()];
-    let values = all.iter().flat_map(|bytes| bytes.chunks_exact(size_of::<f64>()));
-    for (i, bytes) in values.enumerate() {
-        let place = i % mean.len();
-        mean[place] += f64::from_le_bytes(bytes.try_into().expect("eight bytes")) / n as f64;
+    let values: Vec<f64> = all
+        .iter()
+        .flat_map(|bytes| bytes.chunks_exact(size_of::<f64>()))
+        .map(|bytes| f64::from_le_bytes(bytes.try_into().expect("eight bytes")))
+        .collect();
+    // Fewer than were asked for, where images are skipped.
+    let n = (values.len() / mean.len()) as f64;
+    for of_batch in values.chunks_exact(mean.len()) {
+        mean.iter_mut().zip(of_batch).for_each(|(mean, value)| *mean += value / n);
     }
-    Ok(Some(mean))
+    Ok((n > 0.0).then_some(mean))
 }

@@ -1,4 +1,4 @@
-//! A sharpness-aware step against the same arithmetic done by hand on the model itself.
+//! Sharpness-aware steps and the statistics of averaged weights, against the same arithmetic done by hand on the model.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use ff_core::Encoders;
 use ff_model::{Dropout, FaceModel};
 use ff_train::feed::{Feeder, InputBatch};
-use ff_train::learner::{Learner, StepPosition};
+use ff_train::learner::{Learner, StepPosition, estimate_statistics};
 use ff_train::loss::multi_task;
 use ff_train::position::Position;
 use ff_train::ranks::Alone;
@@ -19,10 +19,10 @@ use ff_train::{Config, ConfigBuilder, Preset};
 const RHO: f64 = 0.5;
 const LR: f64 = 0.1;
 
-fn config(rho: f64) -> Config {
+fn config(rho: f64, batch_size: usize) -> Config {
     ConfigBuilder::new(Preset::Sample, &Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
         .set("data.image_size", Some(64))
-        .set("data.batch_size", Some(4))
+        .set("data.batch_size", Some(batch_size))
         .set("data.workers", Some(1))
         .set("data.augment", Some("fastest"))
         .set("model.backbone", Some("resnet18"))
@@ -78,7 +78,7 @@ fn gradient(config: &Config, at: &[f32]) -> Vec<f32> {
 
 #[test]
 fn a_sharpness_aware_step_follows_the_gradient_up_the_hill() {
-    let config = config(RHO);
+    let config = config(RHO, 4);
     let start: Vec<f32> = open(&config).0.parameters().values().to_vec1().unwrap();
     let first = gradient(&config, &start);
     let norm = first.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
@@ -95,4 +95,28 @@ fn a_sharpness_aware_step_follows_the_gradient_up_the_hill() {
     // Weights of f32 hold a difference to about 1e-4 of it.
     assert!(to_second < 2e-3, "{to_second} from the gradient at the hill");
     assert!(to_first > 0.05, "{to_first} from the plain gradient: the hill is no different");
+}
+
+/// As `torch.optim.swa_utils.update_bn`, whose momentum of `None` is the plain mean over batches.
+#[test]
+fn statistics_are_the_mean_of_what_training_batches_have() {
+    let config = config(0.0, 128);
+    let (mut model, mut feeder, _) = open(&config);
+    let batches: Vec<Vec<f64>> = feeder
+        .epoch(3, 0)
+        .map(|batch| {
+            let images = batch.unwrap().images.ready(None, &Device::Cpu).unwrap();
+            let none = Dropout { rate: 0.0, seed: 0, step: 0 };
+            model.forward_train_collecting(images.images(), none).unwrap().statistics.unwrap()
+        })
+        .collect();
+    assert_eq!(batches.len(), 4);
+    let before = model.parameters().values().to_vec1::<f32>().unwrap();
+    estimate_statistics(&mut model, &mut feeder, &mut Alone, 3).unwrap();
+    let found = model.parameters().statistics().to_vec1::<f32>().unwrap();
+    for (i, found) in found.into_iter().enumerate() {
+        let mean = batches.iter().map(|of_batch| of_batch[i]).sum::<f64>() / 4.0;
+        assert!((f64::from(found) - mean).abs() <= 1e-6 * mean.abs().max(1e-3), "{i}: {found} vs {mean}");
+    }
+    assert_eq!(model.parameters().values().to_vec1::<f32>().unwrap(), before);
 }
