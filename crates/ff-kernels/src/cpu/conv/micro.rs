@@ -9,6 +9,10 @@ use crate::cpu::simd::{Lanes, Simd};
 /// Rows multiplied at once: what AVX2 has registers for.
 pub(crate) const GROUP: usize = 6;
 
+/// Bytes of a panel that are asked for ahead of their use: at one image filters come from memory, in streams that the
+/// processor's own prefetching gives up at the end of each page.
+const AHEAD: usize = 4096;
+
 /// Packed rows, in groups of 6.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<E> {
@@ -29,6 +33,8 @@ pub(crate) struct Panels<E> {
     pub(crate) stride: usize,
     /// How many.
     pub(crate) count: usize,
+    /// Whether they are read from memory, for so few rows that this takes as long as the products.
+    pub(crate) cold: bool,
 }
 
 /// Products `[row][16]` of each panel.
@@ -61,13 +67,16 @@ pub(crate) unsafe fn multiply<S: Simd, E: Lanes>(
             let filters = panels.data.add(panel * panels.stride);
             let out = Products { data: out.data.add(panel * out.stride), ..out };
             if S::GROUPS == 2 && left >= 4 && rows.count <= GROUP {
-                multiply_panels::<S, E, 4>(rows, filters, panels.stride, channels, out);
+                multiply_panels::<S, E, 4, true>(rows, filters, panels.stride, channels, out);
                 panel += 4;
+            } else if S::GROUPS == 2 && left >= 2 && panels.cold {
+                multiply_panels::<S, E, 2, true>(rows, filters, panels.stride, channels, out);
+                panel += 2;
             } else if S::GROUPS == 2 && left >= 2 {
-                multiply_panels::<S, E, 2>(rows, filters, panels.stride, channels, out);
+                multiply_panels::<S, E, 2, false>(rows, filters, panels.stride, channels, out);
                 panel += 2;
             } else {
-                multiply_panels::<S, E, 1>(rows, filters, panels.stride, channels, out);
+                multiply_panels::<S, E, 1, false>(rows, filters, panels.stride, channels, out);
                 panel += 1;
             }
         }
@@ -79,7 +88,7 @@ pub(crate) unsafe fn multiply<S: Simd, E: Lanes>(
 /// # Safety
 /// As there.
 #[inline(always)]
-unsafe fn multiply_panels<S: Simd, E: Lanes, const P: usize>(
+unsafe fn multiply_panels<S: Simd, E: Lanes, const P: usize, const COLD: bool>(
     rows: Rows<E>,
     filters: *const E,
     filter_stride: usize,
@@ -92,20 +101,20 @@ unsafe fn multiply_panels<S: Simd, E: Lanes, const P: usize>(
         let full = rows.count / GROUP;
         if S::GROUPS == 2 && P <= 2 {
             while group + 2 <= full {
-                block::<S, E, 2, 6, P>(rows, group, filters, filter_stride, channels, out);
+                block::<S, E, 2, 6, P, COLD>(rows, group, filters, filter_stride, channels, out);
                 group += 2;
             }
         }
         while group < full {
-            block::<S, E, 1, 6, P>(rows, group, filters, filter_stride, channels, out);
+            block::<S, E, 1, 6, P, COLD>(rows, group, filters, filter_stride, channels, out);
             group += 1;
         }
         match rows.count % GROUP {
-            1 => block::<S, E, 1, 1, P>(rows, group, filters, filter_stride, channels, out),
-            2 => block::<S, E, 1, 2, P>(rows, group, filters, filter_stride, channels, out),
-            3 => block::<S, E, 1, 3, P>(rows, group, filters, filter_stride, channels, out),
-            4 => block::<S, E, 1, 4, P>(rows, group, filters, filter_stride, channels, out),
-            5 => block::<S, E, 1, 5, P>(rows, group, filters, filter_stride, channels, out),
+            1 => block::<S, E, 1, 1, P, COLD>(rows, group, filters, filter_stride, channels, out),
+            2 => block::<S, E, 1, 2, P, COLD>(rows, group, filters, filter_stride, channels, out),
+            3 => block::<S, E, 1, 3, P, COLD>(rows, group, filters, filter_stride, channels, out),
+            4 => block::<S, E, 1, 4, P, COLD>(rows, group, filters, filter_stride, channels, out),
+            5 => block::<S, E, 1, 5, P, COLD>(rows, group, filters, filter_stride, channels, out),
             _ => {}
         }
     }
@@ -116,7 +125,7 @@ unsafe fn multiply_panels<S: Simd, E: Lanes, const P: usize>(
 /// # Safety
 /// As there.
 #[inline(always)]
-unsafe fn block<S: Simd, E: Lanes, const G: usize, const R: usize, const P: usize>(
+unsafe fn block<S: Simd, E: Lanes, const G: usize, const R: usize, const P: usize, const COLD: bool>(
     rows: Rows<E>,
     group: usize,
     filters: *const E,
@@ -136,6 +145,11 @@ unsafe fn block<S: Simd, E: Lanes, const G: usize, const R: usize, const P: usiz
                 let mut b = [E::row::<S>(at); P];
                 for p in 1..P {
                     b[p] = E::row::<S>(at.add(p * filter_stride));
+                }
+                if COLD {
+                    for p in 0..P {
+                        S::prefetch(at.add(p * filter_stride).cast::<u8>().wrapping_add(AHEAD));
+                    }
                 }
                 at = at.add(16 * E::STEP);
                 for g in 0..G {

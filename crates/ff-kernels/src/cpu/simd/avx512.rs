@@ -70,6 +70,11 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn prefetch(p: *const u8) {
+        // SAFETY: a prefetch of any address does no harm.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn w_zero() -> __m512 {
         // SAFETY: AVX-512 F is available.
         unsafe { _mm512_setzero_ps() }

@@ -44,6 +44,7 @@ impl Simd for Avx512Bf16 {
         w_store(p: *mut f32, w: __m512);
         w_add(a: __m512, b: __m512) -> __m512;
         w_fma(x: __m512, b: __m512, c: __m512) -> __m512;
+        prefetch(p: *const u8);
     }
 
     #[inline(always)]

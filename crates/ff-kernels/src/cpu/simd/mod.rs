@@ -127,6 +127,9 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn store_first(p: *mut Bf16, v: Self::V);
     /// The second values of `LANES` pairs that [`Self::store_first`] wrote, rounded likewise.
     unsafe fn store_second(p: *mut Bf16, v: Self::V);
+    /// Asks for the cache line at `p`, which need not be there, to be brought near.
+    #[inline(always)]
+    unsafe fn prefetch(_p: *const u8) {}
     /// Sixteen pairs that lie side by side.
     unsafe fn pairs(p: *const Bf16) -> Self::Pairs;
     /// `x[0] * b[0] + x[1] * b[1] + c`, the pair at `x` the same in every lane, products exact and sums in f32.

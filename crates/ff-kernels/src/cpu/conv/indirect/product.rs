@@ -117,6 +117,7 @@ pub(crate) fn run<E: Element>(
             epilogue,
             pixels,
             blocks,
+            cold: by_channels,
             thread,
         };
         // SAFETY: the pool's level is available; lengths are checked; threads write disjoint pixels or channels.
@@ -134,6 +135,8 @@ struct Indirect<'a, E> {
     epilogue: CheckedEpilogue<E>,
     pixels: Range<usize>,
     blocks: Range<usize>,
+    /// Whether the weights are read for a few pixels.
+    cold: bool,
     thread: usize,
 }
 
@@ -247,6 +250,7 @@ impl<E: Element> Indirect<'_, E> {
                     data: weights.add(self.grid.taps[taps.start].weight * inner * 16),
                     stride: self.packed_taps * inner * 16,
                     count: panels,
+                    cold: self.cold,
                 };
                 let out = Products { data: products, stride: PIXELS * 16, add: taps.start > 0 };
                 micro::multiply::<S, E>(rows, panels, taps.len() * inner, out);

@@ -8,7 +8,9 @@ use std::fmt;
 
 use super::filter::{panel_len, panel_stride};
 use super::tiles::pad;
+use super::tiling::Tiling;
 use super::transforms::XI;
+use crate::cpu::base::shape::MapShape;
 use crate::cpu::conv::micro::GROUP;
 use crate::cpu::simd::Lanes;
 
@@ -25,10 +27,18 @@ pub(crate) struct Blocking {
     pub(crate) inner: usize,
     /// Whether a panel's filters are transformed where they are used.
     pub(crate) fused_filters: bool,
+    /// Pieces that shared tiles are packed in: several where there are more threads than panels.
+    pub(crate) pieces: usize,
+    /// More tiles that a block may have, as each kind is split for itself.
+    uneven: usize,
 }
 
 /// Bytes of transformed tiles that threads share at most: of the L3 cache.
 const SHARED_TILES: usize = 12 << 20;
+
+/// Bytes of a channel's filters summed at a time, where they are transformed on the way: 36 points of 32 channels are
+/// 590 KiB, of a second cache of 1 MiB.
+const FUSED: usize = 512;
 
 /// Floats of space that hold `len` elements: whole cache lines.
 fn floats<E>(len: usize) -> usize {
@@ -36,38 +46,65 @@ fn floats<E>(len: usize) -> usize {
 }
 
 impl Blocking {
-    pub(crate) fn choose<E: Lanes>(tiles: usize, inner: usize, outer: usize, threads: usize) -> Self {
+    /// For convolving `input` to `outer` channels.
+    pub(crate) fn choose<E: Lanes>(input: MapShape, outer: usize, threads: usize) -> Self {
+        let tiling = Tiling::new(input);
+        let (tiles, inner, uneven) = (tiling.tiles().len(), input.channels, tiling.kinds() - 1);
         let few_tiles = tiles < 12 * threads;
+        let private = |tiles_at_once: usize, panels: usize| Self {
+            shared_tiles: false,
+            tiles: tiles_at_once.min(tiles.div_ceil(threads) + uneven),
+            panels: panels.min(outer / 16),
+            inner,
+            fused_filters: false,
+            pieces: 1,
+            uneven,
+        };
         if inner * outer <= 64 * 64 && !few_tiles {
-            let tiles = 24.min(tiles.div_ceil(threads));
-            Self { shared_tiles: false, tiles, panels: outer / 16, inner, fused_filters: false }
+            private(24, outer / 16)
         } else if inner * outer <= 128 * 128 && !few_tiles {
-            let tiles = 48.min(tiles.div_ceil(threads));
-            Self { shared_tiles: false, tiles, panels: 2.min(outer / 16), inner, fused_filters: false }
+            private(48, 2)
         } else if inner * outer <= 256 * 256 && tiles >= 48 * threads {
-            let tiles = 96.min(tiles.div_ceil(threads));
-            Self { shared_tiles: false, tiles, panels: 2.min(outer / 16), inner, fused_filters: false }
+            private(96, 2)
         } else {
             let most = (SHARED_TILES / (XI * inner * size_of::<E>())).max(4 * GROUP) / GROUP * GROUP;
-            let pieces = tiles.div_ceil(most);
-            let tiles = tiles.div_ceil(pieces);
-            Self { shared_tiles: true, tiles, panels: 1, inner: inner.min(256), fused_filters: true }
+            let blocks = tiles.div_ceil(most);
+            let panels = 2.min(outer / 16);
+            Self {
+                shared_tiles: true,
+                tiles: tiles.div_ceil(blocks),
+                panels,
+                inner: inner.min(FUSED / size_of::<E>()),
+                fused_filters: true,
+                pieces: threads.div_ceil((outer / 16).div_ceil(panels)),
+                uneven,
+            }
         }
+    }
+
+    /// Room for the tiles of a piece, which are shared out unevenly where there are several kinds.
+    fn room(&self) -> usize {
+        (self.tiles.div_ceil(self.pieces) + self.uneven).next_multiple_of(GROUP)
+    }
+
+    /// Elements of a piece's transformed tiles.
+    pub(crate) fn piece_len<E>(&self, inner: usize) -> usize {
+        XI * self.tile_stride::<E>(inner)
     }
 
     /// Elements between the points of transformed tiles.
     pub(crate) fn tile_stride<E>(&self, inner: usize) -> usize {
-        self.tiles.next_multiple_of(GROUP) * inner + pad::<E>()
+        self.room() * inner + pad::<E>()
     }
 
     /// Floats between the points of products.
     pub(crate) fn product_stride(&self) -> usize {
-        self.tiles.next_multiple_of(GROUP) * 16 + pad::<f32>()
+        self.room() * 16 + pad::<f32>()
     }
 
     /// Floats of the transformed tiles.
     pub(crate) fn tiles_len<E>(&self, inner: usize) -> usize {
-        floats::<E>(XI * self.tile_stride::<E>(inner))
+        floats::<E>(self.pieces * self.piece_len::<E>(inner))
     }
 
     pub(crate) fn products_len(&self) -> usize {
@@ -105,6 +142,8 @@ pub(crate) struct GradientBlocking {
     pub(crate) shared_tiles: bool,
     /// Tiles transformed at a time.
     pub(crate) tiles: usize,
+    /// More of them that a block may have, as each kind is split for itself.
+    uneven: usize,
 }
 
 /// Output channels whose products are summed at a time where threads share the transformed tiles: two panels.
@@ -113,17 +152,25 @@ pub(crate) const COLUMNS: usize = 32;
 pub(crate) const ROWS: usize = 64;
 
 impl GradientBlocking {
-    pub(crate) fn choose(tiles: usize, inner: usize, outer: usize) -> Self {
+    pub(crate) fn choose(input: MapShape, outer: usize) -> Self {
+        let tiling = Tiling::new(input);
+        let (tiles, inner) = (tiling.tiles().len(), input.channels);
         if inner * outer <= 128 * 128 && tiles > 72 {
-            Self { shared_tiles: false, tiles: if inner * outer <= 64 * 64 { 48 } else { 72 } }
+            let tiles = if inner * outer <= 64 * 64 { 48 } else { 72 };
+            Self { shared_tiles: false, tiles, uneven: tiling.kinds() - 1 }
         } else {
-            Self { shared_tiles: true, tiles }
+            Self { shared_tiles: true, tiles, uneven: 0 }
         }
+    }
+
+    /// Room for steps of tiles.
+    pub(crate) fn steps<E: Lanes>(&self) -> usize {
+        (self.tiles + self.uneven).div_ceil(E::STEP)
     }
 
     /// Elements between the points of transformed tiles.
     pub(crate) fn stride<E: Lanes>(&self, channels: usize) -> usize {
-        self.tiles.next_multiple_of(E::STEP) * channels + pad::<E>()
+        self.steps::<E>() * E::STEP * channels + pad::<E>()
     }
 
     /// Floats between the points of the products of `rows` input channels, `columns` wide.

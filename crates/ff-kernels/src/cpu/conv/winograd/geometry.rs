@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use super::blocking::{Blocking, GradientBlocking};
 use super::filter::panel_len;
-use super::tiles::Tiling;
+use super::tiling::Tiling;
 use super::transforms::XI;
 use crate::cpu::base::shape::{MapShape, check_channels, product};
 use crate::cpu::simd::Element;
@@ -34,14 +34,13 @@ impl<E: Element> Conv3x3<E> {
         // Neither the output nor the transformed filters, larger than the weights, may wrap.
         output.len();
         product("conv3x3 filters", &[out_channels, input.channels + 1, XI]);
-        let tiles = Tiling::new(input).tiles();
         Self {
             input,
             output,
             threads,
-            forward: Blocking::choose::<E>(tiles, input.channels, out_channels, threads),
-            backward: Blocking::choose::<E>(tiles, out_channels, input.channels, threads),
-            gradient: GradientBlocking::choose(tiles, input.channels, out_channels),
+            forward: Blocking::choose::<E>(input, out_channels, threads),
+            backward: Blocking::choose::<E>(output, input.channels, threads),
+            gradient: GradientBlocking::choose(input, out_channels),
             element: PhantomData,
         }
     }
@@ -88,12 +87,12 @@ impl<E: Element> Conv3x3<E> {
     /// Whether so few pixels are made that a direct product beats transforming the filters for them, or reading those
     /// that were transformed.
     ///
-    /// Costs a pair of channels, in multiply-adds: 9 a pixel direct, 36 a tile by Winograd, and about 500 for
+    /// Costs a pair of channels, in multiply-adds: 9 a pixel direct, a tile's 16 to 36 by Winograd, and about 500 for
     /// transforming its filter (measured: 5 ms for 512x512 channels, at 40 G multiply-adds a second), or in bfloat16
     /// for 27 values more from memory (54 bytes at 40 GB a second, in which 400 G multiply-adds a second make 540).
     pub fn direct_is_cheaper(&self) -> bool {
-        let tiles = Tiling::new(self.input).tiles();
+        let products = Tiling::new(self.input).products();
         let filters = if self.transformed_len().is_some() && !E::BF16 { 0 } else { 500 };
-        9 * self.input.pixels() < 36 * tiles + filters
+        9 * self.input.pixels() < products + filters
     }
 }

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use super::blocking::Blocking;
 use super::filter::{FilterView, panel_len, panel_stride, transform_panel};
-use super::tiles::{Items, Packing, Tiling, pack_inputs, unpack_outputs};
-use super::transforms::XI;
+use super::tiles::{Packing, pack_inputs, unpack_outputs};
+use super::tiling::{Items, Tiles, Tiling};
+use super::transforms::{POINTS, XI};
 use crate::cpu::base::buffer::Buffer;
 use crate::cpu::base::shape::MapShape;
 use crate::cpu::base::threads::{SharedMut, ThreadPool, split};
@@ -121,8 +122,7 @@ pub(crate) fn run<E: Element>(
         },
         // SAFETY: as above.
         product_space: unsafe { product_space.as_ptr().add(thread * blocking.products_len()) },
-        first_tile: 0,
-        tiles: 0,
+        tiles: tiling.tiles(),
         phase: Phase::Private,
         threads,
     };
@@ -131,17 +131,16 @@ pub(crate) fn run<E: Element>(
         pool.run(|thread| unsafe { dispatch(pool.level(), job(thread)) });
         return;
     }
-    let mut first_tile = 0;
-    while first_tile < tiling.tiles() {
-        let tiles = blocking.tiles.min(tiling.tiles() - first_tile);
+    let all = tiling.tiles();
+    let blocks = all.len().div_ceil(blocking.tiles);
+    for block in 0..blocks {
         for phase in [Phase::Pack, Phase::Multiply] {
             pool.run(|thread| {
-                let kernel = Convolve { first_tile, tiles, phase, ..job(thread) };
+                let kernel = Convolve { tiles: all.part(blocks, block), phase, ..job(thread) };
                 // SAFETY: as above.
                 unsafe { dispatch(pool.level(), kernel) }
             });
         }
-        first_tile += tiles;
     }
 }
 
@@ -166,8 +165,8 @@ struct Convolve<E> {
     filter_space: *mut E,
     tile_space: *mut E,
     product_space: *mut f32,
-    first_tile: usize,
-    tiles: usize,
+    /// All, or those that are shared now.
+    tiles: Tiles,
     phase: Phase,
     thread: usize,
     threads: usize,
@@ -182,44 +181,35 @@ impl<E: Element> Kernel for Convolve<E> {
         unsafe {
             match self.phase {
                 Phase::Private => {
-                    let mine = split(self.tiling.tiles(), self.threads, self.thread);
+                    let mine = self.tiles.part(self.threads, self.thread);
                     // Equal blocks rather than full ones and a small rest.
                     let blocks = mine.len().div_ceil(self.blocking.tiles).max(1);
                     for block in 0..blocks {
-                        let part = split(mine.len(), blocks, block);
-                        let tiles = mine.start + part.start..mine.start + part.end;
-                        self.pack::<S>(Items::all::<E>(tiles.clone(), self.inner, Packing::Grouped));
+                        let tiles = mine.part(blocks, block);
+                        self.pack::<S>(Items::all(tiles.clone(), self.inner, 1), 0);
                         let mut panel = 0;
                         while panel < self.outer / 16 {
                             let last = (self.outer / 16).min(panel + self.blocking.panels);
-                            self.multiply::<S>(tiles.clone(), 0, panel..last);
+                            self.multiply::<S>(&tiles, 0, panel..last);
                             panel = last;
                         }
                     }
                 }
                 Phase::Pack => {
-                    let tiles = self.first_tile..self.first_tile + self.tiles;
-                    let items = Items::all::<E>(tiles, self.inner, Packing::Grouped);
-                    self.pack::<S>(items.share(self.threads, self.thread));
+                    for piece in 0..self.blocking.pieces {
+                        let tiles = self.tiles.part(self.blocking.pieces, piece);
+                        let items = Items::all(tiles, self.inner, 1);
+                        self.pack::<S>(items.share(self.threads, self.thread), piece);
+                    }
                 }
                 Phase::Multiply => {
-                    // More threads than panels: split the tiles too.
                     let panels = (self.outer / 16).div_ceil(self.blocking.panels);
-                    let pieces = self.threads.div_ceil(panels);
-                    let groups = self.tiles.div_ceil(GROUP);
+                    let pieces = self.blocking.pieces;
                     for task in split(panels * pieces, self.threads, self.thread) {
                         let (panel, piece) = (task / pieces, task % pieces);
-                        let part = split(groups, pieces, piece);
-                        let (from, to) = (part.start * GROUP, self.tiles.min(part.end * GROUP));
-                        if from < to {
-                            let first = panel * self.blocking.panels;
-                            let last = (self.outer / 16).min(first + self.blocking.panels);
-                            self.multiply::<S>(
-                                self.first_tile + from..self.first_tile + to,
-                                from,
-                                first..last,
-                            );
-                        }
+                        let first = panel * self.blocking.panels;
+                        let last = (self.outer / 16).min(first + self.blocking.panels);
+                        self.multiply::<S>(&self.tiles.part(pieces, piece), piece, first..last);
                     }
                 }
             }
@@ -231,30 +221,36 @@ impl<E: Element> Convolve<E> {
     /// # Safety
     /// `S` available; the spaces checked by `run`.
     #[inline(always)]
-    unsafe fn pack<S: Simd>(&self, items: Items) {
+    unsafe fn pack<S: Simd>(&self, items: Items, piece: usize) {
         let stride = self.blocking.tile_stride::<E>(self.inner);
-        let (tiling, inner, packing, to) = (&self.tiling, self.inner, Packing::Grouped, self.tile_space);
+        let (tiling, inner, packing) = (&self.tiling, self.inner, Packing::Grouped);
         // SAFETY: the caller's promises.
         unsafe {
+            let to = self.tile_space.add(piece * self.blocking.piece_len::<E>(inner));
             with_load!(self.source, load => pack_inputs::<S, _, _>(load, tiling, inner, items, packing, to, stride));
         }
     }
 
-    /// Multiplies packed tiles (`local` is the place of the first of `tiles` in the space) by `panels`.
+    /// Multiplies the packed tiles of a piece by `panels`.
     ///
     /// # Safety
     /// As `pack`.
     #[inline(always)]
-    unsafe fn multiply<S: Simd>(&self, tiles: Range<usize>, local: usize, panels: Range<usize>) {
+    unsafe fn multiply<S: Simd>(&self, tiles: &Tiles, piece: usize, panels: Range<usize>) {
         let (tile_stride, product_stride) =
             (self.blocking.tile_stride::<E>(self.inner), self.blocking.product_stride());
         let products_len = XI * product_stride;
+        // What is prepared needs no room, but may have to come from memory.
+        let (at_once, cold) = match self.filters {
+            FilterSource::Panels(_) => (self.inner, self.blocking.shared_tiles),
+            FilterSource::View(_) => (self.blocking.inner, false),
+        };
         // SAFETY: the caller's promises.
         unsafe {
-            let packed = self.tile_space.add(local * self.inner);
+            let packed = self.tile_space.add(piece * self.blocking.piece_len::<E>(self.inner));
             let mut from = 0;
             while from < self.inner {
-                let to = self.inner.min(from + self.blocking.inner);
+                let to = self.inner.min(from + at_once);
                 let (filters, filter_stride, filters_len) = match &self.filters {
                     FilterSource::Panels(all) => {
                         let first = all.add(panels.start * panel_len::<E>(self.inner) + from * 16);
@@ -272,12 +268,13 @@ impl<E: Element> Convolve<E> {
                     let rows = Rows {
                         data: packed.add(xi * tile_stride + from * GROUP).cast_const(),
                         group_stride: GROUP * self.inner,
-                        count: tiles.len(),
+                        count: self.tiling.count_at(tiles, xi / POINTS, xi % POINTS),
                     };
                     let panels = Panels {
                         data: filters.add(xi * filter_stride),
                         stride: filters_len,
                         count: panels.len(),
+                        cold,
                     };
                     let out = Products {
                         data: self.product_space.add(xi * product_stride),
@@ -290,7 +287,7 @@ impl<E: Element> Convolve<E> {
             }
             for (i, panel) in panels.enumerate() {
                 let products = self.product_space.add(i * products_len).cast_const();
-                self.unpack::<S>(tiles.clone(), panel, products, product_stride);
+                self.unpack::<S>(tiles, panel, products, product_stride);
             }
         }
     }
@@ -298,7 +295,7 @@ impl<E: Element> Convolve<E> {
     /// # Safety
     /// As `pack`.
     #[inline(always)]
-    unsafe fn unpack<S: Simd>(&self, tiles: Range<usize>, panel: usize, products: *const f32, stride: usize) {
+    unsafe fn unpack<S: Simd>(&self, tiles: &Tiles, panel: usize, products: *const f32, stride: usize) {
         let (tiling, outer, thread) = (&self.tiling, self.outer, self.thread);
         // SAFETY: the caller's promises.
         unsafe {

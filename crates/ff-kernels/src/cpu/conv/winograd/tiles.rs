@@ -1,57 +1,29 @@
-//! Maps as 4x4 output tiles, and the transforms between maps and packed tiles.
+//! The transforms between maps and packed tiles.
 //!
 //! Packed inputs of a multiplication: `[xi][group of 6 tiles][C/16][6][16]` (forward and input gradient) or
 //! `[xi][C/16][tile/STEP][16][STEP]` (weight gradient: its sum is over tiles). The stride between points is padded by a
 //! cache line, because all 36 of them are written at once and a power of two would put them into one cache set.
-//! Transforms compute in f32, and what they make is rounded once where the packed element is bfloat16. Tiles over the
-//! map's edge read zeros and write nothing there.
+//! A point holds only the tiles that have it. Transforms compute in f32, and what they make is rounded once where the
+//! packed element is bfloat16. Tiles over the map's edge read zeros and write nothing there.
 
 use std::ops::Range;
 
-use super::transforms::{XI, filter_tile4, input_tile, output_tile4};
-use crate::cpu::base::shape::MapShape;
-use crate::cpu::base::threads::split;
+use super::tiling::{Items, Part, Place, Span, TILE, Tiles, Tiling};
+use super::transforms::{
+    POINTS, XI, filter_tile4, input_tile, narrow_filter_tile, narrow_input_tile, narrow_output_tile,
+    output_tile4,
+};
 use crate::cpu::conv::micro::GROUP;
 use crate::cpu::fuse::load::Load;
 use crate::cpu::fuse::store::Store;
 use crate::cpu::simd::{Lanes, Simd};
 
-/// Rows and columns of outputs a tile makes.
-pub(crate) const TILE: usize = 4;
 /// Elements between the points beyond their contents: one cache line.
 pub(crate) const fn pad<E>() -> usize {
     64 / size_of::<E>()
 }
 /// Tiles whose moments are summed in `f32` before they are carried to `f64`.
 const RUN: usize = 32;
-
-/// A map cut into tiles, image by image, row by row.
-#[derive(Clone, Copy)]
-pub(crate) struct Tiling {
-    height: usize,
-    width: usize,
-    rows: usize,
-    columns: usize,
-    batch: usize,
-}
-
-impl Tiling {
-    pub(crate) fn new(shape: MapShape) -> Self {
-        let MapShape { batch, height, width, .. } = shape;
-        Self { height, width, rows: height.div_ceil(TILE), columns: width.div_ceil(TILE), batch }
-    }
-
-    pub(crate) fn tiles(&self) -> usize {
-        self.batch * self.rows * self.columns
-    }
-
-    /// Image, first row and first column of a tile.
-    #[inline(always)]
-    fn place(&self, tile: usize) -> (usize, usize, usize) {
-        let (row, column) = (tile / self.columns, tile % self.columns);
-        (row / self.rows, row % self.rows * TILE, column * TILE)
-    }
-}
 
 /// Where the vector of a tile and channel goes, before the point's stride is added.
 #[derive(Clone, Copy)]
@@ -81,82 +53,86 @@ impl Packing {
             Self::Blocked { steps } => ((block * steps + tile / P::STEP) * 16 + lane) * P::STEP,
         }
     }
-}
 
-/// The work of one thread: pairs of (unit of tiles, block of 16 channels), numbered unit by unit from `tiles.start` on.
-#[derive(Clone)]
-pub(crate) struct Items {
-    pub(crate) tiles: Range<usize>,
-    pub(crate) from: usize,
-    pub(crate) to: usize,
-}
-
-/// The channels of one tile that a thread transforms.
-struct Part {
-    /// The tile, counted from the first.
-    local: usize,
-    /// The first channel.
-    from: usize,
-    /// The one after the last.
-    to: usize,
-}
-
-impl Items {
-    /// Every block of these tiles.
-    pub(crate) fn all<P: Lanes>(tiles: Range<usize>, channels: usize, packing: Packing) -> Self {
-        let units = tiles.len().div_ceil(packing.unit::<P>());
-        Self { tiles, from: 0, to: units * (channels / 16) }
-    }
-
-    /// The share of one of several threads.
-    pub(crate) fn share(self, threads: usize, thread: usize) -> Self {
-        let part = split(self.to, threads, thread);
-        Self { from: part.start, to: part.end, ..self }
-    }
-
-    /// The items tile by tile, of maps of this many channels.
+    /// [`Tiling::skipped`], whole lines of them, and the ranks of the tiles that lack a column but share the line of
+    /// one that has it: those store the zeros that they have there.
     #[inline(always)]
-    fn parts(&self, channels: usize, unit: usize) -> impl Iterator<Item = Part> {
-        let (blocks, from, to, tiles) = (channels / 16, self.from, self.to, self.tiles.len());
-        let units = if from < to { from / blocks..to.div_ceil(blocks) } else { 0..0 };
-        units.flat_map(move |at| {
-            let (first, last) = (from.max(at * blocks), to.min((at + 1) * blocks));
-            (at * unit..tiles.min((at + 1) * unit)).map(move |local| Part {
-                local,
-                from: (first - at * blocks) * 16,
-                to: (last - at * blocks) * 16,
-            })
-        })
+    fn skipped<P: Lanes>(self, tiling: &Tiling, tiles: &Tiles) -> ([usize; 2], Range<usize>) {
+        let skipped = tiling.skipped(tiles);
+        let lines = skipped.map(|skipped| skipped / self.unit::<P>() * self.unit::<P>());
+        (lines, lines[1]..skipped[1])
+    }
+
+    /// Lines of the tiles that have a point.
+    #[inline(always)]
+    pub(crate) fn steps_at<P: Lanes>(
+        self,
+        tiling: &Tiling,
+        tiles: &Tiles,
+        row: usize,
+        column: usize,
+    ) -> usize {
+        let zeros = match column {
+            3 | 4 => tiling.skipped(tiles)[column - 3] % self.unit::<P>(),
+            _ => 0,
+        };
+        (zeros + tiling.count_at(tiles, row, column)).div_ceil(self.unit::<P>())
+    }
+
+    /// How much earlier a tile lies among those that have a column of points, if so many are skipped.
+    #[inline(always)]
+    fn shift<P: Lanes>(self, rank: usize, skipped: [usize; 2], channels: usize) -> Shift {
+        let here = self.offset::<P>(rank, 0, channels) as isize;
+        // A tile that lacks the column is among the skipped ones, and goes nowhere.
+        skipped.map(|skipped| self.offset::<P>(rank.saturating_sub(skipped), 0, channels) as isize - here)
     }
 }
 
-/// Stores the points of one tile and vector of channels, `stride` elements apart.
+/// Offsets of what a tile has of the last two pairs of columns of points, B and -B, from where its rank would have it.
+type Shift = [isize; 2];
+
+/// The offset of a column of points from a tile's first.
+#[inline(always)]
+const fn shift_of(column: usize, shift: Shift) -> isize {
+    match column {
+        3 => shift[0],
+        4 => shift[1],
+        _ => 0,
+    }
+}
+
+/// Stores the points that a tile has of one vector of channels, `stride` elements apart.
 ///
 /// # Safety
-/// `S` available; `out` must cover the points.
+/// `S` available; `out`, shifted, must cover the points.
 #[inline(always)]
 unsafe fn store_points<S: Simd, P: Lanes>(
-    points: &[[S::V; 6]; 6],
+    points: &[[S::V; POINTS]; POINTS],
+    [rows, columns]: [Span; 2],
     packing: Packing,
-    tile: usize,
+    rank: usize,
     out: *mut P,
     stride: usize,
+    shift: Shift,
 ) {
-    for i in 0..6 {
-        for j in 0..6 {
+    for i in 0..POINTS {
+        for j in 0..POINTS {
+            if !rows.has(i) || !columns.has(j) {
+                continue;
+            }
             // SAFETY: the caller's promise.
             unsafe {
-                let to = out.add((i * 6 + j) * stride);
+                let to = out.add((i * POINTS + j) * stride).offset(shift_of(j, shift));
                 match packing {
                     Packing::Grouped => P::store::<S>(to, points[i][j]),
-                    Packing::Blocked { .. } => P::store_step::<S>(to, points[i][j], tile % P::STEP),
+                    Packing::Blocked { .. } => P::store_step::<S>(to, points[i][j], rank % P::STEP),
                 }
             }
         }
     }
 }
 
-/// Transforms the 6x6 inputs around each tile (its 4x4 outputs and one pixel on every side).
+/// Transforms the inputs around each tile: its outputs, 4x4 or fewer, and one pixel on every side.
 ///
 /// # Safety
 /// `S` available; `items` inside the map; `packed` must hold the packing of all of them, `XI * stride` elements.
@@ -170,43 +146,54 @@ pub(crate) unsafe fn pack_inputs<S: Simd, L: Load, P: Lanes>(
     packed: *mut P,
     stride: usize,
 ) {
-    for Part { local, from, to } in items.parts(channels, packing.unit::<P>()) {
-        let (image, y, x) = tiling.place(items.tiles.start + local);
-        let inner = y > 0 && x > 0 && y + 5 <= tiling.height && x + 5 <= tiling.width;
+    let (height, width, unit) = (tiling.height(), tiling.width(), packing.unit::<P>());
+    let (skipped, zeros) = packing.skipped::<P>(tiling, &items.tiles);
+    let mut places = tiling.places(&items.tiles, items.first(channels, unit));
+    for Part { rank, from, to } in items.parts(channels, unit) {
+        let Some(place) = places.next() else { break };
+        let Place { image, y, x, rows, columns } = place;
+        let shift = packing.shift::<P>(rank, skipped, channels);
+        let stored = [rows, if zeros.contains(&rank) { Span::Four } else { columns }];
+        // The inputs that lie inside the map.
+        let (top, bottom) = (usize::from(y == 0), rows.inputs().min(height + 1 - y));
+        let (left, right) = (usize::from(x == 0), columns.inputs().min(width + 1 - x));
+        let inner = top == 0 && left == 0 && bottom == 6 && right == 6;
         // Offset of the tile's pixel (-1, -1); it may lie before the map, where nothing is read.
-        let corner = ((image * tiling.height + y) * tiling.width + x).wrapping_sub(tiling.width + 1);
+        let corner = ((image * height + y) * width + x).wrapping_sub(width + 1);
         let mut channel = from;
         while channel < to {
             // SAFETY: the source covers the map; only pixels inside it are loaded.
             unsafe {
                 let k = source.constants::<S>(channel);
-                let mut d = [[S::splat(0.0); 6]; 6];
+                let out = packed.add(packing.offset::<P>(rank, channel, channels));
                 if inner {
+                    let mut d = [[S::splat(0.0); 6]; 6];
                     for i in 0..6 {
-                        let row = (corner + i * tiling.width) * channels + channel;
+                        let row = (corner + i * width) * channels + channel;
                         for j in 0..6 {
                             d[i][j] = source.load::<S>(row + j * channels, &k);
                         }
                     }
+                    let points = input_tile::<S>(&d);
+                    store_points::<S, P>(&points, [Span::Four; 2], packing, rank, out, stride, shift);
                 } else {
-                    for i in 0..6 {
-                        for j in 0..6 {
-                            if y + i >= 1 && y + i <= tiling.height && x + j >= 1 && x + j <= tiling.width {
-                                let pixel = corner.wrapping_add(i * tiling.width + j);
-                                d[i][j] = source.load::<S>(pixel * channels + channel, &k);
-                            }
+                    let mut d = [[S::splat(0.0); 6]; 6];
+                    for i in top..bottom {
+                        for j in left..right {
+                            let pixel = corner.wrapping_add(i * width + j);
+                            d[i][j] = source.load::<S>(pixel * channels + channel, &k);
                         }
                     }
+                    let points = narrow_input_tile::<S>(&d, rows, columns);
+                    store_points::<S, P>(&points, stored, packing, rank, out, stride, shift);
                 }
-                let out = packed.add(packing.offset::<P>(local, channel, channels));
-                store_points::<S, P>(&input_tile::<S>(&d), packing, local, out, stride);
             }
             channel += S::LANES;
         }
     }
 }
 
-/// Transforms each tile's 4x4 gradients as the "filter" of the weight gradient.
+/// Transforms each tile's gradients, 4x4 or fewer, as the "filter" of the weight gradient.
 ///
 /// # Safety
 /// As [`pack_inputs`].
@@ -220,36 +207,42 @@ pub(crate) unsafe fn pack_gradients<S: Simd, L: Load, P: Lanes>(
     packed: *mut P,
     stride: usize,
 ) {
-    for Part { local, from, to } in items.parts(channels, packing.unit::<P>()) {
-        let (image, y, x) = tiling.place(items.tiles.start + local);
-        let rows = TILE.min(tiling.height - y);
-        let columns = TILE.min(tiling.width - x);
-        let corner = (image * tiling.height + y) * tiling.width + x;
+    let (height, width, unit) = (tiling.height(), tiling.width(), packing.unit::<P>());
+    let (skipped, zeros) = packing.skipped::<P>(tiling, &items.tiles);
+    let mut places = tiling.places(&items.tiles, items.first(channels, unit));
+    for Part { rank, from, to } in items.parts(channels, unit) {
+        let Some(place) = places.next() else { break };
+        let Place { image, y, x, rows, columns } = place;
+        let shift = packing.shift::<P>(rank, skipped, channels);
+        let stored = [rows, if zeros.contains(&rank) { Span::Four } else { columns }];
+        let corner = (image * height + y) * width + x;
         let mut channel = from;
         while channel < to {
             // SAFETY: the source covers the map; only pixels inside it are loaded.
             unsafe {
                 let k = source.constants::<S>(channel);
-                let mut d = [[S::splat(0.0); 4]; 4];
-                if rows == TILE && columns == TILE {
-                    for i in 0..4 {
-                        let row = (corner + i * tiling.width) * channels + channel;
-                        for j in 0..4 {
+                let out = packed.add(packing.offset::<P>(rank, channel, channels));
+                if rows == Span::Four && columns == Span::Four {
+                    let mut d = [[S::splat(0.0); 4]; 4];
+                    for i in 0..TILE {
+                        let row = (corner + i * width) * channels + channel;
+                        for j in 0..TILE {
                             d[i][j] = source.load::<S>(row + j * channels, &k);
                         }
                     }
+                    let points = filter_tile4::<S>(&d);
+                    store_points::<S, P>(&points, [Span::Four; 2], packing, rank, out, stride, shift);
                 } else {
-                    for i in 0..4 {
-                        for j in 0..4 {
-                            if i < rows && j < columns {
-                                let pixel = corner + i * tiling.width + j;
-                                d[i][j] = source.load::<S>(pixel * channels + channel, &k);
-                            }
+                    let mut d = [[S::splat(0.0); 4]; 4];
+                    for i in 0..rows.outputs().min(height - y) {
+                        let row = (corner + i * width) * channels + channel;
+                        for j in 0..columns.outputs().min(width - x) {
+                            d[i][j] = source.load::<S>(row + j * channels, &k);
                         }
                     }
+                    let points = narrow_filter_tile::<S>(&d, rows, columns);
+                    store_points::<S, P>(&points, stored, packing, rank, out, stride, shift);
                 }
-                let out = packed.add(packing.offset::<P>(local, channel, channels));
-                store_points::<S, P>(&filter_tile4::<S>(&d), packing, local, out, stride);
             }
             channel += S::LANES;
         }
@@ -265,46 +258,59 @@ pub(crate) unsafe fn unpack_outputs<S: Simd, E: Store>(
     epilogue: E,
     tiling: &Tiling,
     channels: usize,
-    tiles: Range<usize>,
+    tiles: &Tiles,
     block: usize,
     products: *const f32,
     stride: usize,
     thread: usize,
 ) {
+    let (height, width) = (tiling.height(), tiling.width());
+    let shift = tiling.skipped(tiles).map(|skipped| -(16 * skipped as isize));
     let mut half = 0;
     while half < 16 {
         let channel = block * 16 + half;
-        let mut first = tiles.start;
-        while first < tiles.end {
-            let last = tiles.end.min(first + RUN);
+        let (mut places, mut first) = (tiling.places(tiles, 0), 0);
+        while first < tiles.len() {
+            let last = tiles.len().min(first + RUN);
             // SAFETY: the caller's promises; the epilogue covers the map.
             unsafe {
                 let mut run = epilogue.begin::<S>(channel);
-                for tile in first..last {
-                    let from = products.add((tile - tiles.start) * 16 + half);
-                    let mut m = [[S::splat(0.0); 6]; 6];
-                    for i in 0..6 {
-                        for j in 0..6 {
-                            m[i][j] = S::load(from.add((i * 6 + j) * stride));
+                for rank in first..last {
+                    let Some(place) = places.next() else { break };
+                    let Place { image, y, x, rows, columns } = place;
+                    let from = products.add(rank * 16 + half);
+                    let corner = (image * height + y) * width + x;
+                    if rows == Span::Four && columns == Span::Four && y + TILE <= height && x + TILE <= width
+                    {
+                        let mut m = [[S::splat(0.0); POINTS]; POINTS];
+                        for i in 0..POINTS {
+                            for j in 0..POINTS {
+                                m[i][j] =
+                                    S::load(from.add((i * POINTS + j) * stride).offset(shift_of(j, shift)));
+                            }
                         }
-                    }
-                    let y = output_tile4::<S>(&m);
-                    let (image, row, column) = tiling.place(tile);
-                    let rows = TILE.min(tiling.height - row);
-                    let columns = TILE.min(tiling.width - column);
-                    let corner = (image * tiling.height + row) * tiling.width + column;
-                    if rows == TILE && columns == TILE {
-                        for i in 0..4 {
-                            for j in 0..4 {
-                                let offset = (corner + i * tiling.width + j) * channels + channel;
-                                epilogue.apply::<S>(&mut run, y[i][j], offset);
+                        let outputs = output_tile4::<S>(&m);
+                        for i in 0..TILE {
+                            for j in 0..TILE {
+                                let offset = (corner + i * width + j) * channels + channel;
+                                epilogue.apply::<S>(&mut run, outputs[i][j], offset);
                             }
                         }
                     } else {
-                        for i in 0..rows {
-                            for j in 0..columns {
-                                let offset = (corner + i * tiling.width + j) * channels + channel;
-                                epilogue.apply::<S>(&mut run, y[i][j], offset);
+                        let mut m = [[S::splat(0.0); POINTS]; POINTS];
+                        for i in 0..POINTS {
+                            for j in 0..POINTS {
+                                if rows.has(i) && columns.has(j) {
+                                    let at = from.add((i * POINTS + j) * stride);
+                                    m[i][j] = S::load(at.offset(shift_of(j, shift)));
+                                }
+                            }
+                        }
+                        let outputs = narrow_output_tile::<S>(&m, rows, columns);
+                        for i in 0..rows.outputs().min(height - y) {
+                            for j in 0..columns.outputs().min(width - x) {
+                                let offset = (corner + i * width + j) * channels + channel;
+                                epilogue.apply::<S>(&mut run, outputs[i][j], offset);
                             }
                         }
                     }

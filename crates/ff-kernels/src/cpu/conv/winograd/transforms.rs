@@ -11,6 +11,7 @@
 //! `filter3` and `output3`, which run once per filter rather than once per tile.
 //! The two-dimensional transforms nest these, rows within columns.
 
+use super::tiling::Span;
 use crate::cpu::simd::Simd;
 
 /// Points of the transform, which is also the side of an input tile.
@@ -54,6 +55,66 @@ pub(crate) unsafe fn input<S: Simd>(d: [S::V; 6]) -> [S::V; 6] {
     }
 }
 
+/// 5 inputs to the points of F(3,3), times N of F(4,3) over N of F(3,3), whose filters then are F(4,3)'s.
+///
+/// # Safety
+/// As [`input`].
+#[inline(always)]
+unsafe fn input_three<S: Simd>(d: [S::V; 6]) -> [S::V; 6] {
+    // SAFETY: `S` is available.
+    unsafe {
+        let minus_a2 = S::splat(-A2);
+        let (low, high) = (S::fma(d[0], minus_a2, d[2]), S::fma(d[1], minus_a2, d[3]));
+        let middle = S::mul(d[2], S::splat(A2 - B2));
+        let row = |on_three, on_one| S::fma(d[3], S::splat(on_three), S::fma(d[1], S::splat(on_one), middle));
+        [
+            S::fma(high, S::splat(B), S::mul(low, S::splat(-B2))),
+            row(A + B, -A * B * (A + B)),
+            row(B - A, A * B * (B - A)),
+            S::mul(high, S::splat(2.0 * B)),
+            S::splat(0.0),
+            S::fma(high, S::splat(-B), S::fma(d[2], minus_a2, d[4])),
+        ]
+    }
+}
+
+/// 4 inputs to the points of F(2,3), likewise.
+///
+/// # Safety
+/// As [`input`].
+#[inline(always)]
+unsafe fn input_two<S: Simd>(d: [S::V; 6]) -> [S::V; 6] {
+    // SAFETY: `S` is available.
+    unsafe {
+        let (zero, minus_a2) = (S::splat(0.0), S::splat(-A2));
+        let (even, odd) = (S::mul(d[2], S::splat(A2 - B2)), S::mul(d[1], S::splat(A * (A2 - B2))));
+        [
+            S::mul(S::fma(d[0], minus_a2, d[2]), S::splat(-B2)),
+            S::add(even, odd),
+            S::sub(even, odd),
+            zero,
+            zero,
+            S::fma(d[1], minus_a2, d[3]),
+        ]
+    }
+}
+
+/// The inputs of a tile to its points, zero for those that it lacks.
+///
+/// # Safety
+/// As [`input`].
+#[inline(always)]
+unsafe fn narrow_input<S: Simd>(d: [S::V; 6], span: Span) -> [S::V; 6] {
+    // SAFETY: `S` is available.
+    unsafe {
+        match span {
+            Span::Two => input_two::<S>(d),
+            Span::Three => input_three::<S>(d),
+            Span::Four => input::<S>(d),
+        }
+    }
+}
+
 /// 6 points to 4 outputs.
 ///
 /// # Safety
@@ -70,6 +131,22 @@ pub(crate) unsafe fn output4<S: Simd>(m: [S::V; 6]) -> [S::V; 4] {
             S::fma(sum_b, S::splat(B2), S::mul(sum_a, S::splat(A2))),
             S::fma(difference_b, S::splat(B3), S::fma(difference_a, S::splat(A3), m[5])),
         ]
+    }
+}
+
+/// The points of a tile, zero where it lacks one, to its outputs; what is beyond them means nothing.
+///
+/// # Safety
+/// As [`input`].
+#[inline(always)]
+unsafe fn narrow_output<S: Simd>(m: [S::V; 6], span: Span) -> [S::V; 4] {
+    // SAFETY: `S` is available.
+    unsafe {
+        // The point at infinity adds to the last output, whichever that is.
+        let last = span.outputs() - 1;
+        let mut y = output4::<S>([m[0], m[1], m[2], m[3], m[4], S::splat(0.0)]);
+        y[last] = S::add(y[last], m[5]);
+        y
     }
 }
 
@@ -119,6 +196,26 @@ pub(crate) unsafe fn filter4<S: Simd>(g: [S::V; 4]) -> [S::V; 6] {
     }
 }
 
+/// The gradients of a tile as taps to its points, zero for those that it lacks.
+///
+/// # Safety
+/// As [`input`].
+#[inline(always)]
+unsafe fn narrow_filter<S: Simd>(g: [S::V; 4], span: Span) -> [S::V; 6] {
+    // SAFETY: `S` is available.
+    unsafe {
+        // The taps beyond its last, which is the value at infinity, are zero.
+        let mut points = filter4::<S>(g);
+        points[5] = g[span.outputs() - 1];
+        for point in 3..5 {
+            if !span.has(point) {
+                points[point] = S::splat(0.0);
+            }
+        }
+        points
+    }
+}
+
 /// 6 points to 3 outputs, with the factors 1/N that [`filter4`] left out.
 ///
 /// # Safety
@@ -141,11 +238,14 @@ pub(crate) unsafe fn output3<S: Simd>(m: [S::V; 6]) -> [S::V; 3] {
 
 /// Nests a one-dimensional transform in itself: columns first, then rows.
 macro_rules! nested {
-    ($name:ident, $one:ident, $from:literal, $to:literal) => {
+    ($name:ident, $one:ident, $from:literal, $to:literal $(, $rows:ident, $columns:ident)?) => {
         /// # Safety
         /// As [`input`].
         #[inline(always)]
-        pub(crate) unsafe fn $name<S: Simd>(d: &[[S::V; $from]; $from]) -> [[S::V; $to]; $to] {
+        pub(crate) unsafe fn $name<S: Simd>(
+            d: &[[S::V; $from]; $from],
+            $($rows: Span, $columns: Span,)?
+        ) -> [[S::V; $to]; $to] {
             // SAFETY: `S` is available.
             unsafe {
                 let zero = S::splat(0.0);
@@ -155,14 +255,14 @@ macro_rules! nested {
                     for i in 0..$from {
                         column[i] = d[i][j];
                     }
-                    let points = $one::<S>(column);
+                    let points = $one::<S>(column $(, $rows)?);
                     for i in 0..$to {
                         half[i][j] = points[i];
                     }
                 }
                 let mut out = [[zero; $to]; $to];
                 for i in 0..$to {
-                    out[i] = $one::<S>(half[i]);
+                    out[i] = $one::<S>(half[i] $(, $columns)?);
                 }
                 out
             }
@@ -171,6 +271,9 @@ macro_rules! nested {
 }
 nested!(input_tile, input, 6, 6);
 nested!(output_tile4, output4, 6, 4);
+nested!(narrow_input_tile, narrow_input, 6, 6, rows, columns);
+nested!(narrow_output_tile, narrow_output, 6, 4, rows, columns);
 nested!(filter_tile3, filter3, 3, 6);
 nested!(filter_tile4, filter4, 4, 6);
+nested!(narrow_filter_tile, narrow_filter, 4, 6, rows, columns);
 nested!(output_tile3, output3, 6, 3);
