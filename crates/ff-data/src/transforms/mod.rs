@@ -14,6 +14,7 @@
 mod color;
 mod fused;
 mod geometry;
+mod operations;
 mod params;
 mod rectangle;
 mod trivial;
