@@ -24,7 +24,7 @@ fn run(runs: &Path, name: &str, steps: u64) {
 
 /// As a process that trains holds it.
 fn training(runs: &Path, name: &str) -> std::fs::File {
-    let file = std::fs::File::create(runs.join(name).join("run.lock")).unwrap();
+    let file = fs_err::File::create(runs.join(name).join("run.lock")).unwrap().into_parts().0;
     file.try_lock().unwrap();
     file
 }
