@@ -60,7 +60,7 @@ impl FromStr for Seeds {
 ///
 /// # Errors
 /// There are none, too many, or one comes twice.
-pub(super) fn check(seeds: &[u64]) -> Result<(), String> {
+pub(crate) fn check(seeds: &[u64]) -> Result<(), String> {
     if !SEEDS.contains(&(seeds.len() as u64)) {
         return Err(format!("expected from 1 to {} seeds, found {}", SEEDS.end(), seeds.len()));
     }

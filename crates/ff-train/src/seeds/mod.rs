@@ -19,6 +19,7 @@ use serde::Serialize;
 
 pub use folder::{SeedsDir, Standing};
 pub use list::Seeds;
+pub(crate) use list::check as check_seeds;
 pub use record::{FinishedRun, SeedsRecord};
 
 use crate::Result;

@@ -23,7 +23,7 @@ use serde::Deserialize;
 use toml::Table;
 
 use crate::config::{self, ConfigBuilder, Preset};
-use crate::seeds::Seeds;
+use crate::seeds::{Seeds, check_seeds};
 use crate::trainer::{Change, changes};
 use crate::{Config, Error, Result};
 
@@ -146,6 +146,7 @@ impl SweepFile {
             Some(RawSeeds::List(seeds)) => Seeds::List(seeds),
         };
         let seeds = seeds.from_first(configs[baseline].train.seed)?;
+        check_seeds(&seeds).map_err(|message| bad(format!("seeds: {message}")))?;
         let alternative = |(name, config): (&&str, &Config)| Alternative {
             name: (*name).to_owned(),
             config: config.clone(),
