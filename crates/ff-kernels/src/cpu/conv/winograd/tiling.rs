@@ -184,8 +184,8 @@ impl Tiling {
             .sum()
     }
 
-    /// How many of the first tiles lack the columns of points B and -B: a tile's rank less that is its place among those
-    /// that have the column.
+    /// How many of the first tiles lack the columns of points B and -B: a tile's rank less that is its place among
+    /// those that have the column.
     #[inline(always)]
     pub(crate) fn skipped(&self, tiles: &Tiles) -> [usize; 2] {
         [3, 4].map(|point| if self.columns.lacks(point) { tiles.kinds[0].len() } else { 0 })
