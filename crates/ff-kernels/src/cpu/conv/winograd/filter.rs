@@ -7,7 +7,8 @@
 use std::ops::Range;
 
 use super::tiles::pad;
-use super::transforms::{XI, filter_tile3};
+use super::tiling::XI;
+use super::transforms::filter_tile3;
 use crate::cpu::conv::taps::load_taps;
 use crate::cpu::simd::{Lanes, Octet, Simd};
 

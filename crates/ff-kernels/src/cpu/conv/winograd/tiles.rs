@@ -8,10 +8,9 @@
 
 use std::ops::Range;
 
-use super::tiling::{Items, Part, Place, Span, TILE, Tiles, Tiling};
+use super::tiling::{Items, POINTS, Part, Place, Span, TILE, Tiles, Tiling, XI};
 use super::transforms::{
-    POINTS, XI, filter_tile4, input_tile, narrow_filter_tile, narrow_input_tile, narrow_output_tile,
-    output_tile4,
+    filter_tile4, input_tile, narrow_filter_tile, narrow_input_tile, narrow_output_tile, output_tile4,
 };
 use crate::cpu::conv::micro::GROUP;
 use crate::cpu::fuse::load::Load;

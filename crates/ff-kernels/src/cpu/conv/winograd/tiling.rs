@@ -8,12 +8,15 @@
 
 use std::ops::Range;
 
-use super::transforms::POINTS;
 use crate::cpu::base::shape::MapShape;
 use crate::cpu::base::threads::split;
 
 /// Rows and columns of outputs that a full tile makes.
 pub(crate) const TILE: usize = 4;
+/// Points of the transform, which is also the side of an input tile.
+pub(crate) const POINTS: usize = 6;
+/// Points in two dimensions.
+pub(crate) const XI: usize = POINTS * POINTS;
 
 /// Outputs that a tile makes along one side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

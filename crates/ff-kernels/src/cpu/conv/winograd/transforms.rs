@@ -11,13 +11,8 @@
 //! `filter3` and `output3`, which run once per filter rather than once per tile.
 //! The two-dimensional transforms nest these, rows within columns.
 
-use super::tiling::Span;
+use super::tiling::{POINTS, Span};
 use crate::cpu::simd::Simd;
-
-/// Points of the transform, which is also the side of an input tile.
-pub(crate) const POINTS: usize = 6;
-/// Points in two dimensions.
-pub(crate) const XI: usize = POINTS * POINTS;
 
 const A: f32 = 0.75;
 const B: f32 = 1.5;
