@@ -107,7 +107,8 @@ pub struct Args {
     accumulate: Option<u64>,
     /// What gradients are on their way between ranks: f32, or bf16 for slow networks, half the bytes, where what comes of
     /// a run depends on the number of ranks, which may then not change [default: f32].
-    #[arg(long, value_name = "f32|bf16", value_parser = PossibleValuesParser::new(ReduceDtype::ALL.map(ReduceDtype::name)))]
+    #[arg(long, value_name = "f32|bf16",
+          value_parser = PossibleValuesParser::new(ReduceDtype::ALL.map(ReduceDtype::name)))]
     reduce_dtype: Option<String>,
     /// Of several ranks: end all of them when one has not answered the others for so long.
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = whole::<u64>(ranges::TIMEOUT))]

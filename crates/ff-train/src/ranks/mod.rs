@@ -4,7 +4,8 @@
 //! the same bytes. So ranks need three things of each other: everybody's bytes, the first one's bytes, and a sum.
 //! They all ask for the same things in the same order.
 //!
-//! Sums are of one tree, whoever adds them: see [`tree`]. A gradient's go out while the rest of it is computed: [`parts`]. A process that trains alone is [`Alone`]; with the feature
+//! Sums are of one tree, whoever adds them: see [`tree`]. A gradient's go out while the rest of it is computed:
+//! [`parts`]. A process that trains alone is [`Alone`]; with the feature
 //! `mpi` ranks are processes of an MPI job; [`threads`] are ranks within a process, for tests of whatever uses ranks.
 //! [`launcher`] tells what a process was started as, [`watched`] what waits for ever.
 

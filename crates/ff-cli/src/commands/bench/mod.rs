@@ -41,7 +41,8 @@ pub struct Args {
     #[arg(long)]
     with_loader: bool,
     /// ranks: what gradients are on their way [default: f32].
-    #[arg(long, value_name = "f32|bf16", value_parser = PossibleValuesParser::new(ReduceDtype::ALL.map(ReduceDtype::name)))]
+    #[arg(long, value_name = "f32|bf16",
+          value_parser = PossibleValuesParser::new(ReduceDtype::ALL.map(ReduceDtype::name)))]
     reduce_dtype: Option<String>,
     /// ranks: what a GPU is taken to compute in a step, for the projection: measure it with `bench train` on one.
     #[arg(long, value_name = "MS", default_value_t = 20.0, value_parser = number(ranges::MILLISECONDS))]
