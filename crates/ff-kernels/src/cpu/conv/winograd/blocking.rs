@@ -8,8 +8,7 @@ use std::fmt;
 
 use super::filter::{panel_len, panel_stride};
 use super::tiles::pad;
-use super::tiling::Tiling;
-use super::transforms::XI;
+use super::tiling::{Tiling, XI};
 use crate::cpu::base::shape::MapShape;
 use crate::cpu::conv::micro::GROUP;
 use crate::cpu::simd::Lanes;

@@ -4,8 +4,7 @@ use std::marker::PhantomData;
 
 use super::blocking::{Blocking, GradientBlocking};
 use super::filter::panel_len;
-use super::tiling::Tiling;
-use super::transforms::XI;
+use super::tiling::{Tiling, XI};
 use crate::cpu::base::shape::{MapShape, check_channels, product};
 use crate::cpu::simd::Element;
 

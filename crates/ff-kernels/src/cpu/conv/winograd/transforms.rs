@@ -11,7 +11,7 @@
 //! `filter3` and `output3`, which run once per filter rather than once per tile.
 //! The two-dimensional transforms nest these, rows within columns.
 
-use super::tiling::{POINTS, Span};
+use super::tiling::Span;
 use crate::cpu::simd::Simd;
 
 const A: f32 = 0.75;
