@@ -126,7 +126,7 @@ impl Kind {
         match self {
             Self::Onnx => has(ff_model::onnx::PRODUCER),
             Self::Model => metadata("labels"),
-            Self::Embeddings => metadata("files") || metadata("faces"),
+            Self::Embeddings => metadata("files"),
             Self::AuditPage => has(&format!("<title>{}</title>", DataAuditPage::TITLE)),
             Self::EvaluationPage => has("<title>Evaluation: ") || has("<title>Comparison: "),
             Self::PerSample => head.starts_with(b"file,") && has("_predicted,"),

@@ -14,23 +14,7 @@ use crate::{Context, Ending};
 
 /// Train alternatives with several seeds each, and compare them with a baseline.
 ///
-/// FILE names seeds, settings that all runs share, and alternatives:
-///
-///     seeds = 3                      # from train.seed on, or a list: [1, 7, 9]
-///     baseline = "plain"             # [default: the first]
-///     preset = "sample"              # or "fairface"
-///     models = false                 # delete the weights of finished runs [default: true]
-///     [settings.train]               # sections and keys as in a configuration
-///     epochs = 2
-///     [[alternatives]]
-///     name = "plain"
-///     [[alternatives]]
-///     name = "averaged"
-///     settings.optimizer.ema_decay = 0.99
-///     [[alternatives]]
-///     name = "averaged-smoothed"
-///     on = "averaged"                # its settings first
-///     settings.loss.label_smoothing = 0.1
+/// FILE names seeds, settings that all runs share, and alternatives.
 ///
 /// Runs come one after the other. The same command goes on after Ctrl-C, a crash or a kill, and
 /// passes over what is finished; alternatives and seeds may be added to FILE meanwhile.
@@ -42,7 +26,23 @@ use crate::{Context, Ending};
 #[command(
     verbatim_doc_comment,
     about = "Train alternatives with several seeds each, and compare them with a baseline",
-    after_help = "Examples:\n  \
+    after_help = "A FILE:\n\n  \
+    seeds = 3                      # from train.seed on, or a list: [1, 7, 9]\n  \
+    baseline = \"plain\"             # [default: the first]\n  \
+    preset = \"sample\"              # or \"fairface\"\n  \
+    models = false                 # delete the weights of finished runs [default: true]\n  \
+    [settings.train]               # sections and keys as in a configuration\n  \
+    epochs = 2\n  \
+    [[alternatives]]\n  \
+    name = \"plain\"\n  \
+    [[alternatives]]\n  \
+    name = \"averaged\"\n  \
+    settings.optimizer.ema_decay = 0.99\n  \
+    [[alternatives]]\n  \
+    name = \"averaged-smoothed\"\n  \
+    on = \"averaged\"                # its settings first\n  \
+    settings.loss.label_smoothing = 0.1\n\n\
+    Examples:\n  \
     sweep docs/recipes/sample.toml --out runs/recipes\n  \
     sweep mine.toml --out runs/mine --precision auto --json"
 )]

@@ -181,9 +181,14 @@ fn bench_ranks_reports_what_a_shared_step_waits_for() {
     assert_eq!((&figures["ranks"], &figures["batch_size"]), (&1.into(), &2.into()));
     let positive = |name: &str| figures[name].as_f64().unwrap() > 0.0;
     assert!(["images_per_s", "compute_ms", "gradient_mb"].into_iter().all(positive), "{figures}");
-    assert!(
-        figures["projection"].as_array().unwrap().iter().all(|p| p["efficiency"].as_f64().unwrap() < 1.0)
-    );
+    for rows in ["machines", "gpus"].map(|of| figures["projection"][of].as_array().unwrap()) {
+        let share = |row: &serde_json::Value, of: &str| row[of].as_f64().unwrap();
+        assert!(!rows.is_empty());
+        assert!(rows.iter().all(|row| share(row, "efficiency_without_overlap") < 1.0), "{rows:?}");
+        let hides =
+            |row: &serde_json::Value| share(row, "efficiency") >= share(row, "efficiency_without_overlap");
+        assert!(rows.iter().all(hides), "{rows:?}");
+    }
 }
 
 #[test]

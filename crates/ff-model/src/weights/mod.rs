@@ -140,7 +140,11 @@ pub fn backbone_sha256(parameters: &Parameters) -> Result<String> {
     Ok(sha256(&bytes))
 }
 
-fn to_safetensors<N: AsRef<str> + Ord + std::fmt::Display, V: View>(
+/// The bytes of a safetensors file with these entries of metadata, in this order.
+///
+/// # Errors
+/// [`Error::Safetensors`] where a tensor cannot be written.
+pub fn to_safetensors<N: AsRef<str> + Ord + std::fmt::Display, V: View>(
     tensors: impl IntoIterator<Item = (N, V)>,
     metadata: &[(&str, &str)],
 ) -> Result<Vec<u8>> {

@@ -41,6 +41,10 @@ impl Follower {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(News::Lines(Vec::new())),
             Err(error) => return Err(error),
         };
+        if file.metadata()?.len() < self.offset {
+            self.offset = 0;
+            return Ok(News::Anew);
+        }
         let mut bytes = Vec::new();
         // The line end before the place is read too: without it this is not the file that the place is of.
         let before = u64::from(self.offset > 0);

@@ -2,7 +2,6 @@
 //!
 //! The loader works ahead while the network computes. An image that cannot be used is listed and stops nothing.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use candle_core::Tensor;
 use ff_core::{Encoders, PerTask, argmax};
 use ff_data::{Dataset, FaceBox, LoaderConfig, OnBadImage};
 use ff_eval::{TestTimeAugmentation, softmax};
+use ff_model::weights::to_safetensors;
 use ff_model::{FaceModel, Images, Prediction};
 use serde::{Serialize, Serializer};
 
@@ -191,13 +191,11 @@ impl Embeddings {
     /// metadata; of photos also their faces, as `predict` writes them, under `faces`.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
         let text = |values: serde_json::Result<String>| values.expect("names and faces are JSON");
-        let mut metadata = HashMap::from([("files".to_owned(), text(serde_json::to_string(&self.files)))]);
-        if let Some(faces) = &self.faces {
-            metadata.insert("faces".to_owned(), text(serde_json::to_string(faces)));
-        }
-        safetensors::serialize([("embeddings", &self.values)], Some(metadata)).map_err(|e| {
-            crate::Error::BadFile { path: "embeddings.safetensors".into(), message: e.to_string() }
-        })
+        let files = text(serde_json::to_string(&self.files));
+        let faces = self.faces.as_ref().map(|faces| text(serde_json::to_string(faces)));
+        let mut metadata = vec![("files", files.as_str())];
+        metadata.extend(faces.as_ref().map(|faces| ("faces", faces.as_str())));
+        Ok(to_safetensors([("embeddings", &self.values)], &metadata)?)
     }
 }
 

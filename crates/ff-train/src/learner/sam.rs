@@ -10,10 +10,12 @@ use candle_core::Tensor;
 use ff_model::host::{with_slice, with_slice_mut};
 
 use super::gathered::Gathered;
-use super::{Learner, ReadyBatch, Seconds, StepPosition};
+use super::passes::ReadyBatch;
+use super::{Learner, StepPosition};
 use crate::Result;
 use crate::optim::gradient_norm;
 use crate::ranks::Ranks;
+use crate::records::Seconds;
 
 /// Keeps a gradient of zeros from being divided by its length.
 const EPS: f64 = 1e-12;
