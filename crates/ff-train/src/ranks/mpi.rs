@@ -55,7 +55,8 @@ impl MpiRanks {
         let world = mpi.world();
         let (rank, size) = (world.rank() as usize, world.size() as usize);
         let library = Mpi::library_version().unwrap_or_default();
-        let library = library.split(',').next().unwrap_or_default().trim();
+        // Both go on with how they were built.
+        let library = library.split([',', '\n']).next().unwrap_or_default().trim();
         if (rank, size) != (told.rank, told.size) {
             let message = format!(
                 "{} says that this is process {} of {}, and MPI that it is {rank} of {size}: expected the launcher \
