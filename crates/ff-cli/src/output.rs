@@ -181,10 +181,7 @@ pub fn init_logging(verbosity: Verbosity) {
 /// it.
 pub fn init_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        let payload = panic.payload();
-        let text = payload.downcast_ref::<&str>().copied();
-        let message =
-            text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown");
+        let message = ff_core::text::panic_message(panic.payload());
         let place = panic.location().map_or(String::new(), |place| format!(" ({place})"));
         let backtrace = std::backtrace::Backtrace::capture();
         let backtrace = match backtrace.status() {

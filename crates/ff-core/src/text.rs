@@ -1,5 +1,7 @@
 //! Texts of others in messages: as much of them as somebody reads, and what they probably meant.
 
+use std::any::Any;
+
 /// Names for a message.
 pub fn list(names: &[String]) -> String {
     const MOST: usize = 20;
@@ -26,6 +28,12 @@ pub fn shortened(text: &str) -> String {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),
     }
+}
+
+/// What a panic says.
+pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 /// The name that is the fewest slips away, if they are few for its length.

@@ -1,4 +1,5 @@
-//! From sockets to routes: connections within a cap, each with its timers, until the signal to stop.
+//! From sockets to routes: connections within a cap, each with a timer for heads, until the signal to stop. Bodies have
+//! timers of their own (`body`); an answer that is not taken has none.
 //!
 //! After the signal readiness is over and new work is refused, by the routes; what has begun is finished, and
 //! connections end with their answers. What is not finished in time is left.
@@ -40,7 +41,7 @@ pub fn serve(
     let address = options.address;
     options.check()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let refused = |error| Error::Listen { address, error };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let address = listener.local_addr()?;
@@ -48,7 +49,10 @@ pub fn serve(
         listening(address);
         accept(options, &listener, &routes, shutdown).await;
         Ok(())
-    })
+    });
+    // Not dropped: that would wait for a thread that waits for a file.
+    runtime.shutdown_background();
+    served
 }
 
 /// Routes as clients meet them.

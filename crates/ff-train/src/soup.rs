@@ -3,7 +3,8 @@
 //!
 //! The runs must have begun at the same weights, or their mean is no good model: that is not checked, and shows in the
 //! accuracy. No batch has passed through averaged weights, so BatchNorm's statistics are found anew, on training
-//! images of the first run as it augments them ([`estimate_statistics`]); a single run's stay its own.
+//! images of the first run as it augments them ([`estimate_statistics`]); those of a single run stay, and those that all
+//! runs have, as where the backbone was frozen.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -82,10 +83,13 @@ pub fn soup(
         all.push((Ingredient { run: run.clone(), score, taken: recipe == Recipe::Uniform }, parts));
     }
     all.sort_by(|(a, _), (b, _)| b.score.total_cmp(&a.score));
+    let common = all[0].1.statistics.clone();
+    let common = all.iter().all(|(_, parts)| parts.statistics == common).then_some(common);
+    let common = common.as_deref();
     let mut score = match recipe {
         Recipe::Uniform => {
             let values: Vec<&[f32]> = all.iter().map(|(_, parts)| parts.values.as_slice()).collect();
-            kitchen.put(&mean(&values), None)?;
+            kitchen.put(&mean(&values), common)?;
             kitchen.score()?
         }
         Recipe::Greedy => {
@@ -95,12 +99,9 @@ pub fn soup(
     };
     if recipe == Recipe::Greedy {
         for i in 1..all.len() {
-            let with = |(j, (ingredient, parts)): (usize, &(Ingredient, Parts))| {
-                (ingredient.taken || j == i).then(|| parts.values.clone())
-            };
-            let values: Vec<Vec<f32>> = all.iter().enumerate().filter_map(with).collect();
-            let values: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
-            kitchen.put(&mean(&values), None)?;
+            let with = all.iter().enumerate().filter(|(j, (ingredient, _))| ingredient.taken || *j == i);
+            let values: Vec<&[f32]> = with.map(|(_, (_, parts))| parts.values.as_slice()).collect();
+            kitchen.put(&mean(&values), common)?;
             let found = kitchen.score()?;
             each(&format!("soup of {}", values.len()), found);
             if found >= score {
@@ -112,7 +113,7 @@ pub fn soup(
             [alone] => kitchen.put(&alone.values, Some(&alone.statistics))?,
             taken => {
                 let values: Vec<&[f32]> = taken.iter().map(|parts| parts.values.as_slice()).collect();
-                kitchen.put(&mean(&values), None)?;
+                kitchen.put(&mean(&values), common)?;
             }
         }
     } else {
@@ -193,10 +194,8 @@ impl Kitchen {
             })
         })?;
         match statistics {
-            None if !self.config.model.freeze_backbone => {
-                estimate_statistics(model, &mut self.train, &mut Alone, 0)
-            }
-            _ => Ok(()),
+            None => estimate_statistics(model, &mut self.train, &mut Alone, 0),
+            Some(_) => Ok(()),
         }
     }
 

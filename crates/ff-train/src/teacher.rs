@@ -4,7 +4,6 @@
 //! The file stands in `[data] cache_dir` under a name that says which teacher, which images and which precision:
 //! whoever trains with the same ones again finds it.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -12,10 +11,11 @@ use candle_core::{Device, Tensor};
 use ff_core::files::{sha256, write_atomic};
 use ff_core::{Encoders, PerTask, TaskName};
 use ff_data::Manifest;
+use ff_model::weights::to_safetensors;
 
 use crate::config::Config;
 use crate::feed::InputBatch;
-use crate::infer::{Trained, TrainedSource, open_trained};
+use crate::infer::{Trained, TrainedSource, check_finite, open_trained};
 use crate::loss::Teacher;
 use crate::run::{CheckpointName, RunDir};
 use crate::setup::eval_feeder;
@@ -24,17 +24,17 @@ use crate::{Error, Result};
 /// The teacher that a configuration asks for, over this training split.
 ///
 /// # Errors
-/// There is none, or none that knows a task of the run by the same labels; as [`eval_feeder`].
+/// There is none, or none that knows a task of the run by the same labels; an answer that is no number; as
+/// [`eval_feeder`].
 pub fn open(config: &Config, train: &Manifest, encoders: &Encoders) -> Result<Option<Teacher>> {
     let Some(path) = &config.loss.teacher else { return Ok(None) };
     let source = match path.is_dir() {
         true => TrainedSource::Run { dir: path.clone(), which: CheckpointName::Best },
         false => TrainedSource::Weights(path.clone()),
     };
-    let Trained { mut model, encoders: taught, path: found, .. } =
-        open_trained(&source, &config.train.compute()?)?;
+    let Trained { mut model, encoders: taught, .. } = open_trained(&source, &config.train.compute()?)?;
     let places = same_tasks(encoders, &taught, path)?;
-    let of_teacher = weights_sha256(&source, &found)?;
+    let of_teacher = weights_sha256(&source)?;
     let mut feeder = eval_feeder(config, train.clone(), &config.data.images, encoders, &model)?;
     let n = train.len();
     let parts = [
@@ -62,7 +62,9 @@ pub fn open(config: &Config, train: &Manifest, encoders: &Encoders) -> Result<Op
         let answers = model.predict(images.images())?.logits;
         batches.look_ahead();
         for (task, head, classes) in &places {
-            for (row, &sample) in answers[*head].to_vec2::<f32>()?.iter().zip(&samples.sample_indices) {
+            let rows = answers[*head].to_vec2::<f32>()?;
+            for ((row, &sample), file) in rows.iter().zip(&samples.sample_indices).zip(&samples.files) {
+                check_finite(file, &format!("teacher's {task} logit"), row)?;
                 logits[task][sample as usize] = classes.iter().map(|&class| row[class]).collect();
             }
         }
@@ -103,14 +105,13 @@ fn same_tasks(encoders: &Encoders, taught: &Encoders, path: &Path) -> Result<Vec
 }
 
 /// SHA-256 of the file that the weights came from.
-fn weights_sha256(source: &TrainedSource, found: &Path) -> Result<String> {
+fn weights_sha256(source: &TrainedSource) -> Result<String> {
     match source {
         TrainedSource::Weights(path) => Ok(sha256(&fs_err::read(path)?)),
         // A checkpoint's state has the hash of every file.
         TrainedSource::Run { dir, which } => {
             let state = RunDir::open(dir)?.open_checkpoint(*which)?.state()?;
             let hashes = serde_json::to_string(&state.sha256_of_models()).expect("hashes are JSON");
-            tracing::debug!("teacher {}", found.display());
             Ok(sha256(hashes.as_bytes()))
         }
     }
@@ -133,9 +134,7 @@ fn write(file: &Path, logits: &PerTask<Vec<Vec<f32>>>) -> Result<()> {
         let shape = (rows.len(), rows.first().map_or(0, Vec::len));
         Ok((task.to_string(), Tensor::from_vec(rows.concat(), shape, &Device::Cpu)?))
     });
-    let tensors: HashMap<String, Tensor> = tensors.collect::<Result<_>>()?;
-    let bytes = safetensors::serialize(tensors, None)
-        .map_err(|e| Error::BadFile { path: file.to_owned(), message: e.to_string() })?;
+    let bytes = to_safetensors(tensors.collect::<Result<Vec<_>>>()?, &[])?;
     if let Some(folder) = file.parent() {
         fs_err::create_dir_all(folder)?;
     }

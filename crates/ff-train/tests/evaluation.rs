@@ -73,7 +73,8 @@ fn ten_views_are_other_answers_than_two_and_the_same_on_both_ways() {
             rows.extend::<Vec<ff_train::infer::FacePrediction>>(faces);
             Ok(ControlFlow::Continue(()))
         };
-        predictor.predict(open(), config, each).unwrap();
+        assert_eq!(predictor.predict(open(), config, each).unwrap(), []);
+        assert_eq!(rows.len(), 3);
         for (task, expected) in found.probabilities.iter() {
             let predicted = rows.iter().flat_map(|row| &row.tasks[task].probabilities).map(|(_, p)| *p);
             let most = predicted.zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

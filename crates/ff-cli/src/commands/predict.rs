@@ -104,7 +104,8 @@ struct PhotoSummary {
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let crops = args.images.faces.faces == FacesFlag::Crop;
     let source = match args.annotate.annotate {
-        Some(_) if !crops => args.model.source_if_any()?,
+        // Without a model there is nothing to average.
+        Some(_) if !crops && args.tta.name().is_none() => args.model.source_if_any()?,
         _ => Some(args.model.source()?),
     };
     let opened = args.images.open(source.as_ref(), context)?;

@@ -25,7 +25,7 @@ use crate::output_file::{ForceFlag, Kind, OutputFile};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     soup runs/seeds-001/seed-42 runs/seeds-001/seed-43 --out soup.safetensors\n  \
-    soup runs/recipes/*/seed-42 --greedy --out soup.safetensors")]
+    soup runs/seeds-001/seed-* --greedy --out soup.safetensors")]
 pub struct Args {
     /// Run folders.
     #[arg(value_name = "RUN", required = true, num_args = 2.., value_parser = recorded_path())]

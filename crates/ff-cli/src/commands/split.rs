@@ -111,12 +111,20 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
     let manifests = args.labels.iter().map(|csv| Manifest::read_with(csv, &schema, files));
     let mut pool = ff_data::pool(&manifests.collect::<ff_data::Result<Vec<_>>>()?)?;
     let rows = pool.len();
+    ensure!(rows > 0, "{}: expected at least one row, found none", pool.path().display());
     let decided = match &args.decisions.decisions {
-        Some(path) => Some(Decisions::read(path, &schema)?.apply(&mut [&mut pool])?),
+        Some(path) => {
+            let decided = Decisions::read(path, &schema)?.apply(&mut [&mut pool])?;
+            ensure!(
+                !pool.is_empty(),
+                "{}: expected some of {rows} rows to be left, found none",
+                path.display()
+            );
+            Some(decided)
+        }
         None => None,
     };
     let decided_rows = pool.len();
-    ensure!(!pool.is_empty(), "{}: expected at least one row, found none", pool.path().display());
     let old_files = if args.force { OldFiles::Replace } else { OldFiles::Keep };
     let folder = SplitFolder::open(&args.out, old_files).map_err(|error| match error {
         ff_data::Error::WouldReplace { .. } => anyhow!("{error}; --force replaces it"),

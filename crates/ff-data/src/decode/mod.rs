@@ -19,7 +19,6 @@ use crate::{
     rgb_image::{ImageSize, RgbImage},
 };
 use orientation::{UPRIGHT, oriented};
-pub(crate) use quiet::panic_message;
 pub use rules::{Decoding, ImageRules};
 
 /// Decodes any supported format by the default rules.

@@ -1,11 +1,12 @@
 //! Panics of somebody else's code on malformed files, turned into messages without a word on stderr.
 
 use std::{
-    any::Any,
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook},
     sync::Once,
 };
+
+use ff_core::text::panic_message;
 
 thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
@@ -26,12 +27,6 @@ pub(super) fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let done = catch_unwind(AssertUnwindSafe(work));
     QUIET.set(false);
     done.map_err(|panic| panic_message(&*panic).to_owned())
-}
-
-/// What a panic says.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use ff_core::text::panic_message;
 use ff_kernels::host::claims::{Claim, Claims};
 
 use super::{
@@ -18,7 +19,6 @@ use super::{
 };
 use crate::{
     dataset::{Dataset, Scratch},
-    decode::panic_message,
     error::{Error, Result},
     order::EpochOrder,
 };

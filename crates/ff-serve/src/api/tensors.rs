@@ -9,6 +9,7 @@ use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::Response;
+use ff_core::text::shortened;
 use ff_train::infer::Judged;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -106,7 +107,7 @@ pub(super) async fn infer(
     let (head, body) = request.into_parts();
     let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     if let Some(kind) = kind.filter(|kind| !kind.to_ascii_lowercase().starts_with("application/json")) {
-        let detail = format!("expected application/json, found {:?}", ff_core::text::shortened(kind));
+        let detail = format!("expected application/json, found {:?}", shortened(kind));
         return Err(Problem::new(Cause::UnsupportedType, detail));
     }
     let held = api.bodies.read(&head.headers, body).await?;
@@ -134,11 +135,15 @@ fn parse(bytes: &[u8], side: usize, most: usize, known: &[String]) -> Result<(As
         .try_into()
         .map_err(|inputs: Vec<_>| format!("inputs: expected one, {INPUT}, found {}", inputs.len()))?;
     if name != INPUT || datatype != FP32 {
+        let (name, datatype) = (shortened(&name), shortened(&datatype));
         return Err(format!("inputs: expected {INPUT} of {FP32}, found {name:?} of {datatype:?}"));
     }
     let n = match shape[..] {
         [n, 3, height, width] if (height, width) == (side, side) && (1..=most).contains(&n) => n,
-        _ => return Err(format!("{INPUT}: expected shape [1..={most}, 3, {side}, {side}], found {shape:?}")),
+        _ => {
+            let found = shortened(&format!("{:?}", &shape[..shape.len().min(5)]));
+            return Err(format!("{INPUT}: expected shape [1..={most}, 3, {side}, {side}], found {found}"));
+        }
     };
     let length = 3 * side * side;
     if data.len() != n * length {
@@ -149,7 +154,12 @@ fn parse(bytes: &[u8], side: usize, most: usize, known: &[String]) -> Result<(As
         Some(asked) => asked.into_iter().map(|output| output.name).collect::<Vec<_>>(),
     };
     if let Some(other) = outputs.iter().find(|name| !known.contains(name)) {
-        return Err(format!("outputs: expected some of {}, found {other:?}", known.join(", ")));
+        let (known, other) = (known.join(", "), shortened(other));
+        return Err(format!("outputs: expected some of {known}, found {other:?}"));
+    }
+    // All of them are known: the first that is named again is among the first few.
+    if let Some((_, again)) = outputs.iter().enumerate().find(|(i, name)| outputs[..*i].contains(name)) {
+        return Err(format!("outputs: expected each once, found {again:?} again"));
     }
     Ok((Asked { id, outputs }, data.chunks(length).map(<[f32]>::to_vec).collect()))
 }
@@ -181,7 +191,7 @@ impl Api {
         if name == self.served.about.name {
             return Ok(());
         }
-        let (model, name) = (&self.served.about.name, ff_core::text::shortened(name));
+        let (model, name) = (&self.served.about.name, shortened(name));
         Err(Problem::new(Cause::NotFound, format!("expected the model {model}, found {name:?}")))
     }
 }
@@ -205,7 +215,7 @@ mod tests {
         };
         let (asked, planes) = request(&|_| {}).unwrap();
         assert_eq!((asked.outputs, planes), (vec!["age".to_owned()], vec![vec![0.5; 12]; 2]));
-        let cases: [Case; 7] = [
+        let cases: [Case; 8] = [
             (&|r| r["inputs"] = json!([]), "inputs: expected one, images, found 0"),
             (&|r| r["inputs"][0]["name"] = "image".into(), "expected images of FP32, found \"image\""),
             (&|r| r["inputs"][0]["datatype"] = "FP64".into(), "of \"FP64\""),
@@ -218,6 +228,11 @@ mod tests {
             (
                 &|r| r["outputs"] = json!([{ "name": "race" }]),
                 "expected some of age, embedding, found \"race\"",
+            ),
+            // What is asked for many times would be answered as often.
+            (
+                &|r| r["outputs"] = json!([{ "name": "age" }, { "name": "age" }]),
+                "expected each once, found \"age\" again",
             ),
         ];
         for (change, said) in cases {

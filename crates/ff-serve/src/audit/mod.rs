@@ -17,9 +17,10 @@ mod page;
 use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::extract::rejection::{FormRejection, QueryRejection};
-use axum::extract::{Form, Query as Params, State};
+use axum::extract::{Form, FromRequest, Query as Params, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
@@ -28,16 +29,21 @@ use ff_core::Schema;
 use ff_core::text::{either, shortened};
 use ff_data::{Decision, Decisions};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
 use self::cases::{Case, Cases};
 use self::filter::Query;
 use self::page::Shown;
+use crate::body::BodyLimits;
 use crate::problem::{Cause, Problem};
 use crate::{Error, Result, aside, served_page};
 
 /// The longer side of a picture on a page, and of one that is looked at alone, pixels.
 const SMALL: usize = 224;
 const LARGE: usize = 1024;
+/// The longest form, in bytes, and how long one may take to come.
+const MAX_FORM: usize = 64 << 10;
+const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the audit browser shows.
 #[derive(Debug, Clone)]
@@ -59,6 +65,9 @@ struct Browser {
     decisions: PathBuf,
     /// Held while the decisions are changed.
     writing: Mutex<()>,
+    forms: BodyLimits,
+    /// Pictures that are decoded at once.
+    decoding: Semaphore,
 }
 
 /// The audit browser's routes, all below `/audit`.
@@ -77,6 +86,8 @@ pub fn audit_routes(files: &AuditFiles) -> Result<Router> {
         images: files.images.clone(),
         decisions: files.decisions.clone(),
         writing: Mutex::new(()),
+        forms: BodyLimits::new(MAX_FORM, FORM_TIMEOUT),
+        decoding: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
         cases,
     };
     browser.read_decisions()?;
@@ -92,9 +103,13 @@ pub fn audit_routes(files: &AuditFiles) -> Result<Router> {
 
 impl Browser {
     fn read_decisions(&self) -> Result<Decisions> {
-        match self.decisions.exists() {
-            true => Ok(Decisions::read(&self.decisions, &self.schema)?),
-            false => Ok(Decisions::none(&self.decisions, &self.schema)),
+        match fs_err::metadata(&self.decisions) {
+            Ok(_) => Ok(Decisions::read(&self.decisions, &self.schema)?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Ok(Decisions::none(&self.decisions, &self.schema))
+            }
+            // What cannot be looked at is not to be replaced.
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -173,7 +188,7 @@ impl Browser {
             Some(decision) => decisions.set(file, decision.clone()),
             None => decisions.take_back(file, task.as_ref()),
         }
-        decisions.write().map_err(|error| unusable(error.into()))?;
+        decisions.write().map_err(|error| Problem::new(Cause::Internal, error.to_string()))?;
         Ok(decision)
     }
 }
@@ -204,7 +219,9 @@ async fn image(
     let Params(ImageParams { file, size }) =
         params.map_err(|error| Problem::bad_request(error.body_text()))?;
     let size = if size == "large" { LARGE } else { SMALL };
-    let jpeg = aside(move || browser.image(&file, size)).await?;
+    let of_image = Arc::clone(&browser);
+    let _turn = browser.decoding.acquire().await;
+    let jpeg = aside(move || of_image.image(&file, size)).await?;
     // Looked at again and again, and never kept on a disk.
     let headers = [(header::CONTENT_TYPE, "image/jpeg"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, jpeg).into_response())
@@ -227,13 +244,19 @@ struct Words {
     place: String,
 }
 
-async fn decide(
-    State(browser): State<Arc<Browser>>,
-    headers: HeaderMap,
-    words: Result<Form<Words>, FormRejection>,
-) -> Result<Response, Problem> {
+async fn decide(State(browser): State<Arc<Browser>>, request: Request) -> Result<Response, Problem> {
+    let (head, body) = request.into_parts();
+    let headers = head.headers.clone();
     of_own_page(&headers)?;
-    let Form(words) = words.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let held = browser.forms.read(&headers, body).await?;
+    let Form(words) = Form::<Words>::from_request(Request::from_parts(head, held.bytes.into()), &())
+        .await
+        .map_err(|error| match error {
+            FormRejection::InvalidFormContentType(_) => {
+                Problem::new(Cause::UnsupportedType, error.body_text())
+            }
+            _ => Problem::bad_request(error.body_text()),
+        })?;
     let back = format!("/audit?{}#{}", words.back, words.place);
     let decision = aside(move || browser.decide(&words)).await?;
     let wants_json = headers.get(header::ACCEPT).is_some_and(|kind| kind == "application/json");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ff_train::infer::Judged;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{Answer, EngineOptions, Failed, Network, Planes, Times, panic_message};
+use super::{Answer, EngineOptions, Failed, Network, Planes, Times, bug};
 use crate::metrics::{Metrics, Stage};
 
 /// One image for the network.
@@ -95,7 +95,7 @@ pub fn judge(
         let judged = catch_unwind(AssertUnwindSafe(|| network.judge(&planes, image_size)));
         let judged = judged.unwrap_or_else(|panic| {
             metrics.panicked();
-            Err(panic_message(&*panic))
+            Err(bug(&*panic))
         });
         let took = begun.elapsed();
         metrics.batch(batch.len(), took);

@@ -203,9 +203,7 @@ impl From<Failed> for Problem {
     }
 }
 
-/// What a panic said.
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("a bug: {}", text.unwrap_or("unknown"))
+/// What is answered for a panic.
+fn bug(panic: &(dyn std::any::Any + Send)) -> String {
+    format!("a bug: {}", ff_core::text::panic_message(panic))
 }

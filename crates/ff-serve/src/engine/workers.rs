@@ -9,7 +9,7 @@ use ff_train::infer::PhotoSearcher;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::batches::{Crop, Shared};
-use super::{Answer, Failed, Planes, Times, panic_message};
+use super::{Answer, Failed, Planes, Times, bug};
 use crate::metrics::{Metrics, Stage};
 
 /// What makes planes of an image.
@@ -43,7 +43,7 @@ pub fn work(jobs: &Mutex<Receiver<Job>>, crops: &SyncSender<Crop>, metrics: &Met
             // Whatever it was in the middle of.
             searcher = PhotoSearcher::new();
             metrics.panicked();
-            Err(Failed::Internal(panic_message(&*panic)))
+            Err(Failed::Internal(bug(&*panic)))
         });
         let times = Times { queue: taken - begun, detect: taken.elapsed(), ..Times::default() };
         metrics.took(Stage::Detect, times.detect);

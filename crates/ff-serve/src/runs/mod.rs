@@ -31,6 +31,7 @@ use ff_report::{RunCurves, compared_curves};
 use ff_train::records::Record;
 use ff_train::run::RunDir;
 use futures_util::stream::{Stream, unfold};
+use maud::Markup;
 
 use self::follow::{Follower, News};
 use self::named::Named;
@@ -79,7 +80,11 @@ impl Runs {
         }
         let mut all = Named::all(&self.folder).map_err(internal)?;
         let mut runs = Vec::new();
-        for name in names {
+        for (i, name) in names.iter().enumerate() {
+            if names[..i].contains(name) {
+                let found = shortened(name);
+                return Err(Problem::bad_request(format!("run: expected each once, found {found:?} again")));
+            }
             let Some(place) = all.iter().position(|named| named.name == *name) else {
                 let detail = format!("expected a run of this server's, found {:?}", shortened(name));
                 return Err(Problem::new(Cause::NotFound, detail));
@@ -88,12 +93,14 @@ impl Runs {
         }
         Ok(runs)
     }
+}
 
-    fn curves(&self, names: &[String]) -> Result<Vec<RunCurves>, Problem> {
-        let read = |named: Named| RunCurves::read(named.name, &named.run);
-        let curves: Result<_, ff_report::Error> = self.named(names)?.into_iter().map(read).collect();
-        curves.map_err(|error| Problem::new(Cause::Unprocessable, error.to_string()))
-    }
+/// The charts of some runs together.
+fn curves(runs: Vec<Named>) -> Result<Markup, Problem> {
+    let read = |named: Named| RunCurves::read(named.name, &named.run);
+    let curves: Result<Vec<_>, ff_report::Error> = runs.into_iter().map(read).collect();
+    let curves = curves.map_err(|error| Problem::new(Cause::Unprocessable, error.to_string()))?;
+    Ok(compared_curves(&curves))
 }
 
 fn internal(error: impl std::fmt::Display) -> Problem {
@@ -112,16 +119,15 @@ async fn list(State(runs): State<Arc<Runs>>) -> Result<Html<String>, Problem> {
 
 async fn compare(State(runs): State<Arc<Runs>>, RawQuery(query): RawQuery) -> Result<Html<String>, Problem> {
     aside(move || {
-        let names = values(query.as_deref(), "run");
-        let followed = runs.named(&names)?.iter().map(page::Followed::look).collect::<Vec<_>>();
-        Ok(page::compare(&followed, &compared_curves(&runs.curves(&names)?)))
+        let named = runs.named(&values(query.as_deref(), "run"))?;
+        let followed = named.iter().map(page::Followed::look).collect::<Vec<_>>();
+        Ok(page::compare(&followed, &curves(named)?))
     })
     .await
 }
 
 async fn charts(State(runs): State<Arc<Runs>>, RawQuery(query): RawQuery) -> Result<Html<String>, Problem> {
-    aside(move || Ok(Html(compared_curves(&runs.curves(&values(query.as_deref(), "run"))?).into_string())))
-        .await
+    aside(move || Ok(Html(curves(runs.named(&values(query.as_deref(), "run"))?)?.into_string()))).await
 }
 
 async fn events(

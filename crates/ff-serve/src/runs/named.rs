@@ -25,7 +25,9 @@ impl Named {
             match RunDir::open(&path) {
                 Ok(run) => found.push(Named { name, run }),
                 Err(_) if path.is_dir() => {
-                    for inner in fs_err::read_dir(&path)? {
+                    // Whoever may not look into it, or comes when it is gone, finds no run there.
+                    let Ok(inner) = fs_err::read_dir(&path) else { continue };
+                    for inner in inner {
                         let inner = inner?.path();
                         let seed = inner.file_name().unwrap_or_default().to_string_lossy().into_owned();
                         let run = RunDir::open(&inner).ok();

@@ -6,6 +6,9 @@ use maud::{Markup, html};
 use super::named::Named;
 use crate::served_page::document;
 
+/// Runs that a page follows by a stream of events each: a browser opens six connections to a server, for all its pages.
+const MOST_FOLLOWED: usize = 2;
+
 /// A run on a page that follows it.
 pub struct Followed {
     name: String,
@@ -71,12 +74,14 @@ fn row(named: &Named) -> Markup {
 /// Charts of some runs, and what those that are being trained are at.
 pub fn compare(runs: &[Followed], charts: &Markup) -> Html<String> {
     let title = runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(", ");
+    let trained = runs.iter().filter(|run| run.is_training).map(|run| run.name.as_str());
+    let followed: Vec<&str> = trained.take(MOST_FOLLOWED).collect();
     let body = html! {
         h1 { (title) }
         nav { a href="/runs" { "All runs" } }
         @for run in runs {
             @if run.is_training {
-                p data-follow=(run.name) data-from=(run.offset) {
+                p data-follow=[followed.contains(&run.name.as_str()).then_some(&run.name)] data-from=(run.offset) {
                     b { (run.name) } " " span class="status" role="status" { "is being trained" }
                 }
             } @else {

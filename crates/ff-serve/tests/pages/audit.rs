@@ -294,6 +294,9 @@ fn what_cannot_be_decided_is_refused_and_loses_nothing() {
         assert_eq!(decide(&server, fields).problem(400), said);
     }
     assert!(decide(&server, &[("decision", "drop")]).problem(400).contains("missing field `file`"));
+    let long = "x".repeat(70_000);
+    let said = decide(&server, &[("file", &long), ("decision", "drop")]).problem(413);
+    assert!(said.contains("at most 65536 bytes"), "{said}");
     // Neither another page of this server's nor another server's.
     let drop = [("file", "f0.jpg"), ("decision", "drop"), ("back", "\r\nset-cookie: a=b")];
     for (name, value) in [

@@ -67,6 +67,8 @@ fn runs_are_listed_and_compared_and_nothing_else_is_opened() {
     let said = server.get(&format!("/runs/compare?{many}")).problem(400);
     assert_eq!(said, "run: expected 1 to 6 of them, found 7");
     assert_eq!(server.get("/runs/compare").problem(400), "run: expected 1 to 6 of them, found 0");
+    let said = server.get("/runs/charts?run=a+%26+b&run=a+%26+b").problem(400);
+    assert_eq!(said, "run: expected each once, found \"a & b\" again");
     let said = server.get("/runs/events?run=a+%26+b&from=x").problem(400);
     assert_eq!(said, "Last-Event-ID: expected a place in the records, in bytes, found \"x\"");
 

@@ -12,6 +12,7 @@ mod shared;
 mod trained;
 mod views;
 
+pub(crate) use evaluate::check_finite;
 pub use evaluate::{predict, predict_with};
 pub use face_check::{BadlyPlaced, FaceCheck};
 pub use faces::PhotoPrediction;

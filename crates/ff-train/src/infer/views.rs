@@ -28,8 +28,9 @@ pub fn logits_of_views(
         sums = sums.iter().zip(&of_view).map(|(sum, p)| Ok((sum + p)?)).collect::<Result<_>>()?;
     }
     let n = 1.0 + others.len() as f64;
-    // What is no number stays none, and is refused where files have names.
-    sums.iter().map(|sum| Ok((sum / n)?.maximum(f32::MIN_POSITIVE)?.log()?)).collect()
+    // A logarithm of 0 is no number. Added, as a GPU's maximum makes a number of what is none: that is to stay none, and
+    // is refused where files have names.
+    sums.iter().map(|sum| Ok(((sum / n)? + f64::from(f32::MIN_POSITIVE))?.log()?)).collect()
 }
 
 fn probabilities(model: &mut FaceModel, planes: &Tensor) -> Result<Vec<Tensor>> {

@@ -238,7 +238,6 @@ impl Learner {
                 return Err(why);
             }
         };
-        let clock = Instant::now();
         if step.losses.is_empty() {
             return Ok(None);
         }
@@ -247,6 +246,7 @@ impl Learner {
         if self.config.optimizer.sam_rho > 0.0 {
             gradient = self.sharpness_aware(ranks, at, (&gradient, mean), &kept, seconds)?;
         }
+        let clock = Instant::now();
         let lr_factor = self.schedule.factor(at.scheduled);
         let weights = self.objective.learnt().map(|learnt| learnt.weights());
         let mut measured = self.optimizer.measure(&gradient, mean, &step.losses)?;

@@ -213,7 +213,10 @@ impl Objective {
         let of_task = |(losses, norms): &(Tensor, Vec<f64>)| {
             let factor = |&group: &u32| match group {
                 UNKNOWN => 0.0,
-                group => (weights[group as usize] / norms[group as usize].max(f64::MIN_POSITIVE)) as f32,
+                // Nobody's loss is 0 and stays so: what it is multiplied by must be a number of f32.
+                group => {
+                    (weights[group as usize] / norms[group as usize].max(f32::MIN_POSITIVE.into())) as f32
+                }
             };
             let factors: Vec<f32> = groups.iter().map(factor).collect();
             Ok((losses * Tensor::new(factors, losses.device())?)?.sum_all()?)
@@ -402,6 +405,29 @@ mod tests {
         objective.step_groups(&[lost]);
         let weights = &objective.group_weights().unwrap().weights;
         assert!((weights[2] - grown_c / sum).abs() < 1e-6, "{weights:?}");
+    }
+
+    #[test]
+    fn a_group_of_which_a_task_knows_nobody_loses_nothing_in_it() {
+        let mut objective = objective(&LossConfig::default());
+        objective.dro = Some(GroupDro::new(0.5, vec![0, 1], ["a", "b"].map(str::to_owned).to_vec()));
+        let (logits, mut labels) = batch();
+        let second = labels[0].to_vec1::<u32>().unwrap()[1];
+        labels[0] = Tensor::new(&[UNKNOWN, second], &Device::Cpu).unwrap();
+        let input = LossInput { logits: &logits, labels: &labels, mix: None, rows: &[0, 1], average: None };
+        let found = objective.loss(&input).unwrap();
+        let [a, b] = alone();
+        let lost = found.groups.unwrap();
+        let expected = [a[1..].iter().sum::<f64>(), b.iter().sum()];
+        assert!(
+            lost.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-5),
+            "{lost:?}"
+        );
+        let grown = expected.map(|loss| (0.5 * loss).exp());
+        let total = expected.iter().zip(grown).map(|(loss, grown)| loss * grown).sum::<f64>();
+        let total = total / grown.iter().sum::<f64>();
+        let found = f64::from(found.total.to_scalar::<f32>().unwrap());
+        assert!((found - total).abs() < 1e-5, "{found} vs {total}");
     }
 
     #[test]

@@ -117,6 +117,14 @@ impl SweepFile {
             if names[..i].contains(&name.as_str()) {
                 return Err(bad(format!("expected each alternative once, found {name} twice")));
             }
+            for (section, key, decides) in [("train", "seed", "seeds"), ("run", "dir", "the sweep's folder")]
+            {
+                if settings.get(section).is_some_and(|section| section.get(key).is_some()) {
+                    return Err(bad(format!(
+                        "{name}: expected no {section}.{key}, which {decides} decides, found one"
+                    )));
+                }
+            }
             let base = match on {
                 None => vec![(&raw.settings, origin.clone())],
                 Some(on) => {
@@ -205,6 +213,10 @@ mod tests {
                 "a: unknown key train.epoch: did you mean train.epochs?",
             ),
             (format!("{one}settings.train.epochs = 0"), "train.epochs: expected 1 to 1000000, found 0"),
+            (
+                format!("{one}settings.train.seed = 7"),
+                "a: expected no train.seed, which seeds decides, found one",
+            ),
             (format!("seeds = [3, 3]\n{one}"), "expected each seed once, found 3 twice"),
             (format!("preset = \"full\"\n{one}"), "preset: expected sample or fairface, found \"full\""),
             (

@@ -62,37 +62,48 @@ pub fn sweep(
     fs_err::create_dir_all(folder)?;
     let differing = differing_settings(file);
     let of = file.alternatives.len();
-    let mut swept: Vec<Swept> = file.alternatives.iter().map(|a| (nothing_of(a), Vec::new())).collect();
+    let so_far = |alternative| finished(alternative, &folder.join(&alternative.name));
+    let mut swept: Vec<Swept> = file.alternatives.iter().map(so_far).collect::<Result<_>>()?;
     let record = |swept: &[Swept]| SweepRecord::new(file.baseline, &file.seeds, swept, Bootstrap::default());
     if !folder.join(SweepRecord::FILE).exists() {
         record(&swept).write(folder, &differing)?;
     }
-    let mut interrupted = false;
+    let (mut interrupted, mut last) = (false, None);
     for (i, alternative) in file.alternatives.iter().enumerate() {
         observer.alternative(alternative, i + 1, of);
         let seeds = seeds_dir(&folder.join(&alternative.name), &file.seeds)?;
         interrupted = train_seeds(&alternative.config, &seeds, observer, stop)?.interrupted;
-        for run in SeedsRecord::read(seeds.path())?.runs {
-            let dir = RunDir::open(&seeds.run_path(run.seed))?;
-            let run = SweptRun { seconds: dir.seconds()?, run };
-            swept[i].1.push(Answers::of(&dir, run.figures())?);
-            swept[i].0.runs.push(run);
-            if !file.models {
-                dir.remove_weights()?;
-            }
-        }
-        if interrupted {
-            break;
+        swept[i] = so_far(alternative)?;
+        if !file.models {
+            let mut runs = swept[i].0.runs.iter().map(|swept| seeds.run_path(swept.run.seed));
+            runs.try_for_each(|run| RunDir::open(&run)?.remove_weights())?;
         }
         let record = record(&swept);
         record.write(folder, &differing)?;
         observer.swept(folder, &record);
+        last = Some(record);
+        if interrupted {
+            break;
+        }
     }
-    let record = record(&swept);
-    if !interrupted {
-        record.write(folder, &differing)?;
-    }
+    let record = last.unwrap_or_else(|| record(&swept));
     Ok(SweepResult { folder: folder.to_owned(), record, interrupted })
+}
+
+/// What the runs of an alternative that have ended came to, as far as there are any.
+fn finished(alternative: &Alternative, path: &Path) -> Result<Swept> {
+    let mut swept = (nothing_of(alternative), Vec::new());
+    if !path.join(SeedsRecord::FILE).exists() {
+        return Ok(swept);
+    }
+    let seeds = SeedsDir::open(path)?;
+    for run in SeedsRecord::read(path)?.runs {
+        let dir = RunDir::open(&seeds.run_path(run.seed))?;
+        let run = SweptRun { seconds: dir.seconds()?, run };
+        swept.1.push(Answers::of(&dir, run.figures())?);
+        swept.0.runs.push(run);
+    }
+    Ok(swept)
 }
 
 fn nothing_of(alternative: &Alternative) -> AlternativeRecord {

@@ -144,12 +144,12 @@ impl Opened {
         let Splits { train, val, encoders, .. } = splits;
         let train_split = sha256(&train.to_csv());
         let model = setup::build_model(config, &encoders)?;
-        let teacher = teacher::open(config, &train, &encoders)?;
         let train = setup::train_feeder(config, train, &encoders, &model)?;
         let val = setup::eval_feeder(config, val, &config.data.images, &encoders, &model)?;
         if looks {
             setup::check_files(config, &[&train, &val].map(|feeder| &**feeder.loader().dataset()))?;
         }
+        let teacher = teacher::open(config, train.loader().dataset().manifest(), &encoders)?;
         let length = Length::of(config, train.loader().n_batches());
         let mut learner = Learner::for_split(config, model, &encoders, train.loader(), position)?;
         if let Some(teacher) = teacher {

@@ -185,7 +185,12 @@ mod tests {
         assert_eq!(all.len(), LINKS.len() * MACHINES.len() * 2);
         let two = all.iter().find(|row| row.link == "10 GbE" && row.ranks == 2).unwrap();
         assert!((two.sum_ms - 100.01).abs() < 1e-9 && two.shown_ms == 0.0, "{two:?}");
-        let slower = all.windows(2).filter(|pair| pair[0].ranks < pair[1].ranks);
-        assert!(slower.into_iter().all(|pair| pair[1].sum_ms > pair[0].sum_ms));
+        let more = all.windows(2).filter(|pair| pair[0].ranks < pair[1].ranks);
+        assert!(more.into_iter().all(|pair| pair[1].sum_ms > pair[0].sum_ms));
+        let alike = |a: &Row, b: &Row| (a.ranks, a.reduce_dtype) == (b.ranks, b.reduce_dtype);
+        for a in &all {
+            let slower = all.iter().filter(|b| alike(a, b) && b.gb_per_s < a.gb_per_s);
+            assert!(slower.into_iter().all(|b| b.sum_ms > a.sum_ms), "{a:?}");
+        }
     }
 }

@@ -33,7 +33,8 @@ pub(crate) struct Panels<E> {
     pub(crate) stride: usize,
     /// How many.
     pub(crate) count: usize,
-    /// Whether they are read from memory, for so few rows that this takes as long as the products.
+    /// Whether they are read from memory, for so few rows that this takes as long as the products: pairs of panels then
+    /// ask ahead. Four at once, taken for few rows alone, always do.
     pub(crate) cold: bool,
 }
 

@@ -159,6 +159,10 @@ impl Checkpoint {
             parameters(learner, AVERAGE)?;
             learner.restore_average(state.averaged)?;
             parameters(learner, MODEL)?;
+            if learner.average.is_none() {
+                // It was of the other kind.
+                learner.begin_average()?;
+            }
         } else {
             parameters(learner, MODEL)?;
             learner.begin_average()?;

@@ -36,7 +36,7 @@ pub(crate) struct Blocking {
 const SHARED_TILES: usize = 12 << 20;
 
 /// Bytes of a channel's filters summed at a time, where they are transformed on the way: 36 points of 32 channels are
-/// 590 KiB, of a second cache of 1 MiB.
+/// 576 KiB, of a second cache of 1 MiB.
 const FUSED: usize = 512;
 
 /// Floats of space that hold `len` elements: whole cache lines.

@@ -208,7 +208,11 @@ impl<E: Element> Kernel for Convolve<E> {
                         let (panel, piece) = (task / pieces, task % pieces);
                         let first = panel * self.blocking.panels;
                         let last = (self.outer / 16).min(first + self.blocking.panels);
-                        self.multiply::<S>(&self.tiles.part(pieces, piece), piece, first..last);
+                        let tiles = self.tiles.part(pieces, piece);
+                        // Each kind of tile is split for itself, so a piece may have none.
+                        if tiles.len() > 0 {
+                            self.multiply::<S>(&tiles, piece, first..last);
+                        }
                     }
                 }
             }
