@@ -240,7 +240,7 @@ fn check(seeds: &[u64]) -> Result<()> {
     list::check(seeds).map_err(|message| Error::Config { origin: "seeds".to_owned(), message })
 }
 
-fn run_name(seed: u64) -> String {
+pub(crate) fn run_name(seed: u64) -> String {
     format!("seed-{seed}")
 }
 

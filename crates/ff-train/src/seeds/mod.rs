@@ -17,6 +17,7 @@ use ff_data::LoaderConfig;
 use ff_eval::FigureOverRuns;
 use serde::Serialize;
 
+pub(crate) use folder::run_name;
 pub use folder::{SeedsDir, Standing};
 pub use list::Seeds;
 pub(crate) use list::check as check_seeds;

@@ -18,7 +18,7 @@ pub use file::{Alternative, SweepFile};
 pub use record::{AlternativeRecord, PairedDifference, Row, SweepRecord, SweptRun};
 
 use crate::run::RunDir;
-use crate::seeds::{SeedsDir, SeedsObserver, SeedsRecord, train_seeds};
+use crate::seeds::{SeedsDir, SeedsObserver, SeedsRecord, run_name, train_seeds};
 use crate::trainer::settings;
 use crate::{Error, Result};
 use answers::Answers;
@@ -96,9 +96,8 @@ fn finished(alternative: &Alternative, path: &Path) -> Result<Swept> {
     if !path.join(SeedsRecord::FILE).exists() {
         return Ok(swept);
     }
-    let seeds = SeedsDir::open(path)?;
     for run in SeedsRecord::read(path)?.runs {
-        let dir = RunDir::open(&seeds.run_path(run.seed))?;
+        let dir = RunDir::open(&path.join(run_name(run.seed)))?;
         let run = SweptRun { seconds: dir.seconds()?, run };
         swept.1.push(Answers::of(&dir, run.figures())?);
         swept.0.runs.push(run);
