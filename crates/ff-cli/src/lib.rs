@@ -27,8 +27,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 #[cfg(feature = "serve")]
 use commands::serve;
 use commands::{
-    audit, bench, compare, completions, crop, data, embed, evaluate, export, predict, report, sanity, soup,
-    split, summary, sweep, train, weights,
+    audit, bench, compare, completions, crop, data, embed, equalize, evaluate, export, predict, report,
+    sanity, soup, split, summary, sweep, train, weights,
 };
 use ff_train::ranks::launcher;
 use output::Verbosity;
@@ -84,6 +84,7 @@ enum Command {
     Soup(soup::Args),
     Evaluate(evaluate::Args),
     Compare(compare::Args),
+    Equalize(equalize::Args),
     Report(report::Args),
     Predict(predict::Args),
     Embed(embed::Args),
@@ -127,6 +128,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, context: &Context) -> ExitC
         Command::Sweep(args) => sweep::run(&args, context, json),
         Command::Evaluate(args) => evaluate::run(&args, context, json),
         Command::Compare(args) => compare::run(&args, json),
+        Command::Equalize(args) => equalize::run(&args, json),
         Command::Report(args) => report::run(&args, json),
         Command::Data(args) => data::run(&args, json),
         Command::Crop(args) => crop::run(&args, context, json),
@@ -186,7 +188,11 @@ fn is_usage(error: &anyhow::Error) -> bool {
     matches!(of_data, Some(ff_data::Error::Config(_)))
         || matches!(
             of_evaluation,
-            Some(ff_eval::Error::BadRequirement { .. } | ff_eval::Error::NoSuchColumn { .. })
+            Some(
+                ff_eval::Error::BadRequirement { .. }
+                    | ff_eval::Error::NoSuchColumn { .. }
+                    | ff_eval::Error::NoThresholds(_)
+            )
         )
 }
 

@@ -34,6 +34,8 @@ pub enum Purpose {
     Mixing,
     /// Resamples of an evaluation.
     Bootstrap,
+    /// Decisions that thresholds leave to chance.
+    Lots,
 }
 
 /// The generator of (purpose, seed, epoch, index). The key is these 32 bytes as they are: distinct arguments cannot
@@ -47,6 +49,7 @@ pub fn generator(purpose: Purpose, seed: u64, epoch: u64, index: u64) -> Generat
         Purpose::Dropout => *b"ff dropo",
         Purpose::Mixing => *b"ff mixin",
         Purpose::Bootstrap => *b"ff boots",
+        Purpose::Lots => *b"ff lots\0",
     };
     let mut key = [0; 32];
     let parts = [purpose, seed.to_le_bytes(), epoch.to_le_bytes(), index.to_le_bytes()];
@@ -97,7 +100,7 @@ pub fn coin(rng: &mut impl RngCore) -> bool {
 mod tests {
     use super::*;
 
-    const PURPOSES: [Purpose; 7] = [
+    const PURPOSES: [Purpose; 8] = [
         Purpose::Order,
         Purpose::Augment,
         Purpose::Split,
@@ -105,6 +108,7 @@ mod tests {
         Purpose::Dropout,
         Purpose::Mixing,
         Purpose::Bootstrap,
+        Purpose::Lots,
     ];
 
     /// The first words of every purpose, frozen: another version of a library must not change what a seed means.
@@ -168,7 +172,7 @@ mod tests {
         assert!(first.iter().all(|&n: &i32| (n - 14_000).abs() < 530), "{first:?}");
     }
 
-    const FROZEN_WORDS: [u64; 7] = [
+    const FROZEN_WORDS: [u64; 8] = [
         0x096f_a794_f82f_5eff,
         0xeb4d_7d7d_0fef_93d0,
         0xb37f_c752_942d_d75c,
@@ -176,6 +180,7 @@ mod tests {
         0x4173_cee2_54b9_536d,
         0x8bed_6076_3b41_8e99,
         0x0ecd_63c6_a1e8_98da,
+        0x4c6a_8fcb_ab90_a6d0,
     ];
     const FROZEN_NUMBERS: &str = "[bfad7e5a0aae9323, 3fda89a9b6f0e2e2, 3ff8181ff79023b1, bfe7a9a1f45d5e7f] \
         [3fd8d5a1f2a8dbc1, 3fb62111cb48e40a, 3fde7d57e26deddf, 401d1e61e4bf01b5] \

@@ -43,6 +43,9 @@ pub enum Error {
     /// Two sets of predictions that are not of the same samples.
     #[error("expected two sets of predictions of the same samples: {0}")]
     NotComparable(String),
+    /// Predictions from which thresholds a group cannot be found, or to which they do not apply.
+    #[error("thresholds by group: {0}")]
+    NoThresholds(String),
     /// A requirement that cannot be read, or asks for what there is not.
     #[error("requirement {text:?}: {reason}")]
     BadRequirement {

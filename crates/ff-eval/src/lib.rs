@@ -7,6 +7,7 @@
 //! Predictions --evaluate--> Evaluation              metrics, counts, groups: what training needs
 //!             --EvaluationRecord::new--> a record   and gaps with intervals, calibration, mistakes, suspected labels
 //! two of them --compare--> Comparison               every figure's difference with its interval, McNemar's test
+//! Predictions --Equalizer::fit--> a threshold a group --apply--> decisions, for `compare` to say what they cost
 //! a record or a comparison --Requirement--> Outcome met or not, by how much; junit() for CI
 //! metrics of several runs --over_runs--> FigureOverRuns    mean, deviation, standard error of every figure
 //! ```
@@ -25,6 +26,7 @@
 //! | interval of an accuracy | Wilson, "Probable inference, the law of succession, and statistical inference", 1927 | SciPy |
 //! | gaps, demographic parity, equalized odds | Hardt et al., "Equality of opportunity in supervised learning", 2016; Fairlearn's `MetricFrame` | Fairlearn |
 //! | intervals of gaps and differences | percentile bootstrap: Efron, "Nonparametric standard errors and confidence intervals", 1981 | SciPy |
+//! | equal opportunity and odds by thresholds | Hardt et al., 2016 | Fairlearn's `ThresholdOptimizer` |
 //! | suspected labels | Northcutt et al., "Confident learning", 2021 | cleanlab |
 //! | whether two models differ | McNemar, "Note on the sampling error of the difference between correlated proportions or percentages", 1947 | statsmodels |
 //!
@@ -51,6 +53,7 @@ mod attribute;
 mod bootstrap;
 mod compare;
 mod disparity;
+mod equalize;
 mod error;
 mod evaluation;
 mod figure;
@@ -71,6 +74,7 @@ pub use attribute::Attribute;
 pub use bootstrap::Bootstrap;
 pub use compare::{Comparison, Difference, McNemar, Side, compare};
 pub use disparity::{ClassDisparity, Disparities, Estimate, Over, ParityAndOdds, TaskDisparity, disparities};
+pub use equalize::{Equalized, Equalizer, GroupRule, Parity};
 pub use error::{Error, Result};
 pub use evaluation::{Evaluation, NotGrouped};
 pub use figure::Figure;

@@ -1,16 +1,17 @@
 //! `compare`: two models, evaluations or files of predictions on the same samples.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use clap::builder::NonEmptyStringValueParser;
-use ff_core::{Encoders, TaskName};
-use ff_eval::{Comparison, Difference, Outcome, Predictions, SchemaFile, Side, compare, read_predictions};
+use ff_core::TaskName;
+use ff_eval::{Comparison, Difference, Outcome, compare};
 use ff_report::numbers::figure as number;
 use ff_report::{ComparisonPage, compared};
 use serde::Serialize;
 
-use super::evaluate::{self, SplitFlag, SplitOfRun, tell_join, usual_groups};
+use super::evaluate::{SplitFlag, usual_groups};
+use super::sides::{FileFlags, Opened};
 use crate::Ending;
 use crate::flags::{BootstrapFlags, recorded_path};
 use crate::gates::{self, RequireFlags};
@@ -40,12 +41,8 @@ pub struct Args {
     /// Which split of a run's data.
     #[arg(long, value_enum, default_value_t)]
     split: SplitFlag,
-    /// The labels of files of predictions [default: they have labels of their own, as --per-sample writes them].
-    #[arg(long, value_name = "CSV", value_parser = recorded_path())]
-    labels: Option<PathBuf>,
-    /// A TOML file of `[[tasks]]` and spellings for files of predictions, as `evaluate` takes it.
-    #[arg(long, value_name = "FILE")]
-    schema: Option<PathBuf>,
+    #[command(flatten)]
+    files: FileFlags,
     /// Columns to group by, tasks or others; their intersections follow [default: race and gender, as far as they are
     /// tasks].
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = NonEmptyStringValueParser::new())]
@@ -63,56 +60,6 @@ pub struct Args {
     pace: PaceFlags,
 }
 
-/// A side before a model has run.
-enum Opened {
-    Run(Box<SplitOfRun>),
-    File(Judged),
-}
-
-/// What a side predicts.
-struct Judged {
-    predictions: Predictions,
-    encoders: Encoders,
-}
-
-impl Opened {
-    fn encoders(&self) -> &Encoders {
-        match self {
-            Self::Run(run) => run.encoders(),
-            Self::File(judged) => &judged.encoders,
-        }
-    }
-
-    /// What its samples can be grouped by beside the tasks.
-    fn attributes(&self) -> Vec<String> {
-        match self {
-            Self::Run(run) => run.extra_columns().to_vec(),
-            Self::File(judged) => {
-                judged.predictions.attributes.iter().map(|column| column.name.clone()).collect()
-            }
-        }
-    }
-
-    /// What it predicts, with those of these columns that it has.
-    fn judge(self, columns: &[String]) -> Result<Judged> {
-        let mut known = self.attributes();
-        match self {
-            Self::Run(run) => {
-                known.retain(|name| columns.contains(name));
-                let (predictions, encoders) = run.predict(&known)?;
-                Ok(Judged { predictions, encoders })
-            }
-            Self::File(judged) => Ok(judged),
-        }
-    }
-}
-
-impl Judged {
-    fn side<'a>(&'a self, name: &'a str) -> Side<'a> {
-        Side { name, predictions: &self.predictions, encoders: &self.encoders }
-    }
-}
-
 /// What is printed with `--json`.
 #[derive(Serialize)]
 struct Printed<'a> {
@@ -126,9 +73,9 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
     let gates = args.require.read(args.force)?;
     let page = args.html.as_deref();
     let page = page.map(|path| OutputFile::claim(path, Kind::EvaluationPage, args.force)).transpose()?;
-    let schema = args.schema.as_deref().map(SchemaFile::read).transpose()?;
     // Whatever can be wrong with either side is said before a model runs.
-    let [first, second] = [&args.a, &args.b].map(|path| open(path, args, schema.as_ref()));
+    let [first, second] =
+        [&args.a, &args.b].map(|path| Opened::open(path, args.split, &args.files, &args.pace));
     let (first, second) = (first?, second?);
     let tasks = || first.encoders().names().filter(|task| second.encoders().get(task.as_str()).is_some());
     let usual = || usual_groups(|name| tasks().any(|task| *task == name));
@@ -155,25 +102,8 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
     Ok(gates::ending(&requirements))
 }
 
-/// Reads all that there is to read of a side.
-fn open(path: &Path, args: &Args, schema: Option<&SchemaFile>) -> Result<Opened> {
-    if path.is_dir() {
-        return Ok(Opened::Run(Box::new(SplitOfRun::open(path, args.split, &args.pace)?)));
-    }
-    let samples = samples_of(path)?;
-    let labels = args.labels.as_deref().filter(|_| samples == path).unwrap_or(&samples);
-    let schema = match schema {
-        Some(schema) => schema.clone(),
-        None => SchemaFile { schema: evaluate::tasks_of(path)?, ..SchemaFile::default() },
-    };
-    let found = read_predictions(&samples, labels, &schema)
-        .with_context(|| format!("{}: expected predictions and their labels", path.display()))?;
-    tell_join(&found.join);
-    Ok(Opened::File(Judged { predictions: found.predictions, encoders: found.encoders }))
-}
-
 /// Whether there is each column; those of both sides may be there twice.
-fn check_columns(group_by: &[String], mut known: Vec<String>) -> Result<()> {
+pub fn check_columns(group_by: &[String], mut known: Vec<String>) -> Result<()> {
     known.sort();
     known.dedup();
     match group_by.iter().find(|name| !known.contains(name)) {
@@ -182,23 +112,8 @@ fn check_columns(group_by: &[String], mut known: Vec<String>) -> Result<()> {
     }
 }
 
-/// The table of samples that a path stands for: that beside a record of an evaluation, or the file itself.
-fn samples_of(path: &Path) -> Result<PathBuf> {
-    if !evaluate::is_record(path)? {
-        return Ok(path.to_owned());
-    }
-    let samples = path.with_extension("csv");
-    if !samples.is_file() {
-        bail!(
-            "{}: expected the evaluation's samples in {}, found no such file; `evaluate` writes it anew",
-            path.display(),
-            samples.display()
-        );
-    }
-    Ok(samples)
-}
-
-fn print(comparison: &Comparison) {
+/// Prints a table a kind of rows.
+pub fn print(comparison: &Comparison) {
     let Comparison { a, b, n, only_a, only_b, .. } = comparison;
     output::say!("{n} samples; {b} less {a}");
     for (alone, name) in [(only_a, a), (only_b, b)] {

@@ -7,6 +7,7 @@ pub mod completions;
 pub mod crop;
 pub mod data;
 pub mod embed;
+pub mod equalize;
 pub mod evaluate;
 pub mod export;
 pub mod predict;
@@ -14,6 +15,7 @@ pub mod report;
 pub mod sanity;
 #[cfg(feature = "serve")]
 pub mod serve;
+mod sides;
 pub mod soup;
 pub mod split;
 pub mod summary;

@@ -74,6 +74,51 @@ fn somebody_elses_predictions_are_judged_by_any_column() {
     assert!(stderr(&theirs).contains("--force replaces it"), "{}", stderr(&theirs));
 }
 
+/// In group I three quarters of the women are found and no man is taken for one; in group VI scores say nothing.
+#[test]
+fn thresholds_by_group_are_found_on_one_file_tried_on_another_and_compared() {
+    let place = place();
+    let files = ["equalize", "first.csv", "first.csv", "--labels", "labels.csv", "--schema", "schema.toml"];
+    let of = ["--task", "gender", "--class", "Female", "--group-by", "skin_tone", "--bootstrap", "50"];
+    let outputs = ["--per-sample", "decided.csv", "--html", "page.html", "--json"];
+    let output = place.run(&[&files[..], &of, &outputs].concat());
+    assert_exit(&output, 0);
+    let found = json(&output);
+    let rules = found["rules"].as_array().unwrap();
+    assert_eq!([&rules[0]["group"], &rules[1]["group"]], ["I", "VI"]);
+    assert_eq!([&rules[0]["true_positive_rate"], &rules[1]["true_positive_rate"]], [0.75, 0.75]);
+    assert_eq!([&rules[0]["false_positive_rate"], &rules[1]["false_positive_rate"]], [0.0, 0.75]);
+    assert_eq!(rules[1]["thresholds"], serde_json::json!([null, 0.0]), "a lot, whatever the score");
+    let differences = found["comparison"]["differences"].as_array().unwrap();
+    let row = |figure: &str, group: Option<&str>| {
+        differences.iter().find(|row| row["figure"] == figure && row["group"].as_str() == group).unwrap()
+    };
+    let first = row("accuracy", Some("I"));
+    assert_eq!((&first["a"], &first["b"]), (&0.875.into(), &0.875.into()));
+    assert_eq!((&row("accuracy", None)["task"], &row("accuracy", None)["n"]), (&"gender".into(), &80.into()));
+    let decided = fs::read_to_string(place.path("decided.csv")).unwrap();
+    assert_eq!(decided.lines().nth(2).unwrap(), "faces/1.jpg,Male,Male,,true,I");
+    assert!(fs::read_to_string(place.path("page.html")).unwrap().contains("equalized"));
+
+    // With both rates equal nothing is better than to find nobody, which costs what the table says.
+    let odds = place.run(&[&files[..], &of, &["--parity", "odds"]].concat());
+    assert_exit(&odds, 0);
+    let text = String::from_utf8(odds.stdout).unwrap();
+    assert!(text.contains("never") && text.contains("equalized less as predicted"), "{text}");
+
+    let alone = place.run(&[&files[..2], &files[3..], &of].concat());
+    assert_exit(&alone, 1);
+    assert!(stderr(&alone).contains("expected APPLY beside first.csv"), "{}", stderr(&alone));
+    let class = place
+        .run(&[&files[..], &["--task", "gender", "--class", "woman", "--group-by", "skin_tone"]].concat());
+    assert_exit(&class, 2);
+    assert!(
+        stderr(&class).contains("a class of gender: Female or Male, found \"woman\""),
+        "{}",
+        stderr(&class)
+    );
+}
+
 #[test]
 fn two_files_of_predictions_are_compared_sample_by_sample() {
     let place = place();
