@@ -6,7 +6,7 @@ use ff_core::bins::Bin;
 use ff_core::{Encoders, LabelEncoder, Order, Schema, Task};
 use ff_data::duplicates::HashFile;
 use ff_data::fairface::FaceFile;
-use ff_data::{CacheSpec, Dataset, FaceBox, ImageInput, ImageSize, Manifest, Scratch, decode};
+use ff_data::{CacheSpec, Dataset, Decisions, FaceBox, ImageInput, ImageSize, Manifest, Scratch, decode};
 
 /// A split CSV. What is read is written and read again the same.
 pub fn split_csv(bytes: &[u8]) {
@@ -22,6 +22,26 @@ pub fn split_csv(bytes: &[u8]) {
                 assert_eq!((&a.file, &a.labels, &a.extra), (&b.file, &b.labels, &b.extra));
             }
             let _ = manifest.fit_encoders().map_err(has_cause);
+        }
+        Err(error) => has_cause(error),
+    }
+}
+
+/// Decisions about faces. What is read is written and read again the same, and taken to a split or refused.
+pub fn decisions(bytes: &[u8]) {
+    let schema = Schema::fairface();
+    match Decisions::parse("decisions.csv", bytes, &schema) {
+        Ok(decisions) => {
+            let again = Decisions::parse("again.csv", decisions.to_csv().as_bytes(), &schema);
+            let again = again.expect("what was read can be written");
+            assert_eq!(again.rows().len(), decisions.rows().len());
+            for (a, b) in again.rows().iter().zip(decisions.rows()) {
+                assert_eq!((&a.file, &a.decision), (&b.file, &b.decision));
+            }
+            let split = b"file,age,gender,race\na.jpg,0-2,Male,White\nb.jpg,3-9,Female,Black\n";
+            let mut manifest = Manifest::parse("split.csv", split, &schema).expect("a split");
+            let _ = decisions.apply(&mut [&mut manifest]).map_err(has_cause);
+            assert!(manifest.len() <= 2);
         }
         Err(error) => has_cause(error),
     }

@@ -8,6 +8,7 @@ mod mutate;
 #[test]
 fn csvs_and_labels_of_any_bytes_are_read_or_refused() {
     mutate::run("split_csv", data::split_csv);
+    mutate::run("decisions", data::decisions);
     mutate::run("inputs_csv", data::inputs_csv);
     mutate::run("labels", data::labels);
 }
