@@ -111,7 +111,7 @@ impl RunDir {
             checkpoint.and_then(|checkpoint| checkpoint.verify()).is_ok()
         };
         let advice = match self.steps()?.iter().rev().find(whole) {
-            Some(step) => format!("step-{step} is whole; go on from it with --checkpoint step-{step}"),
+            Some(step) => format!("step-{step} is whole; resume from the checkpoint step-{step}"),
             None => "no other checkpoint is whole".to_owned(),
         };
         refuse(format!("{damage}; {advice}"))

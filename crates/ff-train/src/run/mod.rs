@@ -63,7 +63,7 @@ impl Lock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let message =
-                    "another process is training in this folder; wait for it, or choose another --run-dir";
+                    "another process is training in this folder; wait for it, or choose another folder";
                 return Err(Error::RunDir { path: folder.to_owned(), message: message.to_owned() });
             }
             Err(TryLockError::Error(e)) => return Err(e.into()),
@@ -100,9 +100,7 @@ impl RunDir {
     pub fn check_free(path: &Path) -> Result<()> {
         let refuse = |message: String| Err(Error::RunDir { path: path.to_owned(), message });
         if path.join("config.toml").exists() {
-            return refuse(
-                "holds a run already; continue it with --resume, or choose another --run-dir".to_owned(),
-            );
+            return refuse("holds a run already; resume it, or choose another folder".to_owned());
         }
         if path.join(OF_SEVERAL_SEEDS).exists() {
             return refuse("holds runs of several seeds, expected an empty folder or none".to_owned());

@@ -24,7 +24,7 @@ fn each_file_that_is_missing_is_named() {
     assert_exit(&place.train(&args), 0);
     let missing = "failed to open file `run/checkpoints/last";
     let no_file = "No such file or directory (os error 2)";
-    let advice = "step-1 is whole; go on from it with --checkpoint step-1";
+    let advice = "step-1 is whole; resume from the checkpoint step-1";
     let model = "model.safetensors`: ";
     for (file, expected) in [
         ("config.toml", "run: expected a run folder with config.toml, found none".to_owned()),
@@ -68,7 +68,7 @@ fn a_folder_that_is_in_use_newer_edited_or_read_only_is_refused_in_words() {
     assert_exit(&place.train(&args), 0);
     let state = place.path("run/checkpoints/last/state.json");
     let text = String::from_utf8(bytes(&place, "run", "state.json")).unwrap();
-    let advice = "step-1 is whole; go on from it with --checkpoint step-1";
+    let advice = "step-1 is whole; resume from the checkpoint step-1";
     let refused = |text: &str| {
         // Not in place: step-1 has the same file.
         fs::remove_file(&state).unwrap();
@@ -92,7 +92,7 @@ fn a_folder_that_is_in_use_newer_edited_or_read_only_is_refused_in_words() {
     let waiting = start_and_wait(&place, &[&resume("run")[..], &["--max-steps", "2"]].concat(), "wait@step");
     assert_eq!(
         said(&place),
-        "run: another process is training in this folder; wait for it, or choose another --run-dir"
+        "run: another process is training in this folder; wait for it, or choose another folder"
     );
     waiting.kill();
 
