@@ -25,6 +25,7 @@ mod problem;
 mod runs;
 mod served_page;
 mod shutdown;
+mod taken;
 
 pub use accept::serve;
 pub use api::{About, OPENAPI, Off, Served, routes, served_tasks};

@@ -89,7 +89,8 @@ pub struct Args {
     /// Connections at once; further ones wait.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = whole::<usize>(ranges::CONNECTIONS))]
     max_connections: usize,
-    /// Seconds that a body may take to come, an answer to be made, and requests to be finished when asked to stop.
+    /// Seconds that a body may take to come, an answer to be made, and to be taken, and requests to be finished when
+    /// asked to stop.
     #[arg(long, value_name = "S", default_value_t = 30.0, value_parser = number(ranges::REQUEST_SECONDS))]
     timeout: f64,
     #[command(flatten)]
@@ -167,13 +168,14 @@ fn listen(
 impl Args {
     fn options(&self) -> Result<Options> {
         let token = self.token_file.as_deref().map(Token::read).transpose()?;
-        let shutdown_timeout = Duration::from_secs_f64(self.timeout);
+        let timeout = Duration::from_secs_f64(self.timeout);
         Ok(Options {
             address: self.address,
             token,
             hosts: self.host.clone(),
             max_connections: self.max_connections,
-            shutdown_timeout,
+            write_timeout: timeout,
+            shutdown_timeout: timeout,
             ..Options::default()
         })
     }
