@@ -28,7 +28,7 @@ mod shutdown;
 mod taken;
 
 pub use accept::serve;
-pub use api::{About, OPENAPI, Off, Served, routes, served_tasks};
+pub use api::{About, Groups, OPENAPI, Off, Served, routes, served_tasks};
 use aside::aside;
 pub use audit::{AuditFiles, audit_routes};
 pub use axum::Router;

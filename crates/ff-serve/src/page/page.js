@@ -24,6 +24,33 @@ async function problem(response) {
   return new Error(said.detail || `${response.status} ${response.statusText}`);
 }
 
+/** How often it is right by group: a table an attribute, a column a task. Wide ones are moved by arrow keys. */
+function groups({ figures, unknown }) {
+  if (!figures) {
+    return [make("p", {}, `There are no figures: ${unknown}. Models err more often on some groups than on others.`)];
+  }
+  const share = (right) => {
+    if (!right) return "no label";
+    const [low, high] = right.interval.map((end) => (100 * end).toFixed(1));
+    return `${percent(right.accuracy)} (${low} to ${high})`;
+  };
+  const tables = figures.groupings.map(({ by, groups: rows }) => {
+    const columns = [by, "faces", ...Object.keys(rows[0].tasks)].map((name) => make("th", { scope: "col" }, name));
+    const lines = rows.map((row) => make("tr", {}, make("th", { scope: "row" }, row.group),
+      make("td", {}, row.small ? `${row.n}, few` : `${row.n}`),
+      ...Object.values(row.tasks).map((right) => make("td", {}, share(right)))));
+    const caption = `Right answers by ${by}`;
+    return make("div", { class: "groups", tabindex: "0", role: "region", "aria-label": caption },
+      make("table", {}, make("caption", {}, caption), make("thead", {}, make("tr", {}, ...columns)),
+        make("tbody", {}, ...lines)));
+  });
+  const few = figures.groupings.some((grouping) => grouping.groups.some((row) => row.small));
+  const how = "The share of right answers, and in brackets its 95 % interval (Wilson): the fewer faces, the wider. "
+    + "By a task's own labels, the share of each that is found.";
+  return [make("p", {}, how + (few ? " Groups of few faces tell little." : "")), ...tables,
+    make("p", { class: "hint" }, `${figures.faces}. From the run's ${figures.record}, as the model card has it.`)];
+}
+
 async function learn() {
   const response = await fetch("v1/model");
   if (!response.ok) throw await problem(response);
@@ -35,6 +62,7 @@ async function learn() {
     ["Says", answers]];
   if (about.credit) facts.push(["From", about.credit]);
   for (const [term, text] of facts) $("model").append(make("dt", {}, term), make("dd", {}, text));
+  $("groups").append(...groups(about.groups));
   for (const off of about.off) $("off").append(make("li", {}, `${off.task} is off. ${off.why}`));
 }
 
