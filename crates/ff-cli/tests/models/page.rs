@@ -123,6 +123,38 @@ fn the_camera_has_one_picture_under_way() {
     assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
 }
 
+/// What the network says of the camera's picture flips with every one; what is shown does not.
+#[test]
+fn the_camera_shows_labels_that_are_steady() {
+    let Some(mut browser) = Browser::start() else { return };
+    let place = Workplace::new().with_model();
+    let server = Server::start(&place, &["--tasks", "gender"]);
+    browser.call("Page.navigate", json!({ "url": format!("http://{}/", server.address) }));
+    browser.until("document.readyState === 'complete' && about.name === 'model'");
+    browser.value(
+        "window.pictures = 0; window.shown = []; const plain = window.fetch;
+         window.fetch = async (address, ...rest) => {
+           if (!address.startsWith('v1/faces')) return plain(address, ...rest);
+           const p = [0.9, 0.3][window.pictures++ % 2];
+           const face = { index: 0, score: 0.9, box: { x: 9, y: 9, w: 40, h: 40 } };
+           const gender = { label: p > 0.5 ? 'Female' : 'Male', probability: Math.max(p, 1 - p),
+             probabilities: { Female: p, Male: 1 - p } };
+           return new Response(JSON.stringify({ predictions: [{ file: 'camera', face, gender }] }));
+         };
+         new MutationObserver(() => {
+           const caption = document.querySelector('#live caption');
+           if (caption) window.shown.push(caption.innerText);
+         }).observe(document.querySelector('#live .said'), { childList: true });
+         document.querySelector('#camera').click()",
+    );
+    browser.until("window.pictures > 8");
+    browser.value("document.querySelector('#camera').click()");
+    let shown = browser.value("[...new Set(window.shown)].join()");
+    assert_eq!(shown, "gender: Female");
+    assert_eq!(browser.value("window.shown.length >= 8"), true, "a caption a picture");
+    assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
+}
+
 /// Whether a value is as a schema of the API's description has it: no key is missing, and none is more.
 fn is_as_described(value: &Value, schema: &Value, all: &Value) -> bool {
     if let Some(name) = schema["$ref"].as_str() {
