@@ -123,6 +123,59 @@ fn the_camera_has_one_picture_under_way() {
     assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
 }
 
+#[test]
+fn photos_are_dropped_and_pasted_and_what_was_found_is_saved() {
+    let Some(mut browser) = Browser::start() else { return };
+    let place = Workplace::new().with_model();
+    let server = Server::start(&place, &[]);
+    browser.call("Page.navigate", json!({ "url": format!("http://{}/", server.address) }));
+    browser.until("document.readyState === 'complete' && about.name === 'model'");
+    browser.value(
+        "(async () => {
+           const canvas = document.createElement('canvas');
+           [canvas.width, canvas.height] = [64, 64];
+           const blob = await new Promise((done) => canvas.toBlob(done, 'image/png'));
+           const holding = (name) => {
+             const all = new DataTransfer();
+             all.items.add(new File([blob], name, { type: 'image/png' }));
+             return all;
+           };
+           const dropped = { dataTransfer: holding('dropped.png'), bubbles: true, cancelable: true };
+           document.querySelector('#drop').dispatchEvent(new DragEvent('drop', dropped));
+           document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: holding('pasted.png') }));
+         })()",
+    );
+    browser.until("document.querySelectorAll('#list .face').length === 2");
+    let names = browser.value("[...document.querySelectorAll('#list h3')].map((name) => name.innerText)");
+    assert_eq!(names, json!(["pasted.png", "dropped.png"]), "the newest is on top");
+    assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
+
+    browser.value(
+        "const plain = URL.createObjectURL;
+         URL.createObjectURL = (blob) => { window.saved = blob; return plain.call(URL, blob); }; 0",
+    );
+    let mut saved = |button: &str| {
+        let text = browser.value(&format!("document.querySelector('{button}').click(); window.saved.text()"));
+        text.as_str().unwrap().to_owned()
+    };
+    let rows: Value = serde_json::from_str(&saved("#json")).unwrap();
+    assert_eq!(
+        rows,
+        json!([{ "file": "dropped.png", "face": null }, { "file": "pasted.png", "face": null }])
+    );
+    let csv = saved("#csv");
+    let files: Vec<_> = csv.split("\r\n").map(|line| line.split(',').next().unwrap()).collect();
+    assert_eq!(files, ["file", "dropped.png", "pasted.png", ""]);
+
+    let paper = "getComputedStyle(document.body).backgroundColor";
+    let [light, dark] = ["light", "dark"].map(|value| {
+        let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": value }] });
+        browser.call("Emulation.setEmulatedMedia", features);
+        browser.value(paper)
+    });
+    assert_eq!((light, dark), (json!("rgb(255, 255, 255)"), json!("rgb(20, 23, 27)")));
+}
+
 /// What the network says of the camera's picture flips with every one; what is shown does not.
 #[test]
 fn the_camera_shows_labels_that_are_steady() {
@@ -226,8 +279,8 @@ fn the_page_says_how_sure_it_is_on_groups_or_that_nobody_knows() {
         let nodes = tree["nodes"].as_array().unwrap().iter().filter(|node| node["role"]["value"] == role);
         nodes.map(|node| node["name"]["value"].as_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(names("table"), ["race", "gender", "age"].map(|by| format!("Right answers by {by}")));
-    let headers = ["race", "gender", "age"].map(|by| [by, "faces", "age", "gender"]);
+    assert_eq!(names("table"), ["race", "gender"].map(|by| format!("Right answers by {by}")));
+    let headers = ["race", "gender"].map(|by| [by, "faces", "age", "gender"]);
     assert_eq!(names("columnheader"), headers.concat(), "race is off, and its answers are nobody's business");
     let groups = record["groups"].as_array().unwrap();
     let single: Vec<&Value> =

@@ -149,10 +149,10 @@ const LARGE: usize = 64 << 20;
 /// A server with one place, whose answers have to be taken within so long.
 fn with_large_answers(write_timeout: Duration) -> Place {
     let options = Options { max_connections: 1, write_timeout, ..Setup::default().options };
-    let event = || Ok::<_, Infallible>(Event::default().data("x".repeat(1 << 20)));
+    let event = || Ok::<_, Infallible>(Event::default().data("x".repeat(LARGE)));
     let more = Router::new()
         .route("/large", gets(async || vec![b'x'; LARGE]))
-        .route("/events", gets(async move || Sse::new(iter((0..LARGE >> 20).map(move |_| event())))));
+        .route("/events", gets(async move || Sse::new(iter([event()]))));
     Setup { options, more, ..Setup::default() }.start()
 }
 
@@ -248,8 +248,7 @@ fn strangers_stay_outside() {
 #[test]
 fn an_address_that_others_reach_needs_a_token() {
     let options = Options { address: "0.0.0.0:0".parse().unwrap(), ..Options::default() };
-    let error =
-        ff_serve::serve(&options, ff_serve::Router::new(), &ff_serve::Shutdown::new(), |_| {}).unwrap_err();
+    let error = ff_serve::serve(&options, Router::new(), &ff_serve::Shutdown::new(), |_| {}).unwrap_err();
     assert!(error.to_string().contains("expected a token"), "{error}");
 }
 
@@ -257,7 +256,7 @@ fn an_address_that_others_reach_needs_a_token() {
 fn a_crowd_of_hostile_clients_leaves_the_server_well() {
     let place = Setup { timeout: Duration::from_secs(2), ..Setup::default() }.start();
     let (address, face) = (place.address, face());
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for client in 0..6 {
             let face = &face;
             scope.spawn(move || {
