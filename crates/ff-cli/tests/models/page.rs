@@ -16,6 +16,12 @@ const BOXES: &str = "[...document.querySelectorAll('#list .box')].map((box) => {
     return [b.x - i.x, b.y - i.y, b.width, b.height].map((v) => v * scale);
 })";
 
+/// Opens a server's page, and waits until it knows the model.
+fn open(browser: &mut Browser, server: &Server) {
+    browser.call("Page.navigate", json!({ "url": format!("http://{}/", server.address) }));
+    browser.until("document.readyState === 'complete' && document.querySelector('#groups p') !== null");
+}
+
 #[test]
 fn the_page_shows_what_the_api_says() {
     let Some(mut browser) = Browser::start() else { return };
@@ -106,8 +112,7 @@ fn the_camera_has_one_picture_under_way() {
     let Some(mut browser) = Browser::start() else { return };
     let place = Workplace::new().with_model();
     let server = Server::start(&place, &[]);
-    browser.call("Page.navigate", json!({ "url": format!("http://{}/", server.address) }));
-    browser.until("document.readyState === 'complete' && about.name === 'model'");
+    open(&mut browser, &server);
     browser.value(
         "window.most = 0; window.now = 0; const plain = window.fetch;
          window.fetch = async (...all) => {
@@ -128,8 +133,7 @@ fn photos_are_dropped_and_pasted_and_what_was_found_is_saved() {
     let Some(mut browser) = Browser::start() else { return };
     let place = Workplace::new().with_model();
     let server = Server::start(&place, &[]);
-    browser.call("Page.navigate", json!({ "url": format!("http://{}/", server.address) }));
-    browser.until("document.readyState === 'complete' && about.name === 'model'");
+    open(&mut browser, &server);
     browser.value(
         "(async () => {
            const canvas = document.createElement('canvas');
@@ -182,8 +186,7 @@ fn the_camera_shows_labels_that_are_steady() {
     let Some(mut browser) = Browser::start() else { return };
     let place = Workplace::new().with_model();
     let server = Server::start(&place, &["--tasks", "gender"]);
-    browser.call("Page.navigate", json!({ "url": format!("http://{}/", server.address) }));
-    browser.until("document.readyState === 'complete' && about.name === 'model'");
+    open(&mut browser, &server);
     browser.value(
         "window.pictures = 0; window.shown = []; const plain = window.fetch;
          window.fetch = async (address, ...rest) => {
@@ -270,8 +273,7 @@ fn the_page_says_how_sure_it_is_on_groups_or_that_nobody_knows() {
     assert_eq!(figures["faces"], "Test split: 80 rows of ff_test.csv");
 
     let Some(mut browser) = Browser::start() else { return };
-    browser.call("Page.navigate", json!({ "url": format!("http://{}/", server.address) }));
-    browser.until("document.readyState === 'complete' && document.querySelectorAll('.groups').length > 0");
+    open(&mut browser, &server);
     // As a screen reader has it: tables with names, each cell under a column's and beside a row's header.
     browser.call("Accessibility.enable", json!({}));
     let tree = browser.call("Accessibility.getFullAXTree", json!({}));
