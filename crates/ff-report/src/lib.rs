@@ -49,7 +49,9 @@ mod sweep;
 mod thumbnails;
 
 pub use annotated::{FaceMark, PNG_MARK, Tone, annotated_png};
-pub use card::{CardFile, MODEL_CARD, ModelCard, ModelFile};
+pub use card::{
+    Accuracy, CardFile, GroupFigures, GroupRow, GroupingFigures, MODEL_CARD, ModelCard, ModelFile,
+};
 pub use charts::{Color, HeatMap};
 pub use comparison::{ComparisonPage, compared};
 pub use data::DataAuditPage;

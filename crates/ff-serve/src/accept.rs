@@ -1,5 +1,5 @@
-//! From sockets to routes: connections within a cap, each with a timer for heads, until the signal to stop. Bodies have
-//! timers of their own (`body`); an answer that is not taken has none.
+//! From sockets to routes: connections within a cap, each with timers for heads and for answers that are not taken
+//! (`taken`), until the signal to stop. Bodies have timers of their own (`body`).
 //!
 //! After the signal readiness is over and new work is refused, by the routes; what has begun is finished, and
 //! connections end with their answers. What is not finished in time is left.
@@ -12,15 +12,17 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::guard::{Guard, guard};
 use crate::problem::{Cause, Problem};
+use crate::taken::Taken;
 use crate::{Error, Options, Result, Shutdown};
 
 /// How long is waited when the system has no descriptor left for a connection.
@@ -83,6 +85,9 @@ async fn accept(options: &Options, listener: &TcpListener, routes: &Router, shut
                 Ok((stream, _)) => {
                     let is_late = shutdown.has_begun();
                     let stop = (!is_late).then(|| shutdown.clone());
+                    // Answers are written in one piece; nothing is gained by waiting for more.
+                    let _ = stream.set_nodelay(true);
+                    let stream = Taken::new(stream, options.write_timeout);
                     let served = connection(stream, options.header_timeout, routes.clone(), stop);
                     let among = if is_late { &mut late } else { &mut connections };
                     among.spawn(async move {
@@ -116,14 +121,16 @@ async fn accept(options: &Options, listener: &TcpListener, routes: &Router, shut
 
 /// Serves one connection to its end, or from the signal on to that of the request that it is at; without a signal for
 /// one request.
-async fn connection(stream: TcpStream, header_timeout: Duration, routes: Router, shutdown: Option<Shutdown>) {
-    // Answers are written in one piece; nothing is gained by waiting for more.
-    let _ = stream.set_nodelay(true);
+async fn connection(stream: Taken, header_timeout: Duration, routes: Router, shutdown: Option<Shutdown>) {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(MAX_HEAD);
     builder.keep_alive(shutdown.is_some());
-    let mut connection =
-        pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)));
+    let (routes, sends) = (TowerToHyperService::new(routes), stream.sends());
+    let routes = service_fn(move |request| {
+        let (answer, sends) = (routes.call(request), sends.clone());
+        async move { answer.await.inspect(|answer| sends.begins(answer.headers())) }
+    });
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), routes));
     // What goes wrong with a connection is its client's business: it left, or spoke no HTTP.
     let Some(shutdown) = shutdown else {
         let _ = connection.await;

@@ -25,9 +25,10 @@ mod problem;
 mod runs;
 mod served_page;
 mod shutdown;
+mod taken;
 
 pub use accept::serve;
-pub use api::{About, OPENAPI, Off, Served, routes, served_tasks};
+pub use api::{About, Groups, OPENAPI, Off, Served, routes, served_tasks};
 use aside::aside;
 pub use audit::{AuditFiles, audit_routes};
 pub use axum::Router;

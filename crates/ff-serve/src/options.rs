@@ -23,6 +23,8 @@ pub struct Options {
     pub max_connections: usize,
     /// How long the head of a request may take, and how long a connection may be idle.
     pub header_timeout: Duration,
+    /// How long an answer may take to be taken; of a stream of events, each part that is not taken at once.
+    pub write_timeout: Duration,
     /// How long requests that have begun may take when the server is asked to stop.
     pub shutdown_timeout: Duration,
 }
@@ -36,6 +38,7 @@ impl Default for Options {
             hosts: Vec::new(),
             max_connections: 256,
             header_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(30),
         }
     }

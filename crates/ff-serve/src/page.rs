@@ -7,6 +7,7 @@ use axum::routing::get;
 
 const HTML: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/page.css");
+const TRACKS: &str = include_str!("page/tracks.js");
 const SCRIPT: &str = include_str!("page/page.js");
 
 /// The page and its files.
@@ -14,6 +15,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/", get(async || file("text/html; charset=utf-8", HTML)))
         .route("/page.css", get(async || file("text/css; charset=utf-8", STYLE)))
+        .route("/tracks.js", get(async || file("text/javascript; charset=utf-8", TRACKS)))
         .route("/page.js", get(async || file("text/javascript; charset=utf-8", SCRIPT)))
 }
 

@@ -152,7 +152,7 @@ impl Args {
         let Some(name) = self.out.file_name().filter(|_| self.out.is_file()) else { return Ok(None) };
         let name = name.to_string_lossy().into_owned();
         let path = self.out.with_file_name(format!("{name}.card.md"));
-        let report = RunReport::read(&RunDir::open(run)?)?;
+        let report = RunReport::without_faces(&RunDir::open(run)?)?;
         let file = ModelFile {
             name,
             format: self.format_in_words(),

@@ -10,8 +10,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::ArgGroup;
 use ff_data::{FaceBox, ImageRules};
+use ff_report::{GroupFigures, RunReport};
 use ff_serve::{
-    About, Engine, EngineOptions, Metrics, Options, Router, Served, Shutdown, Token, served_tasks,
+    About, Engine, EngineOptions, Groups, Metrics, Options, Router, Served, Shutdown, Token, served_tasks,
 };
 use ff_train::infer::{Predictor, TrainedSource, open_trained};
 use ff_train::run::RunDir;
@@ -89,7 +90,8 @@ pub struct Args {
     /// Connections at once; further ones wait.
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = whole::<usize>(ranges::CONNECTIONS))]
     max_connections: usize,
-    /// Seconds that a body may take to come, an answer to be made, and requests to be finished when asked to stop.
+    /// Seconds that a body may take to come, an answer to be made, and to be taken, and requests to be finished when
+    /// asked to stop.
     #[arg(long, value_name = "S", default_value_t = 30.0, value_parser = number(ranges::REQUEST_SECONDS))]
     timeout: f64,
     #[command(flatten)]
@@ -167,13 +169,14 @@ fn listen(
 impl Args {
     fn options(&self) -> Result<Options> {
         let token = self.token_file.as_deref().map(Token::read).transpose()?;
-        let shutdown_timeout = Duration::from_secs_f64(self.timeout);
+        let timeout = Duration::from_secs_f64(self.timeout);
         Ok(Options {
             address: self.address,
             token,
             hosts: self.host.clone(),
             max_connections: self.max_connections,
-            shutdown_timeout,
+            write_timeout: timeout,
+            shutdown_timeout: timeout,
             ..Options::default()
         })
     }
@@ -200,6 +203,7 @@ impl Args {
             precision: trained.model.precision().to_string(),
             embedding_len: trained.model.architecture().embedding_len(),
             off,
+            groups: groups(&source, trained.step, &tasks),
         };
         let encoders = trained.encoders.clone();
         let mut predictor = Predictor::new(trained);
@@ -262,4 +266,26 @@ fn trained_on(source: &TrainedSource) -> Result<String> {
     let parts: Vec<_> =
         splits.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
     Ok(format!("the training split of {}", parts[parts.len().saturating_sub(2)..].join("/")))
+}
+
+/// How often a model is right by group, as far as a run's evaluations say it.
+fn groups(source: &TrainedSource, step: Option<u64>, tasks: &[String]) -> Groups {
+    let TrainedSource::Run { dir, .. } = source else {
+        return Groups::Unknown("a model file brings no record of an evaluation, as a run does".to_owned());
+    };
+    let read = || anyhow::Ok(RunReport::without_faces(&RunDir::open(dir)?)?);
+    match read() {
+        Ok(report) => GroupFigures::of_checkpoint(&report, step, tasks).map_or_else(
+            || {
+                let how = "`fairface evaluate --run RUN --split test --group-by race,gender` makes one";
+                Groups::Unknown(format!("no evaluation of this checkpoint by group is on record; {how}"))
+            },
+            Groups::Figures,
+        ),
+        // The model is what was asked for: it does not wait for what may be wrong with a run's records.
+        Err(error) => {
+            tracing::warn!("no figures by group: {error:#}");
+            Groups::Unknown("the run's records cannot be read; the server has said why".to_owned())
+        }
+    }
 }

@@ -26,3 +26,5 @@ mod predict;
 #[cfg(all(unix, feature = "serve"))]
 mod serve;
 mod support;
+#[cfg(all(unix, feature = "serve"))]
+mod tracks;

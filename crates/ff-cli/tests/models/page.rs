@@ -4,9 +4,9 @@ use fs_err as fs;
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
-use crate::client::post;
+use crate::client::{get, post};
 use crate::serve::Server;
-use crate::support::{Workplace, largest_difference, sample};
+use crate::support::{Workplace, assert_exit, largest_difference, sample};
 
 /// Every box on the page in pixels of its photo.
 const BOXES: &str = "[...document.querySelectorAll('#list .box')].map((box) => {
@@ -15,6 +15,12 @@ const BOXES: &str = "[...document.querySelectorAll('#list .box')].map((box) => {
     const scale = image.naturalWidth / i.width;
     return [b.x - i.x, b.y - i.y, b.width, b.height].map((v) => v * scale);
 })";
+
+/// Opens a server's page, and waits until it knows the model.
+fn open(browser: &mut Browser, server: &Server) {
+    browser.call("Page.navigate", json!({ "url": format!("http://{}/", server.address) }));
+    browser.until("document.readyState === 'complete' && document.querySelector('#groups p') !== null");
+}
 
 #[test]
 fn the_page_shows_what_the_api_says() {
@@ -106,8 +112,7 @@ fn the_camera_has_one_picture_under_way() {
     let Some(mut browser) = Browser::start() else { return };
     let place = Workplace::new().with_model();
     let server = Server::start(&place, &[]);
-    browser.call("Page.navigate", json!({ "url": format!("http://{}/", server.address) }));
-    browser.until("document.readyState === 'complete' && about.name === 'model'");
+    open(&mut browser, &server);
     browser.value(
         "window.most = 0; window.now = 0; const plain = window.fetch;
          window.fetch = async (...all) => {
@@ -121,4 +126,198 @@ fn the_camera_has_one_picture_under_way() {
     browser.value("document.querySelector('#camera').click()");
     assert_eq!(browser.value("document.querySelector('#live').hidden"), true);
     assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
+}
+
+#[test]
+fn photos_are_dropped_and_pasted_and_what_was_found_is_saved() {
+    let Some(mut browser) = Browser::start() else { return };
+    let place = Workplace::new().with_model();
+    let server = Server::start(&place, &[]);
+    open(&mut browser, &server);
+    browser.value(
+        "(async () => {
+           const canvas = document.createElement('canvas');
+           [canvas.width, canvas.height] = [64, 64];
+           const blob = await new Promise((done) => canvas.toBlob(done, 'image/png'));
+           const holding = (name) => {
+             const all = new DataTransfer();
+             all.items.add(new File([blob], name, { type: 'image/png' }));
+             return all;
+           };
+           const dropped = { dataTransfer: holding('dropped.png'), bubbles: true, cancelable: true };
+           document.querySelector('#drop').dispatchEvent(new DragEvent('drop', dropped));
+           document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: holding('pasted.png') }));
+         })()",
+    );
+    browser.until("document.querySelectorAll('#list .face').length === 2");
+    let names = browser.value("[...document.querySelectorAll('#list h3')].map((name) => name.innerText)");
+    assert_eq!(names, json!(["pasted.png", "dropped.png"]), "the newest is on top");
+    assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
+
+    browser.value(
+        "const plain = URL.createObjectURL;
+         URL.createObjectURL = (blob) => { window.saved = blob; return plain.call(URL, blob); }; 0",
+    );
+    let mut saved = |button: &str| {
+        let text = browser.value(&format!("document.querySelector('{button}').click(); window.saved.text()"));
+        text.as_str().unwrap().to_owned()
+    };
+    let rows: Value = serde_json::from_str(&saved("#json")).unwrap();
+    assert_eq!(
+        rows,
+        json!([{ "file": "dropped.png", "face": null }, { "file": "pasted.png", "face": null }])
+    );
+    let csv = saved("#csv");
+    let files: Vec<_> = csv.split("\r\n").map(|line| line.split(',').next().unwrap()).collect();
+    assert_eq!(files, ["file", "dropped.png", "pasted.png", ""]);
+
+    let paper = "getComputedStyle(document.body).backgroundColor";
+    let [light, dark] = ["light", "dark"].map(|value| {
+        let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": value }] });
+        browser.call("Emulation.setEmulatedMedia", features);
+        browser.value(paper)
+    });
+    assert_eq!((light, dark), (json!("rgb(255, 255, 255)"), json!("rgb(20, 23, 27)")));
+}
+
+/// What the network says of the camera's picture flips with every one; what is shown does not.
+#[test]
+fn the_camera_shows_labels_that_are_steady() {
+    let Some(mut browser) = Browser::start() else { return };
+    let place = Workplace::new().with_model();
+    let server = Server::start(&place, &["--tasks", "gender"]);
+    open(&mut browser, &server);
+    browser.value(
+        "window.pictures = 0; window.shown = []; const plain = window.fetch;
+         window.fetch = async (address, ...rest) => {
+           if (!address.startsWith('v1/faces')) return plain(address, ...rest);
+           const p = [0.9, 0.3][window.pictures++ % 2];
+           const face = { index: 0, score: 0.9, box: { x: 9, y: 9, w: 40, h: 40 } };
+           const gender = { label: p > 0.5 ? 'Female' : 'Male', probability: Math.max(p, 1 - p),
+             probabilities: { Female: p, Male: 1 - p } };
+           return new Response(JSON.stringify({ predictions: [{ file: 'camera', face, gender }] }));
+         };
+         new MutationObserver(() => {
+           const caption = document.querySelector('#live caption');
+           if (caption) window.shown.push(caption.innerText);
+         }).observe(document.querySelector('#live .said'), { childList: true });
+         document.querySelector('#camera').click()",
+    );
+    browser.until("window.pictures > 8");
+    browser.value("document.querySelector('#camera').click()");
+    let shown = browser.value("[...new Set(window.shown)].join()");
+    assert_eq!(shown, "gender: Female");
+    assert_eq!(browser.value("window.shown.length >= 8"), true, "a caption a picture");
+    assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
+}
+
+/// Whether a value is as a schema of the API's description has it: no key is missing, and none is more.
+fn is_as_described(value: &Value, schema: &Value, all: &Value) -> bool {
+    if let Some(name) = schema["$ref"].as_str() {
+        return is_as_described(value, all.pointer(name.trim_start_matches('#')).unwrap(), all);
+    }
+    if let Some(any) = schema["oneOf"].as_array() {
+        return any.iter().filter(|schema| is_as_described(value, schema, all)).count() == 1;
+    }
+    match value {
+        Value::Null => schema["type"] == "null" || schema["type"] == json!(["string", "null"]),
+        Value::String(_) => schema["type"] == "string" || schema["type"] == json!(["string", "null"]),
+        Value::Bool(_) => schema["type"] == "boolean",
+        Value::Number(number) => schema["type"] == "number" || schema["type"] == "integer" && number.is_u64(),
+        Value::Array(items) => {
+            schema["type"] == "array" && items.iter().all(|item| is_as_described(item, &schema["items"], all))
+        }
+        Value::Object(entries) => match schema["properties"].as_object() {
+            Some(properties) => {
+                entries.len() == properties.len()
+                    && entries.iter().all(|(key, value)| {
+                        properties.get(key).is_some_and(|schema| is_as_described(value, schema, all))
+                    })
+            }
+            None => {
+                let more = &schema["additionalProperties"];
+                schema["type"] == "object" && entries.values().all(|value| is_as_described(value, more, all))
+            }
+        },
+    }
+}
+
+/// What the server says of its model, which is as its description has it.
+#[track_caller]
+fn about(server: &Server) -> Value {
+    let described = get(server.address, "/openapi.json").json();
+    let about = get(server.address, "/v1/model").json();
+    let schema = json!({ "$ref": "#/components/schemas/Model" });
+    assert!(is_as_described(&about, &schema, &described), "{about}");
+    about
+}
+
+#[test]
+fn the_page_says_how_sure_it_is_on_groups_or_that_nobody_knows() {
+    let place = Workplace::new().with_model();
+    let (splits, images) = (sample().join("splits"), sample().join("images"));
+    let data = ["--splits", splits.to_str().unwrap(), "--images", images.to_str().unwrap()];
+    let small = ["--backbone", "resnet18", "--image-size", "64", "--freeze-backbone", "--init", "random"];
+    let train = ["train", "--run-dir", "run", "--batch-size", "8", "--epochs", "1", "--max-steps", "2"];
+    assert_exit(&place.run(&[&train[..], &small, &data].concat()), 0);
+    let unknown = |server: &Server| about(server)["groups"]["unknown"].as_str().unwrap().to_owned();
+    assert!(unknown(&Server::of(&place, &["--run", "run"])).contains("no evaluation of this checkpoint"));
+    assert!(unknown(&Server::start(&place, &[])).starts_with("a model file brings no record"));
+
+    let evaluate = ["evaluate", "--run", "run", "--bootstrap", "5", "--split"];
+    assert_exit(&place.run(&[&evaluate[..], &["val"]].concat()), 0);
+    let record = place.json(&[&evaluate[..], &["test", "--json"]].concat());
+    let server = Server::of(&place, &["--run", "run"]);
+    let figures = &about(&server)["groups"]["figures"];
+    assert_eq!(figures["record"], "evaluation/test-bootstrap-5.json", "of both the test split says more");
+    assert_eq!(figures["faces"], "Test split: 80 rows of ff_test.csv");
+
+    let Some(mut browser) = Browser::start() else { return };
+    open(&mut browser, &server);
+    // As a screen reader has it: tables with names, each cell under a column's and beside a row's header.
+    browser.call("Accessibility.enable", json!({}));
+    let tree = browser.call("Accessibility.getFullAXTree", json!({}));
+    let names = |role: &str| -> Vec<String> {
+        let nodes = tree["nodes"].as_array().unwrap().iter().filter(|node| node["role"]["value"] == role);
+        nodes.map(|node| node["name"]["value"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names("table"), ["race", "gender"].map(|by| format!("Right answers by {by}")));
+    let headers = ["race", "gender"].map(|by| [by, "faces", "age", "gender"]);
+    assert_eq!(names("columnheader"), headers.concat(), "race is off, and its answers are nobody's business");
+    let groups = record["groups"].as_array().unwrap();
+    let single: Vec<&Value> =
+        groups.iter().filter(|group| !group["by"].as_str().unwrap().contains(',')).collect();
+    let labels: Vec<&str> = single.iter().map(|group| group["group"].as_str().unwrap()).collect();
+    assert_eq!(names("rowheader"), labels);
+
+    let rows = browser.value(
+        "[...document.querySelectorAll('.groups tbody tr')].map((row) =>
+            [...row.cells].map((cell) => cell.textContent))",
+    );
+    for (row, group) in rows.as_array().unwrap().iter().zip(single) {
+        let small = if group["small"] == true { ", few" } else { "" };
+        assert_eq!(row[1], format!("{}{small}", group["n"]));
+        for (cell, task) in [(&row[2], "age"), (&row[3], "gender")] {
+            let said = &group["tasks"][task];
+            let expected = [&said["accuracy"], &said["accuracy_interval"][0], &said["accuracy_interval"][1]];
+            let shown = cell.as_str().unwrap().replace(['%', '(', ')'], "").replace("to", "");
+            let shown: Vec<f64> = shown.split_whitespace().map(|number| number.parse().unwrap()).collect();
+            assert_eq!(shown.len(), 3, "{cell}");
+            for (shown, expected) in shown.iter().zip(expected) {
+                assert!((shown - 100.0 * expected.as_f64().unwrap()).abs() <= 0.0501, "{row} {group}");
+            }
+        }
+    }
+    let phone = json!({ "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": true });
+    browser.call("Emulation.setDeviceMetricsOverride", phone);
+    assert_eq!(browser.value("document.documentElement.scrollWidth <= window.innerWidth"), true);
+    assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
+
+    // Another checkpoint has no figures yet, whatever the two are called.
+    assert_exit(&place.run(&["train", "--resume", "--run-dir", "run", "--max-steps", "3"]), 0);
+    let last = Server::of(&place, &["--run", "run", "--checkpoint", "last"]);
+    assert!(unknown(&last).contains("no evaluation of this checkpoint"));
+    // What is wrong with a record is no reason not to serve.
+    fs::write(place.path("run/evaluation/val-bootstrap-5.json"), "{").unwrap();
+    assert!(unknown(&Server::of(&place, &["--run", "run"])).starts_with("the run's records cannot be read"));
 }

@@ -19,8 +19,13 @@ pub struct Server {
 }
 
 impl Server {
+    /// Of the model file of a workplace.
     pub fn start(place: &Workplace, args: &[&str]) -> Self {
-        let usual = ["serve", "--json", "--weights", "model.safetensors", "--address", "127.0.0.1:0"];
+        Self::of(place, &[&["--weights", "model.safetensors"], args].concat())
+    }
+
+    pub fn of(place: &Workplace, args: &[&str]) -> Self {
+        let usual = ["serve", "--json", "--address", "127.0.0.1:0"];
         let mut child = place.command(&[&usual[..], args].concat()).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut object = String::new();

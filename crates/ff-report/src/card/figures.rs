@@ -71,12 +71,6 @@ pub fn judged<'a>(card: &ModelCard<'a>) -> Vec<Judged<'a>> {
             judged.push(Judged { csv, split: card.split(&source.csv), by: By::Evaluation(evaluation) });
         }
     }
-    let rank = |split: Option<Split>| match split {
-        Some(Split::Test) => 0,
-        Some(Split::Val) => 1,
-        Some(Split::Train) => 2,
-        None => 3,
-    };
     judged.sort_by_key(|judged| rank(judged.split));
     if let Some(epoch) = card.epoch().filter(|_| judged.is_empty()) {
         let tasks = TaskSummary::of_epoch(epoch, &card.report.encoders);
@@ -84,6 +78,26 @@ pub fn judged<'a>(card: &ModelCard<'a>) -> Vec<Judged<'a>> {
         judged.push(Judged { csv, split, by: By::Training { epoch: epoch.epoch, tasks } });
     }
     judged
+}
+
+/// How little a split's figures say about other faces.
+pub fn rank(split: Option<Split>) -> u8 {
+    match split {
+        Some(Split::Test) => 0,
+        Some(Split::Val) => 1,
+        Some(Split::Train) => 2,
+        None => 3,
+    }
+}
+
+/// What the rows of a file of labels are to the model.
+pub fn heading(split: Option<Split>, csv: &str) -> String {
+    match split {
+        Some(Split::Test) => "Test split".to_owned(),
+        Some(Split::Val) => "Validation split, which also chose the checkpoint".to_owned(),
+        Some(Split::Train) => "Training split, which the model has seen".to_owned(),
+        None => format!("Labels {csv}"),
+    }
 }
 
 /// The section.
@@ -137,14 +151,9 @@ fn trained(epoch: u64, tasks: &PerTask<TaskSummary>) -> String {
 
 fn evaluated(evaluation: &NamedEvaluation, judged: &Judged) -> String {
     let NamedEvaluation { name, record } = evaluation;
-    let heading = match judged.split {
-        Some(Split::Test) => "Test split".to_owned(),
-        Some(Split::Val) => "Validation split, which also chose the checkpoint".to_owned(),
-        Some(Split::Train) => "Training split, which the model has seen".to_owned(),
-        None => format!("Labels {}", text(&judged.csv)),
-    };
+    let (heading, source) = (heading(judged.split, &judged.csv), source(record, &judged.csv));
     let mut out =
-        format!("\n### {heading}\n\nFrom evaluation/{}.json: {}.\n\n", text(name), source(record, judged));
+        format!("\n### {}\n\nFrom evaluation/{}.json: {}.\n\n", text(&heading), text(name), text(&source));
     let rows = record.evaluation.tasks.iter().map(|(task, metrics)| {
         let confusion = &record.evaluation.confusion[task];
         let labelled = confusion.by_label();
@@ -225,10 +234,10 @@ fn ends(interval: &Interval) -> String {
 }
 
 /// Which rows, seen how.
-fn source(record: &EvaluationRecord, judged: &Judged) -> String {
+pub fn source(record: &EvaluationRecord, csv: &str) -> String {
     let source = &record.source;
-    let mut facts = vec![format!("{} rows of {}", grouped(record.evaluation.n as u64), text(&judged.csv))];
-    facts.extend(source.subset.as_ref().map(|column| format!("only those with {}", text(column))));
+    let mut facts = vec![format!("{} rows of {csv}", grouped(record.evaluation.n as u64))];
+    facts.extend(source.subset.as_ref().map(|column| format!("only those with {column}")));
     facts.extend(source.tta.description().map(str::to_owned));
     if source.skipped > 0 {
         facts.push(format!("{} more could not be read", grouped(source.skipped as u64)));

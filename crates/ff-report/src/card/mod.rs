@@ -6,6 +6,7 @@
 //! ([`markdown`]). A card whose second line does not say that it is ours is somebody's own and stays as it is.
 
 mod figures;
+mod groups;
 mod header;
 mod markdown;
 mod origin;
@@ -23,6 +24,7 @@ use crate::Result;
 use crate::evaluation::NamedEvaluation;
 use crate::run::RunReport;
 use figures::Judged;
+pub use groups::{Accuracy, GroupFigures, GroupRow, GroupingFigures};
 use header::MARK;
 use markdown::text;
 

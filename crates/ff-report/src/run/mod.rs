@@ -88,18 +88,26 @@ pub struct Written {
 }
 
 impl RunReport {
-    /// Reads what the run has recorded so far.
+    /// Reads what the run has recorded so far, and the faces that its page shows.
+    ///
+    /// # Errors
+    /// As [`RunReport::without_faces`].
+    pub fn read(run: &RunDir) -> Result<Self> {
+        let mut report = Self::without_faces(run)?;
+        report.evaluations.iter().for_each(|evaluation| evaluation.add_faces(&mut report.thumbnails));
+        Ok(report)
+    }
+
+    /// Reads what the run has recorded so far, and no image: enough for all but the page.
     ///
     /// # Errors
     /// A file of the run that cannot be read or is damaged; a run that has not begun is none.
-    pub fn read(run: &RunDir) -> Result<Self> {
+    pub fn without_faces(run: &RunDir) -> Result<Self> {
         let folder = run.path().to_owned();
         let provenance = read::provenance(&folder)?;
         let (config_text, config) = read::config(&folder)?;
         let records = read::records(&folder)?;
         let evaluations = NamedEvaluation::read_all(&folder)?;
-        let mut thumbnails = Thumbnails::default();
-        evaluations.iter().for_each(|evaluation| evaluation.add_faces(&mut thumbnails));
         let encoders = encoders(&folder, &provenance, records.epochs.last())?;
         records.check(&folder, &encoders)?;
         let read::Records { steps, epochs, .. } = records;
@@ -127,7 +135,7 @@ impl RunReport {
             display_order: encoders.each(|_, encoder| encoder.display_order()),
             evaluations,
             encoders,
-            thumbnails,
+            thumbnails: Thumbnails::default(),
             config_text,
             folder,
         };

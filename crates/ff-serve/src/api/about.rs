@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use ff_report::GroupFigures;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -28,6 +29,18 @@ pub struct About {
     pub embedding_len: usize,
     /// Tasks of the model that are not answered.
     pub off: Vec<Off>,
+    /// How often it is right on whom.
+    pub groups: Groups,
+}
+
+/// How often a model is right by group, or why nobody knows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Groups {
+    /// Figures from an evaluation of it.
+    Figures(GroupFigures),
+    /// Why there are none.
+    Unknown(String),
 }
 
 /// A task that is not answered.

@@ -23,7 +23,7 @@ use ff_data::ImageRules;
 use ff_train::infer::{Judged, TaskPrediction, answers};
 use tokio::time::timeout;
 
-pub use about::{About, Off};
+pub use about::{About, Groups, Off};
 pub use tasks::served_tasks;
 
 use crate::body::BodyLimits;

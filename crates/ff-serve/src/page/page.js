@@ -24,6 +24,33 @@ async function problem(response) {
   return new Error(said.detail || `${response.status} ${response.statusText}`);
 }
 
+/** How often it is right by group: a table an attribute, a column a task. Wide ones are moved by arrow keys. */
+function groups({ figures, unknown }) {
+  if (!figures) {
+    return [make("p", {}, `There are no figures: ${unknown}. Models err more often on some groups than on others.`)];
+  }
+  const share = (right) => {
+    if (!right) return "no label";
+    const [low, high] = right.interval.map((end) => (100 * end).toFixed(1));
+    return `${percent(right.accuracy)} (${low} to ${high})`;
+  };
+  const tables = figures.groupings.map(({ by, groups: rows }) => {
+    const columns = [by, "faces", ...Object.keys(rows[0].tasks)].map((name) => make("th", { scope: "col" }, name));
+    const lines = rows.map((row) => make("tr", {}, make("th", { scope: "row" }, row.group),
+      make("td", {}, row.small ? `${row.n}, few` : `${row.n}`),
+      ...Object.values(row.tasks).map((right) => make("td", {}, share(right)))));
+    const caption = `Right answers by ${by}`;
+    return make("div", { class: "groups", tabindex: "0", role: "region", "aria-label": caption },
+      make("table", {}, make("caption", {}, caption), make("thead", {}, make("tr", {}, ...columns)),
+        make("tbody", {}, ...lines)));
+  });
+  const few = figures.groupings.some((grouping) => grouping.groups.some((row) => row.small));
+  const how = "The share of right answers, and in brackets its 95 % interval (Wilson): the fewer faces, the wider. "
+    + "By a task's own labels, the share of each that is found.";
+  return [make("p", {}, how + (few ? " Groups of few faces tell little." : "")), ...tables,
+    make("p", { class: "hint" }, `${figures.faces}. From the run's ${figures.record}, as the model card has it.`)];
+}
+
 async function learn() {
   const response = await fetch("v1/model");
   if (!response.ok) throw await problem(response);
@@ -35,6 +62,7 @@ async function learn() {
     ["Says", answers]];
   if (about.credit) facts.push(["From", about.credit]);
   for (const [term, text] of facts) $("model").append(make("dt", {}, term), make("dd", {}, text));
+  $("groups").append(...groups(about.groups));
   for (const off of about.off) $("off").append(make("li", {}, `${off.task} is off. ${off.why}`));
 }
 
@@ -70,11 +98,14 @@ function classes(task, answer) {
 const tasksOf = (row) => about.tasks.filter(({ task }) => row[task]).map(({ task }) => [task, row[task]]);
 const labels = (row) => tasksOf(row).map(([, answer]) => answer.label).join(", ");
 
+/** What a face is called: by its track, or its place in the photo. */
+const called = (row, i) => `Face ${row.face && row.face.number ? row.face.number : i + 1}`;
+
 function title(row, i) {
   if (row.face === null) return "No face was found.";
   const score = row.face && row.face.score ? `, sure to ${percent(row.face.score)}` : "";
   const aside = row.face && row.face.set_aside ? ", set aside: not sharp enough" : "";
-  return `Face ${i + 1}${score}${aside}`;
+  return `${called(row, i)}${score}${aside}`;
 }
 
 function table(task, answer) {
@@ -93,8 +124,8 @@ function box(row, i, width, height) {
   const words = labels(row);
   const button = make("button", {
     type: "button", class: row.face.set_aside ? "box aside" : "box", "aria-pressed": "false",
-    "aria-label": `Face ${i + 1}${words ? `: ${words}` : ""}`,
-  }, make("span", { "aria-hidden": "true" }, `${i + 1}`));
+    "aria-label": `${called(row, i)}${words ? `: ${words}` : ""}`,
+  }, make("span", { "aria-hidden": "true" }, called(row, i).slice("Face ".length)));
   Object.assign(button.style, {
     left: `${100 * x / width}%`, top: `${100 * y / height}%`, width: `${100 * w / width}%`, height: `${100 * h / height}%`,
   });
@@ -189,48 +220,26 @@ function csv() {
   return [header.map(cell).join(","), ...lines, ""].join("\r\n");
 }
 
-// The camera: one picture under way at a time, and answers steadied over those that were the same face.
+// The camera: one picture under way at a time, faces followed from one to the next (tracks.js).
 
 let stream = null;
-let tracks = [];
-
-function overlap(a, b) {
-  const width = Math.min(a.x + a.w, b.x + b.w) - Math.max(a.x, b.x);
-  const height = Math.min(a.y + a.h, b.y + b.h) - Math.max(a.y, b.y);
-  const both = Math.max(0, width) * Math.max(0, height);
-  return both / (a.w * a.h + b.w * b.h - both);
-}
-
-/** A row whose probabilities are those of its track, of which each new picture is three tenths. */
-function steady(row) {
-  if (!row.face) return row;
-  const before = tracks.filter((old) => old.face).map((old) => [overlap(old.face.box, row.face.box), old]);
-  const [share, old] = before.sort((a, b) => b[0] - a[0])[0] || [0, null];
-  if (share < 0.3) return row;
-  const steadied = { ...row };
-  for (const [task, answer] of tasksOf(row)) {
-    if (!old[task]) continue;
-    const probabilities = {};
-    for (const [name, p] of Object.entries(answer.probabilities)) {
-      probabilities[name] = 0.3 * p + 0.7 * old[task].probabilities[name];
-    }
-    const [label, probability] = Object.entries(probabilities).reduce((a, b) => (b[1] > a[1] ? b : a));
-    steadied[task] = { label, probability, probabilities };
-  }
-  return steadied;
-}
+let followed = NOBODY;
 
 async function look(video, canvas) {
   const frame = video.parentElement;
-  while (stream) {
+  const mine = stream;
+  const goesOn = () => stream !== null && stream === mine;
+  while (goesOn()) {
     [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
     canvas.getContext("2d").drawImage(video, 0, 0);
     const picture = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.9));
     try {
       const answer = await ask(picture, "camera");
-      tracks = answer.predictions.map(steady);
-      show(frame, frame.nextElementSibling, tracks, canvas.width, canvas.height);
+      if (!goesOn()) return;
+      followed = follow(followed, answer.predictions, about.tasks.map(({ task }) => task));
+      show(frame, frame.nextElementSibling, followed.rows, canvas.width, canvas.height);
     } catch (error) {
+      if (!goesOn()) return;
       say(error.message);
       stop();
     }
@@ -239,7 +248,7 @@ async function look(video, canvas) {
 
 function stop() {
   if (stream) stream.getTracks().forEach((track) => track.stop());
-  [stream, tracks] = [null, []];
+  [stream, followed] = [null, NOBODY];
   $("live").hidden = true;
   $("camera").textContent = "Use the camera";
 }

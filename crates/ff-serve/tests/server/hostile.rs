@@ -1,10 +1,16 @@
 //! Clients that lie, dawdle, leave, or should not be here. After each the server answers the next.
 
+use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use ff_serve::{Options, Token};
+use axum::response::sse::{Event, Sse};
+use axum::routing::get as gets;
+use ff_serve::{Options, Router, Token};
+use futures_util::stream::iter;
 
 use crate::client::{PATIENCE, Reply, get, open, post, request};
 use crate::place::{Place, Setup, face};
@@ -137,6 +143,68 @@ fn slow_heads_and_idle_connections_end() {
     place.stop();
 }
 
+/// More than sockets hold.
+const LARGE: usize = 64 << 20;
+
+/// A server with one place, whose answers have to be taken within so long.
+fn with_large_answers(write_timeout: Duration) -> Place {
+    let options = Options { max_connections: 1, write_timeout, ..Setup::default().options };
+    let event = || Ok::<_, Infallible>(Event::default().data("x".repeat(LARGE)));
+    let more = Router::new()
+        .route("/large", gets(async || vec![b'x'; LARGE]))
+        .route("/events", gets(async move || Sse::new(iter([event()]))));
+    Setup { options, more, ..Setup::default() }.start()
+}
+
+#[test]
+fn an_answer_that_is_not_taken_is_given_up() {
+    let place = with_large_answers(Duration::from_millis(300));
+    for target in ["/large", "/events"] {
+        let never_reads = open(place.address, &request("GET", target, &[], b""));
+        // It is answered when there is a place again.
+        assert_eq!(place.get("/v2/health/live").status, 200);
+        let came = until_closed(never_reads).len();
+        assert!(came < LARGE, "{target}: {came}");
+    }
+    // Whoever reads a little now and then has no more time than others.
+    let mut drips = open(place.address, &request("GET", "/large", &[], b""));
+    let enough = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let dripping = scope.spawn(|| {
+            let mut came = 0;
+            while let Ok(n @ 1..) = drips.read(&mut [0; 1024]) {
+                came += n;
+                if !enough.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(5));
+                }
+            }
+            came
+        });
+        assert_eq!(place.get("/v2/health/live").status, 200);
+        enough.store(true, Ordering::Relaxed);
+        assert!(dripping.join().unwrap() < LARGE);
+    });
+    assert_well(&place);
+    place.stop();
+}
+
+/// It takes 5 s: longer than a client has for an ordinary answer, which is more than any thread is kept waiting.
+#[test]
+fn a_stream_of_events_goes_on_as_long_as_something_of_it_is_taken() {
+    let place = with_large_answers(Duration::from_secs(3));
+    let mut stream = open(place.address, &request("GET", "/events", &[], b""));
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (begun, mut came, mut piece) = (Instant::now(), Vec::new(), vec![0; 64 << 10]);
+    while let n @ 1.. = stream.read(&mut piece).unwrap() {
+        came.extend_from_slice(&piece[..n]);
+        if begun.elapsed() < Duration::from_secs(5) {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    assert!(came.len() > LARGE && came.ends_with(b"\r\n0\r\n\r\n"), "all of it: {}", came.len());
+    place.stop();
+}
+
 #[test]
 fn more_connections_than_allowed_wait() {
     let options = Options {
@@ -180,8 +248,7 @@ fn strangers_stay_outside() {
 #[test]
 fn an_address_that_others_reach_needs_a_token() {
     let options = Options { address: "0.0.0.0:0".parse().unwrap(), ..Options::default() };
-    let error =
-        ff_serve::serve(&options, ff_serve::Router::new(), &ff_serve::Shutdown::new(), |_| {}).unwrap_err();
+    let error = ff_serve::serve(&options, Router::new(), &ff_serve::Shutdown::new(), |_| {}).unwrap_err();
     assert!(error.to_string().contains("expected a token"), "{error}");
 }
 
@@ -189,7 +256,7 @@ fn an_address_that_others_reach_needs_a_token() {
 fn a_crowd_of_hostile_clients_leaves_the_server_well() {
     let place = Setup { timeout: Duration::from_secs(2), ..Setup::default() }.start();
     let (address, face) = (place.address, face());
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for client in 0..6 {
             let face = &face;
             scope.spawn(move || {

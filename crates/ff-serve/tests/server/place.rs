@@ -10,7 +10,7 @@ use std::time::Duration;
 use ff_core::{Encoders, LabelEncoder, Schema};
 use ff_data::ImageRules;
 use ff_serve::{
-    About, Engine, EngineOptions, Metrics, Network, Options, Router, Served, Shutdown, routes, serve,
+    About, Engine, EngineOptions, Groups, Metrics, Network, Options, Router, Served, Shutdown, routes, serve,
     served_tasks,
 };
 use ff_train::infer::Judged;
@@ -114,6 +114,7 @@ impl Setup {
             precision: "f32".to_owned(),
             embedding_len: 4,
             off,
+            groups: Groups::Unknown("nobody was judged".to_owned()),
         };
         let served = Served {
             engine: Engine::start(script.clone(), engine, Arc::new(Metrics::new())).unwrap(),
