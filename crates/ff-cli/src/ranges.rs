@@ -6,7 +6,9 @@ pub use ff_train::config::ranges::*;
 
 /// Batches, or epochs, that a bench measures.
 pub const BENCH_STEPS: RangeInclusive<u64> = 1..=100_000;
-/// Seconds that ranks wait for each other.
+/// Rounds of a comparison.
+pub const COMPARE_ROUNDS: RangeInclusive<u64> = 1..=1000;
+/// Seconds that ranks wait for each other, or a process may take.
 pub const TIMEOUT: RangeInclusive<u64> = 1..=86_400;
 /// Milliseconds that a step takes.
 pub const MILLISECONDS: RangeInclusive<f64> = 0.001..=1e9;

@@ -3,11 +3,13 @@
 // Without CUDA there is no GPU to look at.
 #[cfg_attr(not(feature = "cuda"), path = "machine/no_gpu.rs")]
 mod gpu;
+mod processor;
 
 use ff_model::{DeviceSpec, Precision};
 use serde::Serialize;
 
 pub use gpu::gpu;
+pub use processor::{Processor, load_average};
 
 use crate::Result;
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use ff_core::Encoders;
 use ff_data::transforms::{CropSpec, EraseSpec};
 use ff_data::{AugmentSpec, CacheSpec, Dataset, LastBatch, Layout, Loader, LoaderConfig, Manifest, Mode};
-use ff_model::{BackboneMode, DeviceSpec, FaceModel, HeadSpec};
+use ff_model::{BackboneMode, DeviceSpec, FaceModel, HeadSpec, TaskLabels};
 
 use crate::Result;
 use crate::config::{CacheKind, Config};
@@ -16,6 +16,11 @@ use crate::feed::{Augmentation, BatchPlan, Feeder, Pass, check_room};
 /// One head a task, sized by the encoders.
 pub fn heads(encoders: &Encoders) -> Vec<HeadSpec> {
     encoders.iter().map(|(task, encoder)| HeadSpec::new(task.as_str(), encoder.n_classes())).collect()
+}
+
+/// Tasks and labels in the order of the heads, as a model file carries them.
+pub fn task_labels(encoders: &Encoders) -> Vec<TaskLabels> {
+    encoders.values().map(|e| TaskLabels { task: e.task().clone(), labels: e.labels().to_vec() }).collect()
 }
 
 /// The model that a configuration asks for, with seeded random values.

@@ -71,5 +71,6 @@ fn pages(command: Command) -> Result<Vec<(String, Vec<u8>)>> {
         man.render(&mut page)?;
         Ok((man.get_filename(), page))
     };
-    command.get_subcommands().chain([&command]).map(page).collect()
+    let nested = command.get_subcommands().flat_map(Command::get_subcommands);
+    command.get_subcommands().chain(nested).chain([&command]).map(page).collect()
 }

@@ -9,19 +9,21 @@ use fs_err as fs;
 fn every_command_teaches_what_its_file_says() {
     let update = std::env::var_os("UPDATE_HELP").is_some();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/help");
-    let all = help(&[]);
-    for command in std::iter::once("").chain(commands(&all)) {
-        let (help, name) = match command {
-            "" => (all.clone(), "fairface"),
-            command => (help(&[command]), command),
-        };
-        let path = folder.join(format!("{name}.txt"));
+    let check = |command: &[&str]| {
+        let name = if command.is_empty() { "fairface".to_owned() } else { command.join("-") };
+        let (help, path) = (help(command), folder.join(name + ".txt"));
         if update {
             fs::create_dir_all(&folder).unwrap();
             fs::write(&path, &help).unwrap();
         }
         let expected = fs::read_to_string(&path).unwrap();
         assert!(help == expected, "{} differs; UPDATE_HELP=1 writes it anew. Found:\n{help}", path.display());
+        help
+    };
+    for command in commands(&check(&[])) {
+        for nested in commands(&check(&[command])) {
+            check(&[command, nested]);
+        }
     }
 }
 

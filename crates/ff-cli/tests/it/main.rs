@@ -8,9 +8,13 @@ mod arguments;
 mod card;
 mod chromium;
 mod commands;
+#[cfg(unix)]
+mod compare_peers;
 mod decisions;
 mod evaluate;
 mod find_chromium;
+#[cfg(unix)]
+mod find_python;
 mod gates;
 mod help;
 #[cfg(target_os = "linux")]

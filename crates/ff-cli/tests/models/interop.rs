@@ -7,20 +7,10 @@ use std::process::Command;
 use fs_err as fs;
 use serde_json::Value;
 
+use crate::find_python::python;
 use crate::support::{Workplace, assert_exit, labels, largest_difference, probabilities, text};
 
 pub const FACES: [&str; 3] = ["faces/0.png", "faces/1.png", "faces/2.png"];
-
-/// Python with these modules, or `None` after saying that `test` is skipped.
-pub fn python(test: &str, modules: &str) -> Option<String> {
-    let python = std::env::var("FAIRFACE_PYTHON").unwrap_or_else(|_| "python3".into());
-    let found = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
-    if found.is_ok_and(|output| output.status.success()) {
-        return Some(python);
-    }
-    eprintln!("{test}: skipped, {python} lacks one of {modules} (FAIRFACE_PYTHON may name another)");
-    None
-}
 
 /// Runs one of the scripts beside this file in `place`.
 #[track_caller]

@@ -13,6 +13,8 @@ mod data;
 #[cfg(all(unix, feature = "serve"))]
 #[path = "../it/find_chromium.rs"]
 mod find_chromium;
+#[path = "../it/find_python.rs"]
+mod find_python;
 mod hub;
 mod interop;
 mod names;

@@ -3,7 +3,8 @@
 use fs_err as fs;
 use serde_json::Value;
 
-use crate::interop::{FACES, python, read_json, run_script, with_png_faces};
+use crate::find_python::python;
+use crate::interop::{FACES, read_json, run_script, with_png_faces};
 use crate::support::{Workplace, assert_exit, largest_difference, probabilities, text};
 
 /// A nominal task whose column is called otherwise, one with two classes, and an ordered one of five bins.

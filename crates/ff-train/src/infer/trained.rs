@@ -6,7 +6,7 @@ use ff_core::{Encoders, LabelEncoder};
 use ff_model::{Compute, FaceModel, TaskLabels};
 
 use crate::run::{CheckpointName, RunDir};
-use crate::setup::heads;
+use crate::setup::{heads, task_labels};
 use crate::{Error, Result};
 
 /// A model that has learnt, and the labels behind its logits.
@@ -26,8 +26,7 @@ pub struct Trained {
 impl Trained {
     /// Tasks and labels in the order of the heads, as a model file carries them.
     pub fn labels(&self) -> Vec<TaskLabels> {
-        let encoders = self.encoders.values();
-        encoders.map(|e| TaskLabels { task: e.task().clone(), labels: e.labels().to_vec() }).collect()
+        task_labels(&self.encoders)
     }
 }
 

@@ -1,13 +1,14 @@
-//! `bench`: speed and peak memory of one stage.
+//! `bench`: speed and peak memory of one stage, and stages beside other people's programs.
 
+mod compare;
 mod loader;
 mod network;
 mod projection;
 mod ranks;
 
 use anyhow::Result;
-use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
+use clap::{Subcommand, ValueEnum};
 use ff_model::summary::summarise;
 use ff_model::{Architecture, BackboneMode, DeviceSpec};
 use ff_train::machine::{peak_rss_mib, peak_tflops};
@@ -30,10 +31,14 @@ use crate::{Context, Ending, output};
 /// started as training is: by mpirun, or alone for what one rank does. It takes --steps steps as they are trained, the
 /// gradients' sum beside the backward pass, and as many that do one thing after the other.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(disable_help_subcommand = true)]
 pub struct Args {
+    #[command(subcommand)]
+    several: Option<Several>,
     /// Which stage.
-    #[arg(value_enum)]
-    stage: Stage,
+    #[arg(value_enum, required = true)]
+    stage: Option<Stage>,
     /// Batches to measure, or blocks of them on CUDA.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole::<usize>(ranges::BENCH_STEPS))]
     steps: usize,
@@ -54,6 +59,12 @@ pub struct Args {
     data: DataFlags,
     #[command(flatten)]
     compute: ComputeFlags,
+}
+
+/// Stages that other processes run.
+#[derive(Debug, Subcommand)]
+enum Several {
+    Compare(compare::CompareArgs),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -127,8 +138,12 @@ impl Stage {
 }
 
 pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
+    if let Some(Several::Compare(args)) = &args.several {
+        return compare::run(args, context, json);
+    }
+    let stage = args.stage.expect("it is required where there is no command");
     let data =
-        DataFlags { batch_size: args.data.batch_size.or(Some(args.stage.batch_size())), ..args.data.clone() };
+        DataFlags { batch_size: args.data.batch_size.or(Some(stage.batch_size())), ..args.data.clone() };
     let builder = sample_config(context, &data, &args.compute)
         .set("model.backbone", args.backbone)
         .set("train.reduce_dtype", args.reduce_dtype.as_deref());
@@ -139,7 +154,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let heads = heads(&splits.encoders);
 
     let (mut parts, mut breakdown) = (None, None);
-    let Timing { ms, gpu } = match args.stage {
+    let Timing { ms, gpu } = match stage {
         Stage::Loader => {
             let (ms, found) = loader::run(&config, splits, steps)?;
             breakdown = Some(found);
@@ -171,7 +186,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let size = config.data.image_size;
     let shape = [batch_size, size, size];
     let mult_adds = summarise(config.model.backbone, &heads, BackboneMode::Trainable, shape)?.mult_adds;
-    let gflop = args.stage.forward_passes().map(|passes| 2e-9 * passes * mult_adds as f64);
+    let gflop = stage.forward_passes().map(|passes| 2e-9 * passes * mult_adds as f64);
     let gflop_per_s = gflop.map(|gflop| 1e3 * gflop / ms_per_batch);
     let gpu = gpu.map(|gpu| {
         let peak = peak_tflops(&gpu.name, config.train.precision);
@@ -183,7 +198,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
         }
     });
     let figures = Figures {
-        stage: args.stage,
+        stage,
         images_per_s: 1e3 * batch_size as f64 / ms_per_batch,
         ms_per_batch,
         gflop_per_s,
