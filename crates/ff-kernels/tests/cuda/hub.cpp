@@ -155,13 +155,15 @@ struct Hub {
             if (other.kind == model.kind && other.type == model.type && other.count == model.count &&
                 other.peer == model.peer)
                 continue;
-            fail(INVALID_USAGE, "rank 0 has " + model.text() + " and rank " + std::to_string(rank) + " has " + other.text());
+            fail(INVALID_USAGE,
+                 "rank 0 has " + model.text() + " and rank " + std::to_string(rank) + " has " + other.text());
             return false;
         }
         std::vector<char> output;
         for (size_t rank = 0; rank < ranks.size(); rank++) {
             const std::vector<char>& input = op(rank, calls[rank]).input;
-            if (model.kind == ALL_GATHER || int(rank) == model.peer) output.insert(output.end(), input.begin(), input.end());
+            if (model.kind == ALL_GATHER || int(rank) == model.peer)
+                output.insert(output.end(), input.begin(), input.end());
         }
         for (size_t rank = 0; rank < ranks.size(); rank++) finish(rank, calls[rank], output);
         return true;
@@ -228,7 +230,8 @@ Answer gather(const Socket& socket, Hub& hub, std::vector<Socket>& strangers) {
             return Answer{INVALID_USAGE, says};
         };
         if (hub.ranks.size() != size_t(hello.size))
-            return refuse("ranks of jobs of " + std::to_string(hub.ranks.size()) + " and of " + std::to_string(hello.size));
+            return refuse("ranks of jobs of " + std::to_string(hub.ranks.size()) + " and of " +
+                          std::to_string(hello.size));
         for (size_t i = 0; i < hub.ranks.size(); i++)
             if (hub.ranks[i].socket && hub.ranks[i].device == hello.device)
                 return refuse("Duplicate GPU detected : rank " + std::to_string(hello.rank) + " and rank " +
@@ -321,7 +324,8 @@ bool write(const Socket& to, const Answer& answer) {
 bool read(const Socket& from, Answer& answer) {
     int32_t how;
     uint64_t n;
-    if (!read_all(from, &how, sizeof how) || !read_bytes(from, answer.says) || !read_all(from, &n, sizeof n)) return false;
+    if (!read_all(from, &how, sizeof how) || !read_bytes(from, answer.says)) return false;
+    if (!read_all(from, &n, sizeof n)) return false;
     answer.how = Result(how);
     answer.outputs.resize(n);
     for (auto& output : answer.outputs)

@@ -1,10 +1,10 @@
-// libnccl.so.2 for machines without GPUs: ranks are processes or threads of one machine, and what they say to each other
-// goes through a hub, a thread of the process that made the job's id.
+// libnccl.so.2 for machines without GPUs: ranks are processes or threads of one machine, and what they say to each
+// other goes through a hub, a thread of the process that made the job's id.
 //
-// Strict where NCCL takes callers at their word: the hub holds the ranks' calls against each other, in kind, order, type
-// and length, and says which ones wait for each other for ever; a communicator is used by one call at a time, on the GPU
-// that it was made for, never in a capture; buffers lie in live memory of the device and overlap only where they may.
-// Communicators do not block: a call is on its stream only when the caller has asked often enough how it is.
+// Strict where NCCL takes callers at their word: the hub holds the ranks' calls against each other, in kind, order,
+// type and length, and says which ones wait for each other for ever; a communicator is used by one call at a time, on
+// the GPU that it was made for, never in a capture; buffers lie in live memory of the device and overlap only where
+// they may. Communicators do not block: a call is on its stream only when the caller has asked often enough how it is.
 
 #include <arpa/inet.h>
 #include <atomic>

@@ -1,4 +1,5 @@
-//! Ranks of a job, a thread each, on the stand-in for NCCL: what they come to, how they end, and what the stand-in notices.
+//! Ranks of a job, a thread each, on the stand-in for NCCL: what they come to, how they end, and what the stand-in
+//! notices.
 
 use std::ffi::c_long;
 use std::sync::{Barrier, mpsc};
@@ -45,10 +46,13 @@ fn ranks<T: Send>(size: usize, work: impl Fn(Communicator) -> T + Sync) -> Vec<T
 
 /// Waits for those that are aborted by threads of their own.
 fn all_have_ended() {
-    // SAFETY: loaded already, as this program links to it; the stand-in's own function is of that type.
+    // SAFETY: loaded already, as this program links to it.
     let library = unsafe { Library::new("libnccl.so.2") }.unwrap();
+    // SAFETY: the stand-in's own function is of that type.
+    let left = unsafe { library.get::<unsafe extern "C" fn() -> c_long>(b"fake_communicators") }.unwrap();
     let begun = Instant::now();
-    while unsafe { library.get::<unsafe extern "C" fn() -> c_long>(b"fake_communicators").unwrap()() } > 0 {
+    // SAFETY: as above.
+    while unsafe { left() } > 0 {
         assert!(begun.elapsed() < PATIENCE, "communicators that do not end");
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -272,8 +276,8 @@ fn ranks_that_do_not_do_the_same_are_noticed() {
         ),
         (
             forever,
-            "ranks wait for each other for ever: rank 0 waits in an all-gather of 256 of type 1, rank 1 waits in a send \
-             to rank 0 of 8 of type 7",
+            "ranks wait for each other for ever: rank 0 waits in an all-gather of 256 of type 1, rank 1 waits in a \
+             send to rank 0 of 8 of type 7",
         ),
     ] {
         for why in found {

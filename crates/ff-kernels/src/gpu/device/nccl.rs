@@ -1,12 +1,12 @@
 //! GPUs of one job, a rank each, that talk to each other by NCCL: bytes of the host, and sums on the device.
 //!
 //! A sum is an exchange of slices, a tree of additions over them by our kernel, and a second exchange: NCCL's own
-//! reductions add in an order that it chooses by size, number of ranks and wiring. The order is that of a balanced tree over
-//! the ranks, halved at the largest power of two below their number: `((ab)(cd))((ef)g)`.
+//! reductions add in an order that it chooses by size, number of ranks and wiring. The order is that of a balanced tree
+//! over the ranks, halved at the largest power of two below their number: `((ab)(cd))((ef)g)`.
 //!
-//! No call blocks. Whoever waits asks now and then whether the stream has come to its end, what NCCL says of the others,
-//! and the owner's [`Lookout`]. A communicator that has failed is aborted, by a thread that nobody waits for: the abort
-//! itself has been seen to hang.
+//! No call blocks. Whoever waits asks now and then whether the stream has come to its end, what NCCL says of the
+//! others, and the owner's [`Lookout`]. A communicator that has failed is aborted, by a thread that nobody waits for:
+//! the abort itself has been seen to hang.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::ManuallyDrop;
@@ -49,6 +49,8 @@ pub struct Communicator {
     bytes: Room,
     parts: Room,
     lookout: Lookout,
+    /// How long the others may take to join and to leave.
+    timeout: Duration,
     /// What is being done, for errors.
     doing: &'static str,
     /// Nobody knows what its streams still do.
@@ -104,6 +106,7 @@ impl Communicator {
             bytes: Room::default(),
             parts: Room::default(),
             lookout,
+            timeout,
             doing: "joining the job",
             failed: false,
         };
@@ -119,10 +122,9 @@ impl Communicator {
                 &raw mut config,
             )
         };
-        let deadline = Instant::now() + timeout;
         joined.exchange("joining the job", |joined| {
             joined.accept(asked)?;
-            joined.settle(Some(deadline))
+            joined.settle(Some(Instant::now() + timeout))
         })?;
         Ok(joined)
     }
@@ -229,8 +231,8 @@ impl Communicator {
         })
     }
 
-    /// As [`Self::sum`], of f32 on this rank's GPU, when their stream has done what it was given before. It is done when
-    /// this returns.
+    /// As [`Self::sum`], of f32 on this rank's GPU, when their stream has done what it was given before. It is done
+    /// when this returns.
     ///
     /// # Errors
     /// As [`Self::gather`].
@@ -294,7 +296,8 @@ impl Communicator {
         self.wait()
     }
 
-    /// Adds the first `n` parts of `slice` values, which lie one behind the other; the sum is then in this rank's place.
+    /// Adds the first `n` parts of `slice` values, which lie one behind the other; the sum is then in this rank's
+    /// place.
     fn add(&self, parts: u64, slice: usize, n: usize) -> Result<()> {
         let bases = Bases::default().with(Buffer::Arena, parts);
         let at = |part: usize| Arg::At(BufferPlace::f32s(Buffer::Arena, part * slice));
@@ -326,7 +329,7 @@ impl Communicator {
             // SAFETY: the communicator was made and has not failed.
             let asked = unsafe { sys::ncclCommFinalize(comm.handle.0) };
             comm.accept(asked)?;
-            comm.settle(None)?;
+            comm.settle(Some(Instant::now() + comm.timeout))?;
             let handle = std::mem::replace(&mut comm.handle.0, ptr::null_mut());
             // SAFETY: nobody has it any more.
             let ended = unsafe { sys::ncclCommDestroy(handle) };
