@@ -6,21 +6,13 @@
 // the GPU that it was made for, never in a capture; buffers lie in live memory of the device and overlap only where
 // they may. Communicators do not block: a call is on its stream only when the caller has asked often enough how it is.
 
-#include <arpa/inet.h>
-#include <atomic>
 #include <condition_variable>
-#include <cstdio>
 #include <cstring>
 #include <list>
-#include <map>
 #include <memory>
 #include <mutex>
-#include <netinet/in.h>
-#include <poll.h>
 #include <set>
-#include <sys/socket.h>
 #include <thread>
-#include <unistd.h>
 
 #include "fake.h"
 #include "hub.h"
