@@ -10,8 +10,6 @@ mod faces;
 mod flags;
 mod gates;
 mod inference;
-// Without MPI there is no job to join.
-#[cfg_attr(not(feature = "mpi"), path = "no_job.rs")]
 mod job;
 mod model;
 mod output;

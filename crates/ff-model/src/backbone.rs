@@ -26,9 +26,6 @@ pub trait Backbone: Send {
 
     /// As [`Backbone::forward_train`], but leaves the running statistics alone and gives those of the batch, which
     /// [`Parameters::move_statistics`] takes later.
-    ///
-    /// # Errors
-    /// [`Error::KeepsStatistics`] from an execution that cannot tell them.
     fn forward_train_collecting(
         &mut self,
         images: Images<'_>,

@@ -7,10 +7,10 @@
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use candle_core::{CudaDevice, DType, Storage, Tensor};
-use ff_kernels::gpu::device::{self, Engine, Gpu, Memory, Pass, Span};
+use candle_core::{CudaDevice, CudaStorage, DType, Storage, Tensor};
+use ff_kernels::gpu::device::{self, Engine, Gpu, Memory, OnStream, Pass, Span};
 use ff_kernels::gpu::{Buffer, Element, Program};
-use ff_kernels::network::Config;
+use ff_kernels::network::{Config, MOMENTUM};
 
 use crate::images::checked_shape;
 use crate::{Architecture, Backbone, Error, Images, Parameters, Precision, Result};
@@ -25,6 +25,8 @@ pub struct Cuda {
     prepared: Option<u64>,
     /// Whether the last engine of `train` waits for its backward pass.
     waiting: bool,
+    /// What the kernels move in place of the running statistics, where a batch's own are asked for, and as many zeros.
+    collected: Option<[Tensor; 2]>,
 }
 
 /// What it takes to make engines.
@@ -51,7 +53,7 @@ impl Cuda {
             Precision::F32 { tf32 } => (Element::F32, tf32),
         };
         let workshop = Workshop { gpu, architecture: Architecture::default(), element, tf32 };
-        Ok(Self { workshop, train: Vec::new(), infer: None, prepared: None, waiting: false })
+        Ok(Self { workshop, train: Vec::new(), infer: None, prepared: None, waiting: false, collected: None })
     }
 
     /// Lets engines of another backbone go.
@@ -61,7 +63,21 @@ impl Cuda {
             self.train.clear();
             self.infer = None;
             self.waiting = false;
+            self.collected = None;
         }
+    }
+
+    /// The training pass, which moves these statistics.
+    fn train(&mut self, images: Images<'_>, parameters: &Parameters, statistics: &Tensor) -> Result<Tensor> {
+        let shape = shape_of_images(images)?;
+        let gpu = Arc::clone(&self.workshop.gpu);
+        let engine = self.train_engine(shape)?;
+        fill(&gpu, engine, images)?;
+        let vectors = Vectors::new(parameters, parameters.values(), statistics)?;
+        run(engine, Pass::Forward, &vectors.memory(&gpu)?)?;
+        let embedding = embedding(&gpu, engine, shape[0], parameters)?;
+        self.waiting = true;
+        Ok(embedding)
     }
 
     /// Puts the training engine for this shape at the end of the list. If there is no room for a new one, the others
@@ -130,24 +146,33 @@ impl Backbone for Cuda {
     }
 
     fn forward_train(&mut self, images: Images<'_>, parameters: &mut Parameters) -> Result<Tensor> {
-        let shape = shape_of_images(images)?;
         self.set_architecture(parameters.architecture());
-        let gpu = Arc::clone(&self.workshop.gpu);
-        let engine = self.train_engine(shape)?;
-        fill(&gpu, engine, images)?;
-        let backbone = parameters.layout().backbone();
-        parameters.update(|values, statistics| {
-            let vectors =
-                Vectors { values: Held::new(values)?, backbone, statistics: Held::new(statistics)? };
-            run(engine, Pass::Forward, &vectors.memory(&gpu)?)
-        })?;
-        let embedding = embedding(&gpu, engine, shape[0], parameters)?;
-        self.waiting = true;
+        let statistics = parameters.statistics().clone();
+        let embedding = self.train(images, parameters, &statistics)?;
+        // They have moved.
+        parameters.update(|_, _| Ok::<_, Error>(()))?;
         Ok(embedding)
     }
 
-    fn forward_train_collecting(&mut self, _: Images<'_>, _: &Parameters) -> Result<(Tensor, Vec<f64>)> {
-        Err(Error::KeepsStatistics)
+    /// Waits for the device. The kernels move zeros towards the batch's statistics, so that a share of these is found.
+    fn forward_train_collecting(
+        &mut self,
+        images: Images<'_>,
+        parameters: &Parameters,
+    ) -> Result<(Tensor, Vec<f64>)> {
+        self.set_architecture(parameters.architecture());
+        let [moved, zeros] = match &self.collected {
+            Some(tensors) => tensors.clone(),
+            None => {
+                let zeros = parameters.statistics().zeros_like()?;
+                self.collected.insert([zeros.copy()?, zeros]).clone()
+            }
+        };
+        moved.slice_set(&zeros, 0, 0)?;
+        let embedding = self.train(images, parameters, &moved)?;
+        let share = f64::from(MOMENTUM as f32);
+        let statistics = moved.to_vec1::<f32>()?.into_iter().map(|moved| f64::from(moved) / share);
+        Ok((embedding, statistics.collect()))
     }
 
     fn backward(
@@ -302,11 +327,26 @@ impl<'a> Held<'a> {
     /// # Errors
     /// It is on another stream than that of `gpu`.
     pub fn span(&self, gpu: &Gpu) -> Result<Span<'_>> {
-        let Storage::Cuda(storage) = &**self.storage else { unreachable!("checked by `new`") };
+        let storage = self.storage();
         let (span, bytes) = match self.dtype {
             DType::F32 => (Span::new(gpu, storage.as_cuda_slice::<f32>()?)?, size_of::<f32>()),
             _ => (Span::new(gpu, storage.as_cuda_slice::<u8>()?)?, 1),
         };
         Ok(span.part(bytes * self.elements.start..bytes * self.elements.end))
+    }
+
+    /// The memory of f32, for work on another stream.
+    ///
+    /// # Errors
+    /// It is of another type.
+    pub fn on_stream(&self) -> Result<OnStream<'_>> {
+        let whole = OnStream::new(self.storage().as_cuda_slice::<f32>()?);
+        let bytes = |element| size_of::<f32>() * element;
+        Ok(whole.part(bytes(self.elements.start)..bytes(self.elements.end)))
+    }
+
+    fn storage(&self) -> &CudaStorage {
+        let Storage::Cuda(storage) = &**self.storage else { unreachable!("checked by `new`") };
+        storage
     }
 }

@@ -98,11 +98,6 @@ pub enum Error {
         /// Number of values.
         found: usize,
     },
-    /// The statistics of a batch were asked for where the device moves the running ones by itself.
-    #[error(
-        "expected an execution that gives a batch's statistics, found one that moves the running ones on the device"
-    )]
-    KeepsStatistics,
     /// `backward` without a `forward_train` before it.
     #[error("backward needs a training forward pass of its own before it")]
     NoForward,

@@ -180,9 +180,6 @@ impl FaceModel {
     }
 
     /// As [`FaceModel::forward_train`], but leaves the running statistics alone: the batch's are in the pass.
-    ///
-    /// # Errors
-    /// [`Error::KeepsStatistics`] from an execution that cannot tell them.
     pub fn forward_train_collecting<'a>(
         &mut self,
         images: impl Into<Images<'a>>,

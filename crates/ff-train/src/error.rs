@@ -151,6 +151,16 @@ pub enum Error {
         /// What it said.
         message: String,
     },
+    /// Ranks do not find each other.
+    #[error("rank {rank} at {at}: {message}")]
+    Rendezvous {
+        /// Which rank says so.
+        rank: usize,
+        /// Where they were to meet.
+        at: String,
+        /// What was expected and what was found.
+        message: String,
+    },
     /// Something failed on another rank.
     #[error("rank {rank}: {message}")]
     OnRank {

@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+#[cfg(feature = "nccl")]
+#[path = "ranks/nccl.rs"]
+mod nccl;
+
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use candle_core::Device;
 use ff_data::Split;
 use ff_model::{Architecture, HeadSpec, Parameters, weights};
-use ff_train::ranks::threads;
+use ff_train::ranks::{Ranks, ReduceDtype, threads};
 use ff_train::records::StepRecord;
 use ff_train::{
     Config, ConfigBuilder, Error, Observer, Preset, Result, Start, TrainingResult, train_on_ranks,
@@ -120,20 +124,7 @@ impl Place {
     }
 
     fn builder(&self, run: &str) -> ConfigBuilder {
-        ConfigBuilder::new(Preset::Sample, Path::new(""))
-            .file(&self.path("recipe.toml"))
-            .unwrap()
-            .set("data.splits", Some(self.path("splits")))
-            .set("data.images", Some(self.path("images")))
-            .set("data.image_size", Some(64))
-            .set("data.batch_size", Some(2))
-            .set("data.workers", Some(1))
-            .set("data.cache_dir", Some(self.path("cache")))
-            .set("train.epochs", Some(2))
-            .set("train.threads", Some(1))
-            .set("model.backbone", Some("resnet18"))
-            .set("model.init", Some("random"))
-            .set("run.dir", Some(self.path(run)))
+        builder(self.dir.path(), run)
     }
 
     /// The files of a checkpoint.
@@ -158,6 +149,24 @@ impl Place {
         let (found, expected) = (self.steps(run), alone.steps("alone"));
         assert_eq!((expected.len(), found), (STEPS, expected));
     }
+}
+
+/// Of a run in the folder of a [`Place`].
+fn builder(place: &Path, run: &str) -> ConfigBuilder {
+    ConfigBuilder::new(Preset::Sample, Path::new(""))
+        .file(&place.join("recipe.toml"))
+        .unwrap()
+        .set("data.splits", Some(place.join("splits")))
+        .set("data.images", Some(place.join("images")))
+        .set("data.image_size", Some(64))
+        .set("data.batch_size", Some(2))
+        .set("data.workers", Some(1))
+        .set("data.cache_dir", Some(place.join("cache")))
+        .set("train.epochs", Some(2))
+        .set("train.threads", Some(1))
+        .set("model.backbone", Some("resnet18"))
+        .set("model.init", Some("random"))
+        .set("run.dir", Some(place.join(run)))
 }
 
 /// A run of one process that nothing happened to, which is made once a recipe.
@@ -211,6 +220,59 @@ fn any_number_of_ranks_comes_to_the_same_bytes_and_figures() {
             place.assert_same_as_alone(&run);
         }
     }
+}
+
+/// Ranks with a GPU each add whole gradients, where they lie: here on the host.
+struct WithGpu<'r>(&'r mut dyn Ranks);
+
+impl Ranks for WithGpu<'_> {
+    fn rank(&self) -> usize {
+        self.0.rank()
+    }
+
+    fn size(&self) -> usize {
+        self.0.size()
+    }
+
+    fn gpu(&self) -> Option<usize> {
+        Some(self.rank())
+    }
+
+    fn gather(&mut self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        self.0.gather(bytes)
+    }
+
+    fn broadcast(&mut self, bytes: &mut Vec<u8>) -> Result<()> {
+        self.0.broadcast(bytes)
+    }
+
+    fn sum(&mut self, values: &mut [f32], n: usize, dtype: ReduceDtype) -> Result<()> {
+        self.0.sum(values, n, dtype)
+    }
+}
+
+#[test]
+fn ranks_with_gpus_come_to_the_same_bytes() {
+    let place = Place::new(0);
+    for size in [2, 4] {
+        let run = size.to_string();
+        let config = place.config(&run);
+        let results = threads::run(size, |ranks| {
+            let stop = AtomicBool::new(false);
+            train_on_ranks(&mut WithGpu(ranks), &config, Start::Fresh, &mut (), &stop)
+        });
+        results.into_iter().for_each(|result| drop(result.unwrap()));
+        place.assert_same_as_alone(&run);
+    }
+    // What each of them is to compute on is its launcher's to say, not its user's.
+    let config = place.builder("other").set("train.device", Some("cuda:1")).resolve().unwrap();
+    let refused = threads::run(2, |ranks| {
+        let stop = AtomicBool::new(false);
+        train_on_ranks(&mut WithGpu(ranks), &config, Start::Fresh, &mut (), &stop).unwrap_err().to_string()
+    });
+    let expected =
+        "train.device: expected cuda where there are several ranks, each with a GPU of its own, found cuda:1";
+    assert_eq!(refused, [expected; 2]);
 }
 
 #[test]

@@ -42,8 +42,8 @@ use crate::{Context, Ending};
 /// Settings are layered: defaults < --preset < --config FILE < flags. Every flag has a key in the file; the file has
 /// many more: class weights, label smoothing, mixup, layer-wise rates, moving average, early stopping.
 ///
-/// Started as several processes by mpirun, mpiexec, srun or torchrun, a program built with the feature mpi shares the
-/// batches of every step among them (--accumulate), to the same result as on one.
+/// Started as several processes by mpirun, mpiexec, srun or torchrun, a program built with the feature mpi, or nccl for
+/// a GPU each, shares the batches of every step among them (--accumulate), to the same result as on one.
 ///
 /// --seeds trains the same several times and says how much of every figure is luck of the seed: mean, standard deviation
 /// and standard error of the last epoch's validation. Each run has a folder of its own in the one of them all.
@@ -170,7 +170,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     }
 
     let folder = config.run.dir.clone();
-    let mut job = Job::join(Duration::from_secs(args.timeout), move |stalled| {
+    let mut job = Job::join(config.train.device, Duration::from_secs(args.timeout), move |stalled| {
         let folder = folder.map_or("the run folder".into(), |dir| dir.to_string_lossy().into_owned());
         alert!("error: {stalled}; start all of them again with --resume --run-dir {folder}");
         std::process::exit(NO_ANSWER);
@@ -196,7 +196,7 @@ pub fn run(args: &Args, context: &Context, json: bool) -> Result<Ending> {
     let mut display = Display::watched(watch);
     let outcome = ff_train::train_on_ranks(job.ranks(), &config, start, &mut display, &stop)?;
     say(&outcome, &config, json)?;
-    job.leave();
+    job.leave()?;
     Ok(if outcome.interrupted { interrupted(context, &outcome.run_dir) } else { Ending::Success })
 }
 

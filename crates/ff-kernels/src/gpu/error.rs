@@ -63,6 +63,15 @@ pub enum Error {
         /// What cuDNN says.
         says: String,
     },
+    /// A rank of a job on several GPUs cannot go on.
+    Nccl {
+        /// Which.
+        rank: usize,
+        /// What was being done.
+        doing: &'static str,
+        /// What NCCL says, or whoever else knows why.
+        says: String,
+    },
     /// No kernel of this name was compiled.
     NoKernel(
         /// The name.
@@ -192,6 +201,7 @@ impl fmt::Display for Error {
             }
             Self::Driver { doing, says } => write!(f, "{doing}: the NVIDIA driver says {says}"),
             Self::Cudnn { doing, says } => write!(f, "{doing}: cuDNN says {says}"),
+            Self::Nccl { rank, doing, says } => write!(f, "rank {rank}, {doing}: {says}"),
             Self::NoKernel(name) => write!(f, "no GPU kernel named `{name}` in this build"),
             Self::NoSlot { depth } => {
                 write!(f, "all {depth} upload slots hold batches that were not ended yet")

@@ -3,7 +3,7 @@
 // loaded.
 //
 // Strict where a driver may be lenient: addresses must lie in live allocations, a capture refuses what could disturb it,
-// every thread needs its context. Non-blocking streams only, one device.
+// every thread needs its context. Non-blocking streams only; devices, where there are several, share their memory.
 
 #include "kernels.cu"
 
@@ -30,9 +30,10 @@ std::map<std::string, long>& settings() {
 }
 fake::Streams streams;
 bool initialised;
-// Of the primary context, the only one.
-unsigned context_users;
-char primary;
+// Of the devices' primary contexts, the only ones.
+constexpr int MOST_DEVICES = 8;
+unsigned context_users[MOST_DEVICES];
+char primaries[MOST_DEVICES];
 thread_local CUcontext current;
 long graphs_launched;
 // What callers did wrong.
@@ -47,7 +48,7 @@ long objects;
     if (streams.lost) return streams.lost
 #define ENTER_CONTEXT \
     ENTER;            \
-    if (!current || context_users == 0) return CUDA_ERROR_INVALID_CONTEXT
+    if (!current || context_users[fake::device()] == 0) return CUDA_ERROR_INVALID_CONTEXT
 #define CHECK(call) \
     if (CUresult failed = (call)) return failed
 #define STREAM(handle)                         \
@@ -73,11 +74,13 @@ std::string text(uint64_t address) {
 
 // Work on device memory.
 CUresult enqueue_on(const StreamPtr& stream, const std::string& what, const std::vector<fake::Range>& ranges,
-                    std::function<void()> run, std::vector<fake::BlockPtr> also = {}) {
+                    std::function<void()> run, std::vector<fake::BlockPtr> also = {},
+                    std::function<bool()> is_done = {}) {
     auto op = std::make_shared<Op>();
     op->what = what;
     op->touches = std::move(also);
     op->run = std::move(run);
+    op->is_done = std::move(is_done);
     for (fake::Range range : ranges) {
         fake::BlockPtr block = streams.memory.holding(range.at, range.len);
         if (!block || block->kind != fake::Kind::Device)
@@ -188,6 +191,26 @@ int enqueue(void* handle, const std::string& what, const std::vector<Range>& tou
     return enqueue_on(stream, what, touches, std::move(run));
 }
 
+int enqueue_elsewhere(void* handle, const std::string& what, const std::vector<Range>& touches,
+                      std::function<bool()> is_done) {
+    ENTER_CONTEXT;
+    STREAM(static_cast<CUstream>(handle));
+    return enqueue_on(stream, what, touches, {}, {}, std::move(is_done));
+}
+
+bool is_captured(void* handle) {
+    LOCK;
+    StreamPtr stream = streams.find(static_cast<CUstream>(handle));
+    return stream && stream->capture;
+}
+
+int device() { return current ? int(reinterpret_cast<char*>(current) - primaries) : -1; }
+
+void count_object(int change) {
+    LOCK;
+    objects += change;
+}
+
 }  // namespace fake
 
 extern "C" {
@@ -214,7 +237,9 @@ long fake_complaints() {
 // What is allocated, created or retained and has not been given back.
 long fake_live() {
     LOCK;
-    return long(streams.memory.live.size() + streams.made.size()) + objects + context_users;
+    long contexts = 0;
+    for (unsigned users : context_users) contexts += users;
+    return long(streams.memory.live.size() + streams.made.size()) + objects + contexts;
 }
 
 long fake_queued() {
@@ -294,17 +319,19 @@ CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute which, CUdevice) {
     return CUDA_SUCCESS;
 }
 
-CUresult cuDevicePrimaryCtxRetain(CUcontext* to, CUdevice) {
+CUresult cuDevicePrimaryCtxRetain(CUcontext* to, CUdevice device) {
     ENTER;
-    context_users++;
-    *to = reinterpret_cast<CUcontext>(&primary);
+    if (device < 0 || device >= MOST_DEVICES) return CUDA_ERROR_INVALID_DEVICE;
+    context_users[device]++;
+    *to = reinterpret_cast<CUcontext>(&primaries[device]);
     return CUDA_SUCCESS;
 }
 
-CUresult cuDevicePrimaryCtxRelease(CUdevice) {
+CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
     ENTER;
-    if (context_users == 0) return CUDA_ERROR_INVALID_CONTEXT;
-    if (--context_users == 0) streams.drain_all();
+    if (device < 0 || device >= MOST_DEVICES) return CUDA_ERROR_INVALID_DEVICE;
+    if (context_users[device] == 0) return CUDA_ERROR_INVALID_CONTEXT;
+    if (--context_users[device] == 0) streams.drain_all(device);
     return streams.lost;
 }
 
@@ -326,7 +353,7 @@ CUresult cuCtxDestroy(CUcontext) { return CUDA_ERROR_NOT_SUPPORTED; }
 CUresult cuCtxSynchronize() {
     ENTER_CONTEXT;
     CHECK(streams.refuse_in_capture("waiting for the device"));
-    streams.drain_all();
+    streams.drain_all(fake::device());
     return streams.lost;
 }
 
@@ -452,6 +479,7 @@ CUresult cuStreamCreate(CUstream* to, unsigned flags) {
     if (flags != CU_STREAM_NON_BLOCKING) return invalid("only non-blocking streams are emulated");
     auto stream = std::make_shared<CUstream_st>();
     stream->eager = fake::setting("eager", 0) != 0;
+    stream->device = fake::device();
     streams.made.insert(stream);
     *to = stream.get();
     return CUDA_SUCCESS;
@@ -515,14 +543,14 @@ CUresult cuEventRecord(CUevent event, CUstream handle) {
     return streams.enqueue(stream, op);
 }
 
-// Work that is not over when it is first asked about is the next time.
+// Work that is not over when it is first asked about is the next time, unless it goes on elsewhere.
 CUresult cuEventQuery(CUevent event) {
     ENTER;
     if (event->captured) return CUDA_ERROR_CAPTURED_EVENT;
     CHECK(streams.refuse_in_capture("asking about an event"));
     if (!event->last || event->last->reached) return CUDA_SUCCESS;
-    streams.reach(event->last);
-    return CUDA_ERROR_NOT_READY;
+    streams.reach_at_once(event->last);
+    return streams.lost ? streams.lost : CUDA_ERROR_NOT_READY;
 }
 
 CUresult cuEventSynchronize(CUevent event) {
@@ -549,7 +577,7 @@ CUresult cuModuleLoadData(CUmodule* to, const void* image) {
     ENTER_CONTEXT;
     CHECK(streams.refuse_in_capture("loading a module"));
     if (!image) return CUDA_ERROR_INVALID_VALUE;
-    *to = reinterpret_cast<CUmodule>(&primary);
+    *to = reinterpret_cast<CUmodule>(&primaries[0]);
     return CUDA_SUCCESS;
 }
 

@@ -1,5 +1,5 @@
-//! The GPU's driver code, run: on a GPU, or on stand-ins for libcuda and libcudnn (`driver.cpp`, `cudnn.cpp`) that run
-//! on the processor. `.ci/cuda-on-cpu` makes the stand-ins and runs this on them.
+//! The GPU's driver code, run: on a GPU, or on stand-ins for libcuda, libcudnn and libnccl (`driver.cpp`, `cudnn.cpp`,
+//! `nccl.cpp`) that run on the processor. `.ci/cuda-on-cpu` makes the stand-ins and runs this on them.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 #![expect(clippy::print_stderr, reason = "a test says what it skips")]
@@ -7,6 +7,8 @@
 mod engine;
 mod errors;
 mod fake;
+#[cfg(feature = "nccl")]
+mod nccl;
 mod strict;
 mod uploads;
 

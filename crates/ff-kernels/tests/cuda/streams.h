@@ -19,6 +19,8 @@ struct Op {
     std::string what;
     std::vector<fake::BlockPtr> touches;
     std::function<void()> run;
+    // Of work that goes on elsewhere: called until it says that it is done.
+    std::function<bool()> is_done;
     MomentPtr waits, marks;
 };
 using OpPtr = std::shared_ptr<Op>;
@@ -41,6 +43,7 @@ struct CUstream_st : std::enable_shared_from_this<CUstream_st> {
     std::deque<OpPtr> queue;
     std::unique_ptr<Capture> capture;
     bool eager = false;
+    int device = 0;
 };
 using StreamPtr = std::shared_ptr<CUstream_st>;
 
@@ -126,16 +129,34 @@ struct Streams {
         run_eager();
     }
 
-    void drain_all() {
+    // As far as that goes without waiting for what goes on elsewhere.
+    void reach_at_once(const MomentPtr& moment) {
+        advance(moment);
+        run_eager();
+    }
+
+    void advance(const MomentPtr& moment) {
+        while (!moment->reached && is_ready(moment->stream->queue.front())) run_next(moment->stream);
+    }
+
+    bool is_ready(const OpPtr& op) {
+        if (op->is_done && lost == CUDA_SUCCESS) return op->is_done();
+        if (op->waits) advance(op->waits);
+        return !op->waits || op->waits->reached;
+    }
+
+    // All of a device.
+    void drain_all(int device) {
         drain(legacy);
-        for (const StreamPtr& stream : made) drain(stream);
+        for (const StreamPtr& stream : made)
+            if (stream->device == device) drain(stream);
     }
 
     void run_eager() {
         for (bool any = true; any;) {
             any = false;
             for (const StreamPtr& stream : made)
-                while (stream->eager && !stream->queue.empty() &&
+                while (stream->eager && !stream->queue.empty() && !stream->queue.front()->is_done &&
                        (!stream->queue.front()->waits || stream->queue.front()->waits->reached)) {
                     run_next(stream);
                     any = true;
@@ -146,6 +167,8 @@ struct Streams {
     void run_next(const StreamPtr& stream) {
         OpPtr op = stream->queue.front();
         if (op->waits && !op->waits->reached) reach_from(*op);
+        while (lost == CUDA_SUCCESS && op->is_done && !op->is_done())
+            std::this_thread::sleep_for(std::chrono::microseconds(100));
         stream->queue.pop_front();
         run(*op);
     }

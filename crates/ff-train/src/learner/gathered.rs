@@ -69,14 +69,15 @@ impl Gathered {
         })
     }
 
-    /// Puts the batches of all ranks together, here and everywhere. `here` is what became of this rank's batches.
+    /// Puts the batches of all ranks together, here and everywhere, their losses on `device`. `here` is what became of
+    /// this rank's batches.
     ///
     /// # Errors
     /// [`Error::OnRank`] where batches failed, on whichever rank; a rank is gone.
-    pub fn over(self, ranks: &mut dyn Ranks, here: Result<()>) -> Result<Self> {
+    pub fn over(self, ranks: &mut dyn Ranks, here: Result<()>, device: &Device) -> Result<Self> {
         let said = ranks.gather(&self.said(here.err().map(|e| e.to_string()))?)?;
         let mut all = Self::default();
-        said.iter().enumerate().try_for_each(|(rank, bytes)| all.take(rank, bytes))?;
+        said.iter().enumerate().try_for_each(|(rank, bytes)| all.take(rank, bytes, device))?;
         Ok(all)
     }
 
@@ -98,7 +99,7 @@ impl Gathered {
     }
 
     /// Adds what a rank said.
-    fn take(&mut self, rank: usize, bytes: &[u8]) -> Result<()> {
+    fn take(&mut self, rank: usize, bytes: &[u8], device: &Device) -> Result<()> {
         let end = bytes.iter().position(|byte| *byte == 0).expect("it was written above");
         let said: Said = serde_json::from_slice(&bytes[..end]).expect("it was written above");
         if let Some(message) = said.failed {
@@ -114,7 +115,7 @@ impl Gathered {
         }
         for SaidBatch { losses, images, files, groups } in said.batches {
             let losses: Vec<f32> = losses.into_iter().map(f32::from_bits).collect();
-            self.losses.push_values(Tensor::new(losses, &Device::Cpu)?, images);
+            self.losses.push_values(Tensor::new(losses, device)?, images);
             self.files.extend(files);
             if !groups.is_empty() {
                 self.groups.push(groups.into_iter().map(f64::from_bits).collect());

@@ -8,7 +8,8 @@
 //! is the same on each of them, and, where a rank's share is a power of two, the same as on one.
 //!
 //! A GPU gets a whole step to do without anybody waiting for it. What came of it is asked for later, when the next one
-//! is on its way; only learnt task weights and steps that may be skipped are waited for at once.
+//! is on its way; only learnt task weights, steps that may be skipped, and the BatchNorm statistics of several batches
+//! in a step are waited for at once.
 
 mod gathered;
 mod length;
@@ -19,7 +20,7 @@ mod swa;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use ff_core::{Encoders, UNKNOWN};
 use ff_data::Loader;
 use ff_model::host::with_slice_mut;
@@ -213,8 +214,8 @@ impl Learner {
         let started = Instant::now();
         let skips = self.config.train.on_non_finite == OnNonFinite::Skip;
         let accumulates = self.config.optimizer.accumulate > 1;
-        // A GPU moves them as it goes.
-        let before = (self.model.device().is_cuda() && (skips || accumulates))
+        // A GPU moves them as it goes, with one batch in a step.
+        let before = (self.model.device().is_cuda() && skips && !accumulates)
             .then(|| self.model.parameters().statistics().copy())
             .transpose()?;
         let mut kept = Vec::new();
@@ -250,16 +251,17 @@ impl Learner {
         let lr_factor = self.schedule.factor(at.scheduled);
         let weights = self.objective.learnt().map(|learnt| learnt.weights());
         let mut measured = self.optimizer.measure(&gradient, mean, &step.losses)?;
-        if skips || weights.is_some() || !step.groups.is_empty() {
-            measured.wait()?;
-        }
-        if measured.now().is_none_or(|measures| measures.finite) {
+        let known = match skips || weights.is_some() || !step.groups.is_empty() {
+            true => Some(measured.wait()?),
+            false => measured.now().cloned(),
+        };
+        if known.as_ref().is_none_or(|measures| measures.finite) {
             let parameters = self.model.parameters_mut();
             step.statistics.iter().try_for_each(|of_batch| parameters.move_statistics(of_batch))?;
             let average = self.average.as_mut().filter(|average| average.is_exponential());
             let how = Step { lr_factor, mode: self.model.backbone_mode(), average };
             self.optimizer.step(self.model.parameters_mut(), &gradient, &measured, how)?;
-            if let Some(measures) = measured.now() {
+            if let Some(measures) = &known {
                 let head_lr = self.config.optimizer.lr * self.config.optimizer.head_lr;
                 self.objective.step(&measures.losses.tasks, head_lr * lr_factor);
                 self.objective.step_groups(&step.groups);
@@ -317,8 +319,13 @@ fn share_parameters(ranks: &mut dyn Ranks, parameters: &mut Parameters) -> Resul
     })
 }
 
-/// Writes the first rank's values over a tensor (N,) on the host.
+/// Writes the first rank's values over a tensor (N,).
 fn share_tensor(ranks: &mut dyn Ranks, tensor: &Tensor) -> Result<()> {
+    if !tensor.device().is_cpu() {
+        let here = tensor.to_device(&Device::Cpu)?;
+        share_tensor(ranks, &here)?;
+        return Ok(tensor.slice_set(&here.to_device(tensor.device())?, 0, 0)?);
+    }
     with_slice_mut(tensor, |values| {
         let mut bytes = Vec::new();
         if ranks.rank() == 0 {

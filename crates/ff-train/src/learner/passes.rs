@@ -43,6 +43,9 @@ impl Learner {
         next: &mut NextForward<'_>,
         seconds: &mut Seconds,
     ) -> Result<(Gathered, Tensor)> {
+        if ranks.size() > 1 && ranks.gpu().is_some() {
+            return self.add_whole(ranks, at, next, seconds);
+        }
         if ranks.size() > 1 {
             let step = self.add_shared_batches(ranks, at, next, seconds)?;
             return Ok((step, self.model.gradient().clone()));
@@ -82,8 +85,7 @@ impl Learner {
         next: &mut NextForward<'_>,
         seconds: &mut Seconds,
     ) -> Result<Gathered> {
-        let share = self.config.optimizer.accumulate / ranks.size();
-        let own = at.batches.saturating_sub(ranks.rank() * share).min(share);
+        let (own, ranks_with_batches) = self.own_batches(ranks, at);
         let mut step = Gathered::default();
         let mut here = self.add_batches(own.saturating_sub(1), next, &mut step, seconds);
         let mut last = None;
@@ -94,7 +96,6 @@ impl Learner {
             }
         }
         let clock = Instant::now();
-        let ranks_with_batches = at.batches.div_ceil(share);
         let reduce = (ranks_with_batches, self.config.train.reduce_dtype);
         let (gradient, model) = (self.model.gradient().clone(), &mut self.model);
         let mut made_after = Duration::ZERO;
@@ -118,9 +119,40 @@ impl Learner {
             }))
         })???;
         seconds.backward += made_after.as_secs_f64();
-        let step = step.over(ranks, here);
+        let step = step.over(ranks, here, self.model.device());
         seconds.optimizer += (clock.elapsed() - made_after).as_secs_f64();
         step
+    }
+
+    /// As [`Learner::add_shared_batches`] for ranks with a GPU each: the gradient is added where it lies, when all of
+    /// it is there. Gives the sum, too.
+    fn add_whole(
+        &mut self,
+        ranks: &mut dyn Ranks,
+        at: StepPosition,
+        next: &mut NextForward<'_>,
+        seconds: &mut Seconds,
+    ) -> Result<(Gathered, Tensor)> {
+        let (own, ranks_with_batches) = self.own_batches(ranks, at);
+        let mut step = Gathered::default();
+        let passed = self.add_batches(own, next, &mut step, seconds);
+        // Who has failed, or has no batch, takes part.
+        let (sum, here) = match passed.and_then(|()| step.take_gradient()) {
+            Ok(Some(sum)) => (sum, Ok(())),
+            nothing => (self.model.parameters().zero_gradient()?, nothing.map(drop)),
+        };
+        let clock = Instant::now();
+        ranks.sum_tensor(&sum, ranks_with_batches, self.config.train.reduce_dtype)?;
+        let step = step.over(ranks, here, self.model.device())?;
+        seconds.optimizer += clock.elapsed().as_secs_f64();
+        Ok((step, sum))
+    }
+
+    /// How many of a step's batches are this rank's, and how many ranks have any.
+    fn own_batches(&self, ranks: &dyn Ranks, at: StepPosition) -> (usize, usize) {
+        let share = self.config.optimizer.accumulate / ranks.size();
+        let own = at.batches.saturating_sub(ranks.rank() * share).min(share);
+        (own, at.batches.div_ceil(share))
     }
 
     /// The next batch, the run's `draw`-th, from 1. `None` when there are no more.
@@ -157,7 +189,9 @@ impl Learner {
     ) -> Result<(TrainPass, Tensor)> {
         let clock = Instant::now();
         let images = batch.images.images();
-        let mut pass = if self.model.device().is_cuda() {
+        // A GPU moves the statistics as it goes, where that is what the step comes to.
+        let moves = self.model.device().is_cuda() && self.config.optimizer.accumulate == 1;
+        let mut pass = if moves {
             self.model.forward_train(images, batch.dropout)?
         } else {
             self.model.forward_train_collecting(images, batch.dropout)?

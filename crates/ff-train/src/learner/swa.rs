@@ -4,7 +4,7 @@
 //! anew, after a kill, takes it in once. BatchNorm's statistics are not averaged but found again, as
 //! `torch.optim.swa_utils.update_bn` does: the plain mean of what training batches have under the averaged weights.
 
-use ff_model::host::with_slice_mut;
+use candle_core::Tensor;
 use ff_model::{BackboneMode, Dropout, FaceModel};
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +46,7 @@ impl Learner {
 }
 
 /// Puts in place of a model's BatchNorm statistics the mean of what the first batches of an epoch have, shared by
-/// ranks. On a GPU, which keeps them itself, they move there from batch to batch.
+/// ranks.
 ///
 /// # Errors
 /// A broken image; a rank is gone.
@@ -61,16 +61,12 @@ pub fn estimate_statistics(
     let found = batch_statistics(model, feeder, ranks, epoch);
     model.set_backbone_mode(mode);
     let Some(mean) = found? else { return Ok(()) };
-    model.parameters_mut().update(|_, statistics| {
-        with_slice_mut(statistics, |statistics| {
-            statistics.iter_mut().zip(&mean).for_each(|(value, mean)| *value = *mean as f32);
-            Ok(())
-        })
-    })?;
-    Ok(())
+    let mean: Vec<f32> = mean.into_iter().map(|mean| mean as f32).collect();
+    let mean = Tensor::new(mean, model.device())?;
+    Ok(model.parameters_mut().update(|_, statistics| statistics.slice_set(&mean, 0, 0))?)
 }
 
-/// The mean over batches, in their order, whoever had them; `None` from a GPU.
+/// The mean over batches, in their order, whoever had them; `None` without any.
 fn batch_statistics(
     model: &mut FaceModel,
     feeder: &mut Feeder,
@@ -79,22 +75,14 @@ fn batch_statistics(
 ) -> Result<Option<Vec<f64>>> {
     let n = feeder.loader().n_batches().min(MOST_BATCHES);
     let own = n * ranks.rank() / ranks.size()..n * (ranks.rank() + 1) / ranks.size();
-    let on_device = model.device().is_cuda();
     let no_dropout = Dropout { rate: 0.0, seed: 0, step: 0 };
     let mut here: Vec<Vec<f64>> = Vec::new();
     let mut batches = feeder.batches(epoch, own);
     while let Some(batch) = batches.next() {
         let InputBatch { images, .. } = batch?;
         let images = images.ready(None, model.device())?;
-        if on_device {
-            model.forward_train(images.images(), no_dropout)?;
-        } else {
-            here.extend(model.forward_train_collecting(images.images(), no_dropout)?.statistics);
-        }
+        here.extend(model.forward_train_collecting(images.images(), no_dropout)?.statistics);
         batches.look_ahead();
-    }
-    if on_device {
-        return Ok(None);
     }
     let bytes: Vec<u8> = here.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
     let all = ranks.gather(&bytes)?;

@@ -6,20 +6,26 @@
 //!
 //! Sums are of one tree, whoever adds them: see [`tree`]. A gradient's go out while the rest of it is computed:
 //! [`parts`]. A process that trains alone is [`Alone`]; with the feature
-//! `mpi` ranks are processes of an MPI job; [`threads`] are ranks within a process, for tests of whatever uses ranks.
-//! [`launcher`] tells what a process was started as, [`watched`] what waits for ever.
+//! `mpi` ranks are processes of an MPI job, with `nccl` each has a GPU and they find each other by [`rendezvous`];
+//! [`threads`] are ranks within a process, for tests of whatever uses ranks. [`launcher`] tells what a process was
+//! started as, [`watched`] what waits for ever.
 
 mod dtype;
 pub mod launcher;
 #[cfg(feature = "mpi")]
 pub mod mpi;
+#[cfg(feature = "nccl")]
+pub mod nccl;
 pub mod parts;
+pub mod rendezvous;
 pub mod threads;
 pub mod tree;
 pub mod watched;
 
 use std::ops::Range;
 
+use candle_core::Tensor;
+use ff_model::host::with_slice_mut;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -33,6 +39,11 @@ pub trait Ranks: Send {
 
     /// How many there are, itself included.
     fn size(&self) -> usize;
+
+    /// Which GPU of its machine is its own, where each of them has one.
+    fn gpu(&self) -> Option<usize> {
+        None
+    }
 
     /// Says which step comes next, from 1, for whoever tells where a rank is.
     fn at_step(&mut self, _step: u64) {}
@@ -55,6 +66,19 @@ pub trait Ranks: Send {
     /// # Errors
     /// A rank is gone.
     fn sum(&mut self, values: &mut [f32], n: usize, dtype: ReduceDtype) -> Result<()>;
+
+    /// As [`Ranks::sum`], of a contiguous tensor (N,) of f32 wherever it is.
+    ///
+    /// # Errors
+    /// A rank is gone; it is another kind of tensor.
+    fn sum_tensor(&mut self, tensor: &Tensor, n: usize, dtype: ReduceDtype) -> Result<()> {
+        if tensor.device().is_cpu() {
+            return with_slice_mut(tensor, |values| Ok(self.sum(values, n, dtype)))?;
+        }
+        let mut values = tensor.to_vec1::<f32>()?;
+        self.sum(&mut values, n, dtype)?;
+        Ok(tensor.slice_set(&Tensor::new(values, tensor.device())?, 0, 0)?)
+    }
 }
 
 impl<R: Ranks + ?Sized> Ranks for &mut R {
@@ -64,6 +88,10 @@ impl<R: Ranks + ?Sized> Ranks for &mut R {
 
     fn size(&self) -> usize {
         (**self).size()
+    }
+
+    fn gpu(&self) -> Option<usize> {
+        (**self).gpu()
     }
 
     fn at_step(&mut self, step: u64) {
@@ -80,6 +108,10 @@ impl<R: Ranks + ?Sized> Ranks for &mut R {
 
     fn sum(&mut self, values: &mut [f32], n: usize, dtype: ReduceDtype) -> Result<()> {
         (**self).sum(values, n, dtype)
+    }
+
+    fn sum_tensor(&mut self, tensor: &Tensor, n: usize, dtype: ReduceDtype) -> Result<()> {
+        (**self).sum_tensor(tensor, n, dtype)
     }
 }
 

@@ -8,6 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use candle_core::Tensor;
+
 use super::{Ranks, ReduceDtype};
 use crate::Result;
 
@@ -121,6 +123,10 @@ impl<R: Ranks> Ranks for Watched<R> {
         self.ranks.size()
     }
 
+    fn gpu(&self) -> Option<usize> {
+        self.ranks.gpu()
+    }
+
     fn at_step(&mut self, step: u64) {
         self.watching.watch.state().step = step;
     }
@@ -135,6 +141,10 @@ impl<R: Ranks> Ranks for Watched<R> {
 
     fn sum(&mut self, values: &mut [f32], n: usize, dtype: ReduceDtype) -> Result<()> {
         self.during("adding gradients", |ranks| ranks.sum(values, n, dtype))
+    }
+
+    fn sum_tensor(&mut self, tensor: &Tensor, n: usize, dtype: ReduceDtype) -> Result<()> {
+        self.during("adding gradients", |ranks| ranks.sum_tensor(tensor, n, dtype))
     }
 }
 

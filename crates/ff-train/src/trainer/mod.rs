@@ -13,6 +13,7 @@ mod resume;
 use std::cell::Cell;
 use std::sync::atomic::AtomicBool;
 
+use candle_core::{Device, Tensor};
 use ff_core::Encoders;
 use ff_core::files::sha256;
 use ff_model::host::with_slice;
@@ -143,8 +144,10 @@ impl Store {
 /// SHA-256 of parameters and statistics.
 fn parameters_sha256(learner: &Learner) -> Result<String> {
     let parameters = learner.model.parameters();
-    let bytes =
-        |tensor| with_slice(tensor, |values| Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect()));
+    let bytes = |tensor: &Tensor| {
+        let tensor = tensor.to_device(&Device::Cpu)?;
+        with_slice(&tensor, |values| Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+    };
     let all: [Vec<u8>; 2] = [bytes(parameters.values())?, bytes(parameters.statistics())?];
     Ok(sha256(&all.concat()))
 }

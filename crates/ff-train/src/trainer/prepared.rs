@@ -77,7 +77,7 @@ impl Prepared {
         let resumed = together(ranks, resumed)?;
         let position = resumed.as_ref().map_or(Position::default(), |resumed| resumed.state.position);
         let position = from_first(ranks, Some(position))?;
-        let opened = Opened::new(config, &position, first);
+        let opened = Opened::new(&with_own_gpu(ranks, config), &position, first);
         let mut opened = together(ranks, opened)?;
         if ranks.size() > 1 {
             check_alike(ranks, &opened.facts(config))?;
@@ -114,11 +114,24 @@ fn check_shares(ranks: &dyn Ranks, config: &Config) -> Result<()> {
             format!("expected f32 where one process trains alone and nothing travels, found {found}");
         return bad("train.reduce_dtype", message);
     }
-    if size > 1 && config.train.device != DeviceSpec::Cpu {
-        let message = format!("expected cpu where there are several ranks, found {}", config.train.device);
-        return bad("train.device", message);
+    let device = config.train.device;
+    let expected = match ranks.gpu() {
+        None if device != DeviceSpec::Cpu => "cpu where there are several ranks",
+        Some(_) if !matches!(device, DeviceSpec::Cpu | DeviceSpec::Cuda(0)) => {
+            "cuda where there are several ranks, each with a GPU of its own"
+        }
+        _ => return Ok(()),
+    };
+    if size > 1 { bad("train.device", format!("expected {expected}, found {device}")) } else { Ok(()) }
+}
+
+/// The same on the GPU that is this rank's, where each has its own.
+fn with_own_gpu(ranks: &dyn Ranks, config: &Config) -> Config {
+    let mut own = config.clone();
+    if let (Some(gpu), DeviceSpec::Cuda(_)) = (ranks.gpu(), config.train.device) {
+        own.train.device = DeviceSpec::Cuda(gpu);
     }
-    Ok(())
+    own
 }
 
 fn resumed(config: &Config, start: &Start, n_ranks: usize) -> Result<Option<Resumed>> {

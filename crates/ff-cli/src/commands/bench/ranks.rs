@@ -80,7 +80,7 @@ struct Bench<'a> {
 /// said to compute in a step.
 pub fn run(config: &Config, encoders: &Encoders, steps: usize, gpu_ms: f64) -> Result<RanksFigures> {
     check_room(BatchPlan { prefetch: 0, ..BatchPlan::of(config, Pass::Training) }, config.data.batch_size)?;
-    let mut job = Job::join(Duration::from_secs(600), |stalled| {
+    let mut job = Job::join(config.train.device, Duration::from_secs(600), |stalled| {
         alert!("error: {stalled}");
         std::process::exit(1);
     })?;
@@ -105,7 +105,7 @@ pub fn run(config: &Config, encoders: &Encoders, steps: usize, gpu_ms: f64) -> R
     let gradient_mb = 4e-6 * bench.model.gradient().elem_count() as f64;
     let n = bench.ranks.size();
     drop(bench);
-    job.leave();
+    job.leave()?;
     let Laps { step, compute, backward, wait, gather, sum } = plain;
     let [plain_step_ms, compute_ms, backward_ms, wait_ms] = [step, compute, backward, wait].map(median);
     let [gather_ms, sum_ms, step_ms, shown_ms] = [gather, sum, beside.step, beside.sum].map(median);

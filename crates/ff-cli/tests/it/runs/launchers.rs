@@ -18,10 +18,13 @@ fn a_rank_that_finds_itself_alone_does_not_train() {
     assert_exit(&place.command(&args).env("RANK", "0").env("WORLD_SIZE", "1").output().unwrap(), 0);
 }
 
-#[cfg(all(target_os = "linux", not(feature = "mpi")))]
+#[cfg(all(target_os = "linux", not(any(feature = "mpi", feature = "cuda"))))]
 #[test]
-fn a_program_without_the_feature_has_no_mpi_in_it() {
+fn a_program_without_the_features_has_neither_mpi_nor_nccl_in_it() {
     let ldd = std::process::Command::new("ldd").arg(env!("CARGO_BIN_EXE_fairface")).output().unwrap();
     let libraries = String::from_utf8_lossy(&ldd.stdout).into_owned();
-    assert!(libraries.contains("libc.so") && !libraries.contains("mpi"), "{libraries}");
+    assert!(libraries.contains("libc.so"), "{libraries}");
+    for other in ["mpi", "nccl", "cuda"] {
+        assert!(!libraries.contains(other), "{libraries}");
+    }
 }

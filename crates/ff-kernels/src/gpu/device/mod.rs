@@ -17,12 +17,15 @@
 //! | `upload` | batches in, small results out, without stopping the stream |
 //! | `cudnn` | convolutions, and the search for the fastest way to do each |
 //! | `testbed` | a GPU for the checks of every kernel beside its twin |
+//! | `nccl` | GPUs of one job, a rank each, that talk to each other (feature `nccl`) |
 //! | `engine` | a program on a device, its passes captured as CUDA graphs |
 
 mod cudnn;
 mod driver;
 mod engine;
 mod memory;
+#[cfg(feature = "nccl")]
+pub mod nccl;
 mod span;
 mod step;
 mod testbed;
@@ -32,6 +35,6 @@ pub use crate::gpu::error::{Error, Result};
 pub use driver::{Found, Gpu};
 pub use engine::{Engine, Images, Pass};
 pub use memory::Pinned;
-pub use span::{Memory, Span};
+pub use span::{Memory, OnStream, Span};
 pub use testbed::{Testbed, check_kernels};
 pub use upload::{HostBytes, Readback, Uploaded, Uploads};

@@ -6,8 +6,9 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::Arc;
 
-use cudarc::driver::{CudaSlice, DevicePtr};
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 
 use super::driver::Gpu;
 use crate::gpu::error::{Error, Result};
@@ -74,6 +75,37 @@ impl<'a> Span<'a> {
             true => Ok(self),
             false => Err(Error::Length { what, expected, found: self.len }),
         }
+    }
+}
+
+/// Bytes on the device with the stream that works on them, for whoever works on another one.
+#[derive(Clone, Debug)]
+pub struct OnStream<'a> {
+    pub(super) span: Span<'a>,
+    stream: Arc<CudaStream>,
+}
+
+impl<'a> OnStream<'a> {
+    /// The memory of a slice.
+    pub fn new<T>(slice: &'a CudaSlice<T>) -> Self {
+        let stream = slice.stream();
+        let (address, _guard) = slice.device_ptr(stream);
+        let span = Span { address, len: slice.num_bytes(), life: PhantomData };
+        Self { span, stream: Arc::clone(stream) }
+    }
+
+    /// Bytes of it.
+    ///
+    /// # Panics
+    /// It has not that many.
+    #[must_use]
+    pub fn part(self, bytes: Range<usize>) -> Self {
+        Self { span: self.span.part(bytes), ..self }
+    }
+
+    /// The stream.
+    pub fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
     }
 }
 
