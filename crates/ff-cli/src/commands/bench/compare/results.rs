@@ -269,9 +269,9 @@ mod tests {
         ];
         assert_eq!(
             tables(&cases),
-            "images/s    batch                 ours                    A       B       C       ours to the best\n\
-             infer f32      16  125.0 (100.0-128.0)  64.00 (62.50-80.00)  failed          1.95 (1.25-2.00) A\n\
-             infer bf16      1               100.0                                125.0                  0.80 C\n\n\
+            "images/s    batch                 ours                    A       B      C    ours to the best\n\
+             infer f32      16  125.0 (100.0-128.0)  64.00 (62.50-80.00)  failed         1.95 (1.25-2.00) A\n\
+             infer bf16      1                100.0                               125.0              0.80 C\n\n\
              images/s  batch   ours  ours to the best\n\
              loader      256  5,120"
         );
