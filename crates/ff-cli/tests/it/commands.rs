@@ -94,7 +94,9 @@ fn training_starts_from_the_weights_that_the_program_carries() {
 #[test]
 fn train_writes_a_run_that_resumes_exactly_and_evaluates() {
     let place = Workplace::new();
-    let whole = place.train(&["--epochs", "2", "--run-dir", "whole", "--json"]);
+    // Its rate is the same whatever `--max-steps` says.
+    let constant = ["--epochs", "2", "--schedule", "constant"];
+    let whole = place.train(&[&constant[..], &["--run-dir", "whole", "--json"]].concat());
     assert_exit(&whole, 0);
     assert!(stderr(&whole).contains("weights resnet34-imagenet, bundled"), "{}", stderr(&whole));
     let outcome = json(&whole);
@@ -113,7 +115,7 @@ fn train_writes_a_run_that_resumes_exactly_and_evaluates() {
     }
 
     // Three of four steps stop inside the second epoch.
-    assert_exit(&place.train(&["--epochs", "2", "--max-steps", "3", "--run-dir", "parts"]), 0);
+    assert_exit(&place.train(&[&constant[..], &["--max-steps", "3", "--run-dir", "parts"]].concat()), 0);
     let resumed = place.run(&["train", "--resume", "--run-dir", "parts", "--max-steps", "4", "--json"]);
     assert_exit(&resumed, 0);
     assert_eq!(json(&resumed)["steps"], 4);

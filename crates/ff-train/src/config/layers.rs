@@ -36,7 +36,18 @@ impl Preset {
     /// What the preset changes of the defaults.
     fn layer(self) -> Table {
         let text = match self {
-            Self::Sample => "",
+            // Measured: docs/results.md, "Recipes".
+            Self::Sample => {
+                r#"
+                [train]
+                epochs = 9
+                [optimizer]
+                lr = 6e-4
+                [schedule]
+                kind = "cosine"
+                warmup_epochs = 0.5
+                "#
+            }
             Self::FairFace => {
                 r#"
                 [data]

@@ -14,28 +14,15 @@ use super::*;
 const PATIENCE: Duration = Duration::from_secs(300);
 const PLACE: &str = "FF_TEST_PLACE";
 const RUN: &str = "FF_TEST_RUN";
-const DIES_AFTER: &str = "FF_TEST_DIES_AFTER";
-
-/// Ends its process, as a signal does, after a step.
-struct DiesAfter(u64);
-
-impl Observer for DiesAfter {
-    fn step(&mut self, step: &StepRecord) {
-        if step.step == self.0 {
-            std::process::abort();
-        }
-    }
-}
 
 #[test]
 #[ignore = "a process of the jobs below"]
 fn rank() {
     let variable = |name| std::env::var(name).unwrap();
     let config = builder(Path::new(&variable(PLACE)), &variable(RUN)).resolve().unwrap();
-    let mut observer = DiesAfter(variable(DIES_AFTER).parse().unwrap());
     let place = launcher::place().unwrap().unwrap();
     let done = NcclRanks::join(&place, PATIENCE).and_then(|mut ranks| {
-        train_on_ranks(&mut ranks, &config, Start::Fresh, &mut observer, &AtomicBool::new(false))?;
+        train_on_ranks(&mut ranks, &config, Start::Fresh, &mut (), &AtomicBool::new(false))?;
         ranks.leave()
     });
     if let Err(error) = done {
@@ -44,12 +31,12 @@ fn rank() {
     }
 }
 
-/// A job of so many processes, as torchrun starts them, of which one dies after a step.
+/// A job of so many processes, as torchrun starts them, of which one is killed before a step.
 fn job(place: &Place, run: &str, size: usize, dies: Option<(usize, u64)>) -> Vec<Output> {
     // torchrun has the port before.
     let free = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
     let start = |rank: usize| {
-        let dies_after = dies.filter(|(who, _)| *who == rank).map_or(u64::MAX, |(_, step)| step);
+        let fault = dies.filter(|(who, _)| *who == rank).map(|(_, step)| format!("kill@step:{step}"));
         Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--ignored", "--nocapture", "nccl::rank"])
             .env("MASTER_ADDR", "127.0.0.1")
@@ -60,7 +47,7 @@ fn job(place: &Place, run: &str, size: usize, dies: Option<(usize, u64)>) -> Vec
             .env("FAKE_CUDA_DEVICES", size.to_string())
             .env(PLACE, place.dir.path())
             .env(RUN, run)
-            .env(DIES_AFTER, dies_after.to_string())
+            .envs(fault.map(|fault| ("FAIRFACE_FAULT", fault)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -90,7 +77,7 @@ fn processes_with_a_gpu_each_come_to_the_same_bytes() {
 fn a_process_that_dies_ends_the_others_with_a_word_of_why_and_costs_nothing() {
     for dies in [0, 1] {
         let place = Place::new(0);
-        let ended = job(&place, "run", 2, Some((dies, 3)));
+        let ended = job(&place, "run", 2, Some((dies, 4)));
         let other = &ended[1 - dies];
         assert_eq!(other.status.code(), Some(1), "{}", stderr(other));
         let said = format!("rank {dies} has left the others");

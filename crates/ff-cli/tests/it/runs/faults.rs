@@ -84,7 +84,7 @@ fn a_damaged_checkpoint_is_refused_and_the_previous_one_goes_on() {
         assert_exit(&refused, 1);
         let message = stderr(&refused);
         assert!(message.contains(&format!("last/{name}: expected SHA-256")), "{message}");
-        assert!(message.contains("--checkpoint step-3"), "{message}");
+        assert!(message.contains("resume from the checkpoint step-3"), "{message}");
         damage(name);
     }
 
