@@ -33,6 +33,8 @@ fn config(rho: f64, batch_size: usize) -> Config {
         .set("optimizer.momentum", Some(0.0))
         .set("optimizer.weight_decay", Some(0.0))
         .set("optimizer.accumulate", Some(2))
+        .set("schedule.kind", Some("constant"))
+        .set("schedule.warmup_epochs", Some(0.0))
         .set("optimizer.sam_rho", Some(rho))
         .resolve()
         .unwrap()
