@@ -166,7 +166,7 @@ fn ranks_that_were_started_differently_do_not_begin() {
     let other = [&fresh(&place, "run")[..], &["--lr", "0.5"]].concat();
     let output = job(&place, [&fresh(&place, "run"), &other], [&[], &[]]);
     assert_exit(&output, 1);
-    let said = "error: rank 1 differs from rank 0 in optimizer.lr: expected 0.0001, found 0.5";
+    let said = "error: rank 1 differs from rank 0 in optimizer.lr: expected 0.0006, found 0.5";
     assert!(stderr(&output).contains(said), "{}", stderr(&output));
     assert!(!place.path("run/config.toml").exists());
 }
