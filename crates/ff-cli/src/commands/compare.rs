@@ -73,9 +73,9 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
     let gates = args.require.read(args.force)?;
     let page = args.html.as_deref();
     let page = page.map(|path| OutputFile::claim(path, Kind::EvaluationPage, args.force)).transpose()?;
+    let files = args.files.read()?;
     // Whatever can be wrong with either side is said before a model runs.
-    let [first, second] =
-        [&args.a, &args.b].map(|path| Opened::open(path, args.split, &args.files, &args.pace));
+    let [first, second] = [&args.a, &args.b].map(|path| Opened::open(path, args.split, &files, &args.pace));
     let (first, second) = (first?, second?);
     let tasks = || first.encoders().names().filter(|task| second.encoders().get(task.as_str()).is_some());
     let usual = || usual_groups(|name| tasks().any(|task| *task == name));

@@ -29,7 +29,7 @@ use crate::output_file::{ForceFlag, Kind, OutputFile};
 /// learning", 2016) and tried on APPLY: the table is of APPLY as it was and as it is decided, as `compare` makes it.
 ///
 /// FIT and APPLY are runs' folders, or files of predictions with probabilities, labelled by --labels or by columns of
-/// their own. FIT should be nothing that was trained on.
+/// their own. FIT should be nothing that was trained on. Lots are drawn from --seed and each file's name.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Before you use this for anything but study: everybody's group is asked for at every decision, and equal \
@@ -116,7 +116,8 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
     };
     let (samples, page) =
         (claim(&args.per_sample, Kind::PerSample)?, claim(&args.html, Kind::EvaluationPage)?);
-    let open = |path, split| Opened::open(path, split, &args.files, &args.pace);
+    let files = args.files.read()?;
+    let open = |path, split| Opened::open(path, split, &files, &args.pace);
     let fit = open(&args.fit, args.fit_split)?;
     let apply = match &args.apply {
         Some(path) => open(path, args.split)?,
@@ -127,6 +128,11 @@ pub fn run(args: &Args, json: bool) -> Result<Ending> {
     for side in [&fit, &apply] {
         let tasks = side.encoders().names().map(ToString::to_string);
         check_columns(&by, tasks.chain(side.attributes()).collect())?;
+    }
+
+    let same_split = !args.fit.is_dir() || args.fit_split == args.split;
+    if args.apply.as_ref().is_none_or(|apply| *apply == args.fit) && same_split {
+        tracing::warn!("thresholds are tried on the samples that they are found on: take others");
     }
 
     let fit = fit.judge(&by)?;

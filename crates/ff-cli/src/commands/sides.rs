@@ -22,6 +22,20 @@ pub struct FileFlags {
     schema: Option<PathBuf>,
 }
 
+/// What all files of predictions are read with.
+pub struct Files {
+    labels: Option<PathBuf>,
+    schema: Option<SchemaFile>,
+}
+
+impl FileFlags {
+    /// Reads the schema, once for all sides.
+    pub fn read(&self) -> Result<Files> {
+        let schema = self.schema.as_deref().map(SchemaFile::read).transpose()?;
+        Ok(Files { labels: self.labels.clone(), schema })
+    }
+}
+
 /// A side before a model has run.
 pub enum Opened {
     Run(Box<SplitOfRun>),
@@ -36,14 +50,14 @@ pub struct Judged {
 
 impl Opened {
     /// Reads all that there is to read of a side.
-    pub fn open(path: &Path, split: SplitFlag, files: &FileFlags, pace: &PaceFlags) -> Result<Self> {
+    pub fn open(path: &Path, split: SplitFlag, files: &Files, pace: &PaceFlags) -> Result<Self> {
         if path.is_dir() {
             return Ok(Self::Run(Box::new(SplitOfRun::open(path, split, pace)?)));
         }
         let samples = samples_of(path)?;
         let labels = files.labels.as_deref().filter(|_| samples == path).unwrap_or(&samples);
         let schema = match &files.schema {
-            Some(schema) => SchemaFile::read(schema)?,
+            Some(schema) => schema.clone(),
             None => SchemaFile { schema: evaluate::tasks_of(path)?, ..SchemaFile::default() },
         };
         let found = read_predictions(&samples, labels, &schema)

@@ -176,7 +176,10 @@ fn check_name(name: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use ff_core::Order;
+
     use super::*;
+    use crate::loss::OrderedLoss;
 
     fn read(text: &str) -> Result<SweepFile> {
         let dir = tempfile::tempdir().unwrap();
@@ -226,6 +229,21 @@ mod tests {
         ] {
             let found = read(&text).unwrap_err().to_string();
             assert!(found.ends_with(expected), "{text:?}\n  expected {expected}\n  found    {found}");
+        }
+    }
+
+    /// An ordinal loss is refused where no task has an order, but only once a run has begun.
+    #[test]
+    fn the_recipes_that_are_written_down_can_be_swept() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recipes");
+        let files = fs_err::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+        let sweeps = files.map(|path| SweepFile::read(&path, Path::new(""), ConfigBuilder::resolve).unwrap());
+        let alternatives: Vec<_> = sweeps.flat_map(|sweep| sweep.alternatives).collect();
+        let ordinal = |config: &Config| config.loss.ordered == OrderedLoss::Ordinal;
+        assert!(alternatives.iter().any(|alternative| ordinal(&alternative.config)));
+        for Alternative { name, config, .. } in alternatives {
+            let is_ordered = config.tasks.tasks().iter().any(|task| task.order != Order::Nominal);
+            assert!(!ordinal(&config) || is_ordered, "{name}: no task has an order");
         }
     }
 }

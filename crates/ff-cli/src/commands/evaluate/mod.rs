@@ -194,7 +194,7 @@ pub fn usual_groups(is_task: impl Fn(&str) -> bool) -> Vec<String> {
 const DEFAULT_GROUPS: [&str; 2] = ["race", "gender"];
 
 /// A split of a run's data.
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum SplitFlag {
     /// ff_train.csv
     Train,
